@@ -1,0 +1,63 @@
+package blockcrypt
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// KeySize is the length of every secret key of the format, in bytes.
+const KeySize = 32
+
+const redacted = "[redacted]"
+
+// Key is a raw 256-bit secret. It prints, logs and marshals as [redacted].
+//
+// Structs should hold a *Key: package fmt does not call methods on unexported
+// fields and would print the bytes of an embedded array, but only the address
+// of a pointer. The zero Key is not a valid secret; nothing refuses it.
+type Key [KeySize]byte
+
+// NewKey draws a random key. The caller wipes it after use.
+func NewKey() (*Key, error) {
+	k := new(Key)
+	if _, err := rand.Read(k[:]); err != nil {
+		return nil, fmt.Errorf("draw key: %w", err)
+	}
+	return k, nil
+}
+
+// KeyFromBytes copies a 32-byte secret. b stays the caller's, who wipes it.
+// Any other length is ErrSize.
+func KeyFromBytes(b []byte) (*Key, error) {
+	if len(b) != KeySize {
+		return nil, fmt.Errorf("key of %d bytes: %w", len(b), ErrSize)
+	}
+	k := new(Key)
+	copy(k[:], b)
+	return k, nil
+}
+
+// Wipe overwrites the key with zeros. A nil key is left alone.
+func (k *Key) Wipe() {
+	if k != nil {
+		clear(k[:])
+	}
+}
+
+// String returns [redacted].
+func (k Key) String() string { return redacted }
+
+// GoString returns [redacted].
+func (k Key) GoString() string { return redacted }
+
+// Format writes [redacted] whatever the verb.
+func (k Key) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// LogValue returns [redacted].
+func (k Key) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns [redacted], so that an encoder that walks structs does
+// not write the bytes. There is no UnmarshalText.
+func (k Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }

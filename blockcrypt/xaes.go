@@ -1,0 +1,137 @@
+package blockcrypt
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/subtle"
+	"fmt"
+)
+
+const (
+	// SealNonceSize is the length of the nonce of a sealed message, in bytes.
+	SealNonceSize = 24
+
+	// SealOverhead is by how many bytes a sealed message is longer than its
+	// plaintext.
+	SealOverhead = SealNonceSize + TagSize
+
+	// WrapSize is the length of a wrapped key, in bytes.
+	WrapSize = SealNonceSize + KeySize + TagSize
+)
+
+// Sealer is an XAES-256-GCM key (c2sp.org/XAES-256-GCM). Its nonces of 192
+// bits are random: the number of messages need not be counted. It is safe for
+// concurrent use, and holds key material until it is collected.
+type Sealer struct {
+	block cipher.Block // AES-256 under the key
+	k1    [aes.BlockSize]byte
+}
+
+// NewSealer expands k, which is not kept: the caller may wipe it at once.
+func NewSealer(k *Key) (*Sealer, error) {
+	block, err := aes.NewCipher(k[:])
+	if err != nil {
+		return nil, fmt.Errorf("expand sealing key: %w", err)
+	}
+	s := &Sealer{block: block}
+	block.Encrypt(s.k1[:], s.k1[:])
+	doubleBlock(&s.k1)
+	return s, nil
+}
+
+// doubleBlock multiplies by x in GF(2^128) as CMAC's subkey generation does
+// (NIST SP 800-38B, 6.1), without a branch on the secret.
+func doubleBlock(b *[aes.BlockSize]byte) {
+	msb := b[0] >> 7
+	for i := range len(b) - 1 {
+		b[i] = b[i]<<1 | b[i+1]>>7
+	}
+	b[15] = b[15]<<1 ^ byte(subtle.ConstantTimeSelect(int(msb), 0x87, 0))
+}
+
+// subkey derives the AES-256-GCM key of a nonce from the nonce's first half:
+// two CMACs of one block each.
+func (s *Sealer) subkey(nonce []byte) (cipher.AEAD, error) {
+	var k Key
+	defer k.Wipe()
+	for i := range 2 {
+		m := k[i*aes.BlockSize : (i+1)*aes.BlockSize]
+		m[1], m[2] = byte(i+1), 'X'
+		copy(m[4:], nonce[:12])
+		subtle.XORBytes(m, m, s.k1[:])
+		s.block.Encrypt(m, m)
+	}
+	return newGCM(k[:])
+}
+
+// Seal appends nonce || ciphertext || tag to dst and returns the extended
+// slice. The nonce is drawn at random. plaintext and aad are only read; dst's
+// spare capacity must not overlap them.
+func (s *Sealer) Seal(dst, plaintext, aad []byte) ([]byte, error) {
+	var nonce [SealNonceSize]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, fmt.Errorf("draw nonce: %w", err)
+	}
+	return s.seal(dst, &nonce, plaintext, aad)
+}
+
+func (s *Sealer) seal(dst []byte, nonce *[SealNonceSize]byte, plaintext, aad []byte) ([]byte, error) {
+	aead, err := s.subkey(nonce[:])
+	if err != nil {
+		return nil, fmt.Errorf("derive message key: %w", err)
+	}
+	if need := len(dst) + len(plaintext) + SealOverhead; cap(dst) < need {
+		dst = append(make([]byte, 0, need), dst...)
+	}
+	dst = append(dst, nonce[:]...)
+	return aead.Seal(dst, nonce[12:], plaintext, aad), nil
+}
+
+// Open appends the plaintext of a message made by Seal with the same aad to
+// dst and returns the extended slice. sealed and aad are only read; dst's
+// spare capacity must not overlap them.
+//
+// Errors: ErrShort, ErrAuth.
+func (s *Sealer) Open(dst, sealed, aad []byte) ([]byte, error) {
+	if len(sealed) < SealOverhead {
+		return nil, fmt.Errorf("sealed message of %d bytes: %w", len(sealed), ErrShort)
+	}
+	aead, err := s.subkey(sealed[:SealNonceSize])
+	if err != nil {
+		return nil, fmt.Errorf("derive message key: %w", err)
+	}
+	out, err := aead.Open(dst, sealed[12:SealNonceSize], sealed[SealNonceSize:], aad)
+	if err != nil {
+		return nil, fmt.Errorf("sealed message: %w", ErrAuth)
+	}
+	return out, nil
+}
+
+// Wrap seals a key: nonce x[24] || ciphertext x[32] || tag x[16]. aad says
+// where the wrap belongs (Place.AAD, NamesKeyAAD).
+func (s *Sealer) Wrap(k *Key, aad []byte) ([WrapSize]byte, error) {
+	var w [WrapSize]byte
+	if _, err := s.Seal(w[:0], k[:], aad); err != nil {
+		return [WrapSize]byte{}, err
+	}
+	return w, nil
+}
+
+// Unwrap opens a wrapped key (WrapSize bytes). The caller wipes it.
+//
+// Errors: ErrFormat (length; ErrShort if shorter), ErrAuth.
+func (s *Sealer) Unwrap(w, aad []byte) (*Key, error) {
+	if len(w) < WrapSize {
+		return nil, fmt.Errorf("wrapped key of %d bytes: %w", len(w), ErrShort)
+	}
+	if len(w) > WrapSize {
+		return nil, fmt.Errorf("wrapped key of %d bytes: %w", len(w), ErrFormat)
+	}
+	k := new(Key)
+	if _, err := s.Open(k[:0], w, aad); err != nil {
+		k.Wipe()
+		return nil, fmt.Errorf("unwrap key: %w", err)
+	}
+	return k, nil
+}
