@@ -1,0 +1,27 @@
+package keymgr
+
+import "time"
+
+// Status is what a running key manager says about itself. It holds no secret and needs no unlocked key store.
+type Status struct {
+	KeyStoreID string    // 32 hex digits
+	Dir        string    // of the key store
+	Locked     bool      // waits for its secret
+	Unlock     string    // how it is unlocked: "passphrase", "key-file", "credential" or "pin"
+	PID        int       // of keyd
+	Started    time.Time // of keyd
+	Token      TokenStatus
+	KeyUseLog  string   // path of the key-use log
+	LogError   string   // why the key-use log could not be written last time, or ""
+	Volumes    []string // ids of the volumes whose front ends are connected, sorted
+}
+
+// TokenStatus describes the token behind a key store.
+type TokenStatus struct {
+	Kind   string // "soft" or "pkcs11"
+	Label  string
+	Model  string
+	Serial string
+	HSM    bool   // false: embedded, not an HSM
+	Error  string // why it does not answer, or ""
+}

@@ -1,0 +1,182 @@
+package keymgr
+
+import (
+	"time"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+)
+
+// Context is an encryption context: pairs that are authenticated with a blob and must be presented again, exactly, to open it. Order does
+// not matter, case does; empty and nil are the same. Its canonical encoding (blockcrypt.EncodeContext) is at most 8 KiB.
+type Context map[string]string
+
+// ViaFileDaemon is Caller.Via of a request that a file daemon makes on behalf of the process that touched a file.
+const ViaFileDaemon = "kmsfs.local.amazonaws.com"
+
+// Caller is who asks. On the client's side the zero Caller means "I myself": the server fills it in from the socket. A Caller with Via set is forwarded, which
+// only a registered front end may do, and only for its own volume.
+type Caller struct {
+	UID, GID, PID int
+	Principal     string // ARN of the caller; filled in by the server where empty
+	Via           string // "", or the front end that forwards, e.g. ViaFileDaemon
+	Program       string // path of the program, if known; for the record
+	Path          string // path of the file that is touched, if any; for the record
+	Volume        string // volume for which the front end is registered; set by the server
+	RequestID     string // identifies the request in the key-use log; set by the server, drawn where empty
+}
+
+// Limits of the service; those of AWS KMS, but for MaxContext, which AWS does not publish.
+const (
+	MaxPlaintext   = 4096                  // bytes of plaintext under a CMK
+	MaxBlob        = 6144                  // bytes of a ciphertext blob
+	MaxDataKey     = 1024                  // bytes of a data key, and of GenerateRandom
+	MaxDescription = 8192                  // characters
+	MaxAlias       = 256                   // characters with the prefix alias/
+	MaxAliases     = 50                    // of one key
+	MaxContext     = blockcrypt.MaxContext // bytes of the canonical encoding
+	MaxKeyID       = 2048                  // characters of anything that names a key
+)
+
+// Key states. Only the first two occur so far; the others are AWS' names for what is to come.
+const (
+	StateEnabled         = "Enabled"
+	StateDisabled        = "Disabled"
+	StatePendingDeletion = "PendingDeletion"
+	StatePendingImport   = "PendingImport"
+	StateUnavailable     = "Unavailable"
+)
+
+// KeyMetadata describes a CMK.
+type KeyMetadata struct {
+	KeyID        string // UUID
+	ARN          string
+	Description  string
+	State        string // one of the states above
+	Enabled      bool   // State == StateEnabled
+	Manager      string // "CUSTOMER"
+	Origin       string // "AWS_KMS": the backing key was generated in the token
+	CreationDate time.Time
+	Versions     []VersionInfo // oldest first; the last one encrypts
+	Aliases      []string      // with the prefix alias/, sorted
+}
+
+// VersionInfo describes one backing key of a CMK.
+type VersionInfo struct {
+	Number     uint32 // from 1
+	MaterialID string // 64 hex digits; the same in every blob of this version
+	Created    time.Time
+}
+
+// CreateKeyInput asks for a new CMK. Alias (with its prefix alias/), if given, is made together with the key or not at all; that is not AWS'.
+type CreateKeyInput struct {
+	Description string
+	Alias       string
+}
+
+// DataKey is a fresh data key, in clear and under a CMK. The caller wipes Plaintext.
+type DataKey struct {
+	Plaintext  []byte // nil from GenerateDataKeyWithoutPlaintext
+	Blob       []byte
+	KeyID      string // ARN
+	MaterialID string
+}
+
+// GenerateDataKeyInput asks for a data key of Bytes (1 to MaxDataKey) random bytes under KeyID (id, ARN, alias or alias ARN).
+type GenerateDataKeyInput struct {
+	KeyID   string
+	Bytes   int
+	Context Context
+}
+
+// EncryptInput asks for the blob of 1 to MaxPlaintext bytes. Plaintext is only read.
+type EncryptInput struct {
+	KeyID     string
+	Plaintext []byte
+	Context   Context
+}
+
+// EncryptOutput is a blob and the ARN of the key it was made under.
+type EncryptOutput struct {
+	Blob  []byte
+	KeyID string
+}
+
+// DecryptInput asks for the content of a blob. KeyID, if given, must name the key that made it (ErrIncorrectKey).
+type DecryptInput struct {
+	Blob    []byte
+	Context Context
+	KeyID   string
+}
+
+// DecryptOutput is the content of a blob. The caller wipes Plaintext.
+type DecryptOutput struct {
+	Plaintext  []byte
+	KeyID      string // ARN
+	MaterialID string
+	Version    uint32 // of the CMK
+}
+
+// ReEncryptInput asks for the content of Blob under the current version of DestinationKeyID, without showing it. SourceKeyID as DecryptInput.KeyID.
+type ReEncryptInput struct {
+	Blob               []byte
+	SourceContext      Context
+	SourceKeyID        string
+	DestinationKeyID   string
+	DestinationContext Context
+}
+
+// ReEncryptOutput is the new blob and both ARNs.
+type ReEncryptOutput struct {
+	Blob                  []byte
+	SourceKeyID, KeyID    string
+	SourceMaterialID      string
+	DestinationMaterialID string
+}
+
+// Page asks for a part of a listing: at most Limit entries (0: the default; at most 1000, or 100 for aliases) from Marker on ("" = start).
+type Page struct {
+	Limit  int
+	Marker string
+}
+
+// KeyEntry is one line of ListKeys.
+type KeyEntry struct{ KeyID, ARN string }
+
+// KeyList is a page of keys; NextMarker is "" on the last one.
+type KeyList struct {
+	Keys       []KeyEntry
+	NextMarker string
+}
+
+// AliasEntry is one line of ListAliases.
+type AliasEntry struct {
+	Name, ARN, TargetKeyID string
+	Created, Updated       time.Time
+}
+
+// AliasList is a page of aliases; NextMarker is "" on the last one.
+type AliasList struct {
+	Aliases    []AliasEntry
+	NextMarker string
+}
+
+// VolumeRecord is what the key store knows about a volume. It is authoritative where it and the volume's own superblock disagree.
+type VolumeRecord struct {
+	ID         blockcrypt.VolumeID
+	Name, Path string    // for people; Path is where it was last seen
+	CMK        string    // ARN of the volume's CMK
+	Superblock []byte    // copy of the volume's superblock, at most MaxSuperblock bytes
+	Created    time.Time // set by the key manager when zero
+}
+
+// MaxSuperblock is the longest copy of a superblock, in bytes.
+const MaxSuperblock = 32 << 10
+
+// Anchor is the newest state of a volume's journal known to be durable: its generation (count of opens), the sequence number and the tag of
+// its last record, and whether it was closed cleanly there.
+type Anchor struct {
+	Generation uint64
+	Sequence   uint64
+	Head       [16]byte
+	Clean      bool
+}
