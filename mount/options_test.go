@@ -1,0 +1,30 @@
+package mount
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParseOptions(t *testing.T) {
+	for _, c := range []struct {
+		list string
+		want Options
+	}{
+		{"", Options{}},
+		{"ro,allow_other,suid,dev,noexec,noatime,fsname=my vault", Options{true, true, true, true, true, true, "my vault"}},
+		{"ro,rw,suid,nosuid,dev,nodev,noexec,exec,noatime,relatime,default_permissions", Options{}},
+		{"fsname=a=b", Options{FSName: "a=b"}},
+	} {
+		var got Options
+		if err := got.ParseOptions(c.list); err != nil || got != c.want {
+			t.Errorf("%q: %+v, %v; want %+v", c.list, got, err, c.want)
+		}
+	}
+	for _, bad := range []string{"nonsense", "ro=1", "fsname", "fsname=", "RO", "fsname=" + strings.Repeat("x", 256), "fsname=a\nb"} {
+		var got Options
+		if err := got.ParseOptions(bad); !errors.Is(err, ErrUsage) {
+			t.Errorf("%q: %v, want ErrUsage", bad, err)
+		}
+	}
+}
