@@ -230,8 +230,8 @@ func (c *BlockCipher) Open(dst, ciphertext []byte, index uint64, sealed Sealed) 
 // it covered is put back); spare capacity behind ciphertext is used so if
 // there are TagSize bytes of it (NewBuffer).
 //
-// It returns how many whole blocks were opened before the first error: their
-// plaintext is valid, the rest of dst is wiped. Errors: ErrAuth, ErrSize,
+// It returns how many blocks were opened before the first error: their
+// plaintext is valid, the rest of dst is wiped (in place: of ciphertext too). Errors: ErrAuth, ErrSize,
 // ErrOverlap.
 func (c *BlockCipher) OpenRun(dst, ciphertext []byte, first uint64, sealed []Sealed) (int, error) {
 	blocks := (len(ciphertext) + c.blockSize - 1) / c.blockSize
@@ -239,7 +239,7 @@ func (c *BlockCipher) OpenRun(dst, ciphertext []byte, first uint64, sealed []Sea
 		return 0, fmt.Errorf("open blocks from %d on: %d bytes into %d, %d entries: %w",
 			first, len(ciphertext), len(dst), len(sealed), ErrSize)
 	}
-	if inexactOverlap(dst, ciphertext) {
+	if inexactOverlap(dst, withSpare(ciphertext)) {
 		return 0, fmt.Errorf("open blocks from %d on: %w", first, ErrOverlap)
 	}
 	s := c.pool.Get().(*blockScratch)

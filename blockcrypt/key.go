@@ -14,9 +14,11 @@ const redacted = "[redacted]"
 
 // Key is a raw 256-bit secret. It prints, logs and marshals as [redacted].
 //
-// Structs should hold a *Key: package fmt does not call methods on unexported
-// fields and would print the bytes of an embedded array, but only the address
-// of a pointer. The zero Key is not a valid secret; nothing refuses it.
+// Package fmt calls no methods on unexported fields: a struct that holds a Key
+// in one prints its bytes, one that holds a *Key prints its address (its bytes
+// with %s and %q). So structs hold a *Key, and those that might be printed
+// have a Format method of their own. The zero Key is not a valid secret;
+// nothing refuses it.
 type Key [KeySize]byte
 
 // NewKey draws a random key. The caller wipes it after use.
@@ -61,3 +63,17 @@ func (k Key) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns [redacted], so that an encoder that walks structs does
 // not write the bytes. There is no UnmarshalText.
 func (k Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// The types that hold expanded keys print as [redacted] too.
+
+// Format writes [redacted] whatever the verb.
+func (c *BlockCipher) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// Format writes [redacted] whatever the verb.
+func (s *Sealer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// Format writes [redacted] whatever the verb.
+func (n *ObjectNamer) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// Format writes [redacted] whatever the verb.
+func (h *NameHasher) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }

@@ -50,11 +50,17 @@ func doubleBlock(b *[aes.BlockSize]byte) {
 	b[15] = b[15]<<1 ^ byte(subtle.ConstantTimeSelect(int(msb), 0x87, 0))
 }
 
-// subkey derives the AES-256-GCM key of a nonce from the nonce's first half:
-// two CMACs of one block each.
+// subkey derives the AES-256-GCM key of a nonce.
 func (s *Sealer) subkey(nonce []byte) (cipher.AEAD, error) {
-	var k Key
+	k := s.subkeyBytes(nonce)
 	defer k.Wipe()
+	return newGCM(k[:])
+}
+
+// subkeyBytes derives from the nonce's first half: two CMACs of one block
+// each, with the counter, the label 'X' and the half nonce as the message.
+func (s *Sealer) subkeyBytes(nonce []byte) Key {
+	var k Key
 	for i := range 2 {
 		m := k[i*aes.BlockSize : (i+1)*aes.BlockSize]
 		m[1], m[2] = byte(i+1), 'X'
@@ -62,7 +68,7 @@ func (s *Sealer) subkey(nonce []byte) (cipher.AEAD, error) {
 		subtle.XORBytes(m, m, s.k1[:])
 		s.block.Encrypt(m, m)
 	}
-	return newGCM(k[:])
+	return k
 }
 
 // Seal appends nonce || ciphertext || tag to dst and returns the extended
