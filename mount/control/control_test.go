@@ -16,11 +16,11 @@ var errBusy = errors.New("busy")
 
 func start(t *testing.T, path string, handlers map[string]Handler) *Server {
 	t.Helper()
-	s, err := Listen(Config{Path: path, Handlers: handlers, Classify: func(err error) string {
+	s, err := Listen(Config{Path: path, Handlers: handlers, Failure: func(err error) *Failure {
 		if errors.Is(err, errBusy) {
-			return "busy"
+			return &Failure{Class: "busy", Text: err.Error(), Next: "wait"}
 		}
-		return "other"
+		return &Failure{Class: "other", Text: err.Error()}
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestCalls(t *testing.T) {
 			t.Fatalf("count: %v %v %v", events, result, err)
 		}
 		var f *Failure
-		if err := Do(ctx, path, "fail", nil, nil, nil); !errors.As(err, &f) || f.Class != "busy" || f.Text != "busy" {
+		if err := Do(ctx, path, "fail", nil, nil, nil); !errors.As(err, &f) || f.Class != "busy" || f.Text != "busy" || f.Next != "wait" {
 			t.Fatalf("fail: %v", err)
 		}
 		if err := Do(ctx, path, "nonsense", nil, nil, nil); !errors.As(err, &f) || f.Class != "other" {

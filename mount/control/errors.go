@@ -11,10 +11,11 @@ var (
 	ErrProtocol = errors.New("not an answer of the control protocol")
 )
 
-// Failure is an error that crossed the socket: Class is what the server's classifier called it, Text what it said.
+// Failure is an error that crossed the socket: Class is what the server called its kind, Text what it said, Next what to do about it, if anything.
 type Failure struct {
 	Class string `json:"class"`
 	Text  string `json:"text"`
+	Next  string `json:"next,omitempty"`
 }
 
 func (f *Failure) Error() string { return f.Text }

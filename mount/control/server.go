@@ -45,11 +45,11 @@ func (c *Call) Emit(event any) error {
 // Handler answers one operation. Its context ends with the server, and when the client hangs up.
 type Handler func(ctx context.Context, call *Call) (result any, err error)
 
-// Config is what a server needs. Classify names the class of a failure for the wire. A nil Log is silent.
+// Config is what a server needs. Failure puts an error into the form that crosses the wire. A nil Log is silent.
 type Config struct {
 	Path     string
 	Handlers map[string]Handler
-	Classify func(error) string
+	Failure  func(error) *Failure
 	Log      *slog.Logger
 }
 
@@ -176,7 +176,7 @@ func (s *Server) answer(conn net.Conn, result any, err error) {
 		m.Result, err = json.Marshal(result)
 	}
 	if err != nil {
-		m = message{Error: &Failure{Class: s.cfg.Classify(err), Text: err.Error()}}
+		m = message{Error: s.cfg.Failure(err)}
 	}
 	if err := writeLine(conn, m); err != nil {
 		s.cfg.Log.Warn("control answer not delivered", "error", err)

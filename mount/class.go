@@ -1,0 +1,123 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/meta/kv"
+	"github.com/kmsfs/kmsfs/mount/control"
+	"github.com/kmsfs/kmsfs/mount/superblock"
+)
+
+// Class is a kind of failure that a script may have to tell from others. Each has an exit code in cmd/kmsfs and a line in docs/CLI.md, and keeps
+// its name when an error crosses a socket or a pipe.
+type Class string
+
+// The classes, in the order of docs/CLI.md.
+const (
+	ClassOther       Class = "error"
+	ClassUsage       Class = "usage"
+	ClassNotVolume   Class = "not-a-volume"
+	ClassDamaged     Class = "damaged"
+	ClassUnsupported Class = "unsupported"
+	ClassInUse       Class = "in-use"
+	ClassMountPoint  Class = "mount-point"
+	ClassNotMounted  Class = "not-mounted"
+	ClassBusy        Class = "busy"
+	ClassNoFUSE      Class = "no-fuse"
+	ClassNoSecret    Class = "no-secret"
+	ClassWrongSecret Class = "wrong-secret"
+	ClassLocked      Class = "key-store-locked"
+	ClassKeyAway     Class = "key-unavailable"
+	ClassKeyRefused  Class = "key-refused"
+	ClassNotFound    Class = "not-found"
+	ClassExists      Class = "exists"
+	ClassRollback    Class = "rollback"
+	ClassFaults      Class = "faults"
+	ClassNoSpace     Class = "no-space"
+	ClassPermission  Class = "permission"
+	ClassInterrupted Class = "interrupted"
+)
+
+// classOfError pairs a class with the errors it takes in; the first match wins, so the special stand before the general.
+var classOfError = []struct {
+	class  Class
+	errors []error
+}{
+	{ClassUsage, []error{ErrUsage, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn}},
+	{ClassNoFUSE, []error{ErrNoFUSE}},
+	{ClassMountPoint, []error{ErrMountPoint}},
+	{ClassNotMounted, []error{ErrNotMounted}},
+	{ClassBusy, []error{ErrBusy}},
+	{ClassInUse, []error{ErrInUse}},
+	{ClassExists, []error{ErrNotEmpty, keymgr.ErrAlreadyExists}},
+	{ClassNotVolume, []error{ErrNotVolume, superblock.ErrMissing}},
+	{ClassUnsupported, []error{superblock.ErrVersion, superblock.ErrFeature}},
+	{ClassRollback, []error{kv.ErrRollback, keymgr.ErrRollback}},
+	{ClassFaults, []error{ErrFaults}},
+	{ClassNoSecret, []error{ErrNoSecret}},
+	{ClassWrongSecret, []error{keymgr.ErrWrongSecret, hsm.ErrPIN}},
+	{ClassLocked, []error{keymgr.ErrLocked}},
+	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit}},
+	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit}},
+	{ClassDamaged, []error{ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt}},
+	{ClassNotFound, []error{keymgr.ErrNotFound}},
+	{ClassNoSpace, []error{kv.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
+	{ClassInterrupted, []error{context.Canceled}},
+	{ClassPermission, []error{fs.ErrPermission, control.ErrPeer}},
+}
+
+// ClassOf returns the class of an error, also of one that another process answered; ClassOther if it has none, "" for nil.
+func ClassOf(err error) Class {
+	if err == nil {
+		return ""
+	}
+	var f *control.Failure
+	if errors.As(err, &f) {
+		return Class(f.Class)
+	}
+	for _, entry := range classOfError {
+		for _, sentinel := range entry.errors {
+			if errors.Is(err, sentinel) {
+				return entry.class
+			}
+		}
+	}
+	return ClassOther
+}
+
+// failure is err as it travels to another process.
+func failure(err error) *control.Failure {
+	return &control.Failure{Class: string(ClassOf(err)), Text: err.Error(), Next: NextOf(err)}
+}
+
+// NextOf returns the advice that an error carries, "" if none.
+func NextOf(err error) string {
+	var a *Advice
+	if errors.As(err, &a) {
+		return a.Next
+	}
+	var f *control.Failure
+	if errors.As(err, &f) {
+		return f.Next
+	}
+	return ""
+}
+
+// Advice is an error with what to do about it, where that is more than its class can say.
+type Advice struct {
+	Err  error
+	Next string
+}
+
+func (a *Advice) Error() string { return a.Err.Error() }
+func (a *Advice) Unwrap() error { return a.Err }
+
+func advise(err error, format string, args ...any) error {
+	return &Advice{Err: err, Next: fmt.Sprintf(format, args...)}
+}
