@@ -1,0 +1,97 @@
+package meta
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+)
+
+const (
+	attrFixed = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 1 + 8 + 4 + 4 + 8 + 1
+	wrapSize  = 4 + 8 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
+)
+
+// encodeAttr encodes a valid Attr. The inode number is in the key alone.
+func encodeAttr(a *Attr) []byte {
+	b := make([]byte, 0, attrFixed+len(a.Wraps)*wrapSize)
+	b = append(b, rowVersion)
+	b = binary.BigEndian.AppendUint16(b, uint16(a.Flags))
+	for _, v := range [...]uint32{a.Mode, a.UID, a.GID, a.Nlink} {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	for _, v := range [...]uint64{a.Size, a.Allocated} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	for _, t := range [...]Time{a.Atime, a.Mtime, a.Ctime, a.Btime} {
+		b = appendTime(b, t)
+	}
+	b = binary.BigEndian.AppendUint32(b, a.Rdev)
+	b = binary.BigEndian.AppendUint64(b, uint64(a.Zone))
+	b = binary.BigEndian.AppendUint64(b, uint64(a.Parent))
+	b = append(b, a.Tag[:]...)
+	b = append(b, byte(a.Layout), byte(log2(a.BlockSize)))
+	b = binary.BigEndian.AppendUint64(b, a.Serial)
+	b = binary.BigEndian.AppendUint32(b, a.Epoch)
+	b = binary.BigEndian.AppendUint32(b, a.XattrList)
+	b = binary.BigEndian.AppendUint64(b, a.Version)
+	b = append(b, byte(len(a.Wraps)))
+	for i := range a.Wraps {
+		w := &a.Wraps[i]
+		b = binary.BigEndian.AppendUint32(b, w.Epoch)
+		b = binary.BigEndian.AppendUint64(b, w.Uses)
+		b = append(b, w.Wrapped[:]...)
+		b = append(b, w.Commitment[:]...)
+	}
+	return b
+}
+
+// decodeAttr decodes the row of ino. ErrCorrupt for anything that encodeAttr would not have written.
+func decodeAttr(ino Ino, b []byte) (*Attr, error) {
+	d := newDecoder(b, "inode")
+	a := &Attr{Ino: ino}
+	a.Flags = Flags(d.u16())
+	a.Mode, a.UID, a.GID, a.Nlink = d.u32(), d.u32(), d.u32(), d.u32()
+	a.Size, a.Allocated = d.u64(), d.u64()
+	a.Atime, a.Mtime, a.Ctime, a.Btime = d.time(), d.time(), d.time(), d.time()
+	a.Rdev = d.u32()
+	a.Zone, a.Parent = ZoneID(d.u64()), Ino(d.u64())
+	copy(a.Tag[:], d.take(len(a.Tag)))
+	a.Layout = Layout(d.u8())
+	if l := d.u8(); l > 31 {
+		d.fail("block size 2^%d", l)
+	} else if l > 0 {
+		a.BlockSize = 1 << l
+	}
+	a.Serial, a.Epoch, a.XattrList, a.Version = d.u64(), d.u32(), d.u32(), d.u64()
+	n := int(d.u8())
+	if n > MaxWraps || len(d.b) != n*wrapSize {
+		d.fail("%d wraps in %d bytes", n, len(d.b))
+		n = 0
+	}
+	if n > 0 {
+		a.Wraps = make([]Wrap, n)
+	}
+	for i := range a.Wraps {
+		w := &a.Wraps[i]
+		w.Epoch, w.Uses = d.u32(), d.u64()
+		copy(w.Wrapped[:], d.take(len(w.Wrapped)))
+		copy(w.Commitment[:], d.take(len(w.Commitment)))
+	}
+	if err := d.done(); err != nil {
+		return nil, err
+	}
+	if err := checkAttr(a); err != nil {
+		return nil, fmt.Errorf("inode row: %w: %w", err, ErrCorrupt)
+	}
+	return a, nil
+}
+
+// log2 returns the exponent of a power of two; 0 of 0.
+func log2(n uint32) int {
+	if n == 0 {
+		return 0
+	}
+	return bits.Len32(n) - 1
+}

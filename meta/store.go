@@ -1,0 +1,94 @@
+package meta
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// Config is what Open needs.
+type Config struct {
+	KV      kv.Store        // not closed by the Store
+	Volume  VolumeID        // part of every row's associated data
+	RowsKey *blockcrypt.Key // seals structure rows; not kept, the caller wipes it
+	Keys    Keyring         // zone keys; may be nil for a Store that only walks structure (recovery, fsck without keys)
+	Now     func() Time     // clock; nil is the system's
+	// CacheRows bounds the decoded rows kept in memory, inode and dentry rows together. 0 is DefaultCacheRows, negative is none.
+	CacheRows int
+}
+
+// DefaultCacheRows is the bound of the row cache if Config says nothing: some 60 MB when full.
+const DefaultCacheRows = 128 << 10
+
+// Store is the metadata of one open volume. It is safe for concurrent use.
+type Store struct {
+	kv     kv.Store
+	volume VolumeID
+	rows   *rowSealer
+	keys   Keyring
+	now    func() Time
+	cache  *rowCache
+	inodes inodeAllocator
+	commit commitClock
+}
+
+// Open returns a Store over a formatted KV store. It reads nothing.
+//
+// Errors: ErrInvalid (no KV store or rows key).
+func Open(cfg Config) (*Store, error) {
+	if cfg.KV == nil || cfg.RowsKey == nil {
+		return nil, fmt.Errorf("open metadata: no KV store or rows key: %w", ErrInvalid)
+	}
+	rows, err := newRowSealer(cfg.Volume, cfg.RowsKey)
+	if err != nil {
+		return nil, fmt.Errorf("open metadata: %w", err)
+	}
+	s := &Store{kv: cfg.KV, volume: cfg.Volume, rows: rows, keys: cfg.Keys, now: cfg.Now}
+	if s.now == nil {
+		s.now = func() Time { return TimeOf(time.Now()) }
+	}
+	if cfg.CacheRows == 0 {
+		cfg.CacheRows = DefaultCacheRows
+	}
+	s.cache = newRowCache(cfg.CacheRows)
+	return s, nil
+}
+
+// Volume returns the volume's id.
+func (s *Store) Volume() VolumeID { return s.volume }
+
+// LastRev returns the newest revision that this Store committed, 0 if none: what a sync of the whole namespace has to reach.
+func (s *Store) LastRev() kv.Rev { return s.commit.last() }
+
+// View runs fn on one consistent snapshot. Writes in it fail with ErrReadOnlyTx. Slices that tx hands out are read-only and valid until fn
+// returns, unless a method says otherwise.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	return s.kv.View(ctx, func(r kv.Reader) error { return fn(newTx(s, ctx, r, nil)) })
+}
+
+// Update runs fn as one atomic transaction and returns the revision it was committed at. On return it survives a crash of the process; a
+// power cut only after KV.Sync of that revision. fn may run more than once: it must have no effect but through tx, and set what it
+// captures anew in each run. An error of fn aborts and is returned.
+//
+// Errors: fn's, and the KV store's (kv.ErrConflict when retries are exhausted, kv.ErrTooBig, ErrNoSpace, ErrReadOnly, kv.ErrFailed).
+func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (kv.Rev, error) {
+	var tx *Tx
+	rev, err := s.kv.Update(ctx, kv.OpID{}, func(w kv.Txn) error {
+		tx.release(0)
+		tx = newTx(s, ctx, w, w)
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.flush()
+	})
+	if err != nil {
+		tx.release(0)
+		return 0, err
+	}
+	tx.release(rev)
+	s.commit.advance(rev)
+	return rev, nil
+}

@@ -1,0 +1,117 @@
+package meta
+
+import "fmt"
+
+// Image returns the ciphertext of a block that is not settled yet, or nil. Read-only; valid until the transaction's fn returns.
+func (tx *Tx) Image(ino Ino, block uint64) ([]byte, error) {
+	v, err := tx.get(ImageKey(ino, block))
+	if err != nil {
+		return nil, fmt.Errorf("read image of block %d of inode %d: %w", block, ino, err)
+	}
+	return v, nil
+}
+
+// PutImage puts a block's ciphertext into the journal; its map entry is put in the same transaction. Ownership of ciphertext passes to the
+// transaction. ErrInvalid unless it has 1 to MaxImage bytes.
+func (tx *Tx) PutImage(ino Ino, block uint64, ciphertext []byte) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	if len(ciphertext) == 0 || len(ciphertext) > MaxImage {
+		return fmt.Errorf("image of %d bytes for block %d of inode %d: %w", len(ciphertext), block, ino, ErrInvalid)
+	}
+	tx.w.Put(ImageKey(ino, block), ciphertext)
+	return nil
+}
+
+// DeleteImage drops an image whose block is no longer mapped. Dropping an absent one is no error.
+func (tx *Tx) DeleteImage(ino Ino, block uint64) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	tx.w.Delete(ImageKey(ino, block))
+	return nil
+}
+
+// ScanImages calls fn for every image of ino whose block is in [from, to), in ascending order, until fn returns false. ciphertext is
+// read-only and valid until the transaction's fn returns.
+func (tx *Tx) ScanImages(ino Ino, from, to uint64, fn func(block uint64, ciphertext []byte) bool) error {
+	if from >= to {
+		return nil
+	}
+	bad := false
+	err := tx.r.Scan(tx.ctx, ImageKey(ino, from), ImageKey(ino, to), 0, func(k, v []byte) bool {
+		_, block, ok := ParseImageKey(k)
+		if !ok {
+			bad = true
+			return false
+		}
+		return fn(block, v)
+	})
+	if err == nil && bad {
+		err = ErrCorrupt
+	}
+	if err != nil {
+		return fmt.Errorf("scan images of inode %d: %w", ino, err)
+	}
+	return nil
+}
+
+// Inline is the inline content of a small file.
+type Inline struct {
+	Epoch  uint32 // key epoch it is sealed under
+	Codec  uint8  // compression before sealing; 0 none
+	Sealed []byte // as BlockCipher.SealInline makes it
+}
+
+// Inline returns the inline content of ino, or nil if it has none. Sealed is read-only and valid until the transaction's fn returns.
+func (tx *Tx) Inline(ino Ino) (*Inline, error) {
+	v, err := tx.get(inoKey(kindInline, ino))
+	if err != nil || v == nil {
+		return nil, wrapIno("read inline content", ino, err)
+	}
+	in, err := decodeInline(v)
+	if err != nil {
+		return nil, wrapIno("read inline content", ino, err)
+	}
+	return in, nil
+}
+
+// PutInline replaces the inline content; in.Sealed is copied. ErrInvalid if it is shorter than an empty sealed content or does not fit
+// a row.
+func (tx *Tx) PutInline(ino Ino, in Inline) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	if len(in.Sealed) < minInline || len(in.Sealed) > maxInline || in.Codec != 0 {
+		return fmt.Errorf("inline content of %d bytes, codec %d, for inode %d: %w", len(in.Sealed), in.Codec, ino, ErrInvalid)
+	}
+	tx.w.Put(inoKey(kindInline, ino), encodeInline(&in))
+	return nil
+}
+
+// DeleteInline removes the inline content; removing an absent one is no error.
+func (tx *Tx) DeleteInline(ino Ino) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	tx.w.Delete(inoKey(kindInline, ino))
+	return nil
+}
+
+// PutMarker states that everything that transactions up to this one wrote directly to slots of ino (of all inodes if ino is 0) is durable in
+// its object. The caller guarantees that no such transaction was committed after it began to sync the object, this one included.
+func (tx *Tx) PutMarker(ino Ino) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	tx.w.Put(MarkerKey(ino), []byte{rowVersion})
+	return nil
+}
+
+func wrapIno(op string, ino Ino, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s of inode %d: %w", op, ino, err)
+}

@@ -1,0 +1,191 @@
+package meta
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// ZoneWrap is one wrap of a zone key. Any one of a zone's wraps opens it.
+type ZoneWrap struct {
+	KeyID string // which CMK wrapped it (an ARN); 1 to 2048 bytes
+	Blob  []byte // what the key manager returned; opaque, 1 to 8192 bytes
+}
+
+// Zone is the row of a zone: a directory with a key of its own, and everything below it that has none.
+type Zone struct {
+	ID    ZoneID
+	Dir   Ino        // the zone's directory
+	Wraps []ZoneWrap // of the zone key, 1 to MaxZoneWraps
+	// Names is the names key, random, wrapped under the key that ZoneWrapKey derives from the zone key (blockcrypt.NamesKeyAAD).
+	Names      [blockcrypt.WrapSize]byte
+	Commitment [blockcrypt.CommitmentSize]byte // blockcrypt.ZoneCommitment of the zone key
+	BlockSize  uint32                          // of new regular files
+	Inline     uint32                          // regular files up to this many bytes may lie inline; 0 none
+}
+
+// NewZone returns the row of a new zone with a fresh names key. Wraps are the caller's to fill in; zoneKey stays the caller's.
+func NewZone(volume VolumeID, id ZoneID, dir Ino, zoneKey *blockcrypt.Key) (*Zone, error) {
+	z := &Zone{ID: id, Dir: dir, BlockSize: DefaultBlockSize, Inline: DefaultInline}
+	z.Commitment = blockcrypt.ZoneCommitment(zoneKey, volume, uint64(id))
+	wrap, err := z.wrapSealer(volume, zoneKey)
+	if err != nil {
+		return nil, err
+	}
+	names, err := blockcrypt.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	defer names.Wipe()
+	z.Names, err = wrap.Wrap(names, blockcrypt.NamesKeyAAD(volume, uint64(id)))
+	if err != nil {
+		return nil, fmt.Errorf("wrap names key of zone %d: %w", id, err)
+	}
+	return z, nil
+}
+
+// Keys verifies the commitment and expands the keys of the zone. zoneKey stays the caller's and may be wiped at once. Valid is nil in
+// the result. ErrAuth if zoneKey is not this zone's, or the names key does not open.
+func (z *Zone) Keys(volume VolumeID, zoneKey *blockcrypt.Key) (*ZoneKeys, error) {
+	if !equalConstantTime(z.Commitment, blockcrypt.ZoneCommitment(zoneKey, volume, uint64(z.ID))) {
+		return nil, fmt.Errorf("zone %d: key is not the one committed to: %w", z.ID, ErrAuth)
+	}
+	wrap, err := z.wrapSealer(volume, zoneKey)
+	if err != nil {
+		return nil, err
+	}
+	names, err := wrap.Unwrap(z.Names[:], blockcrypt.NamesKeyAAD(volume, uint64(z.ID)))
+	if err != nil {
+		return nil, fmt.Errorf("unwrap names key of zone %d: %w", z.ID, authError(err))
+	}
+	defer names.Wipe()
+	seal, err := blockcrypt.NamesSealKey(names, volume, uint64(z.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer seal.Wipe()
+	hash, err := blockcrypt.NamesHashKey(names, volume, uint64(z.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer hash.Wipe()
+	sealer, err := blockcrypt.NewSealer(seal)
+	if err != nil {
+		return nil, err
+	}
+	return &ZoneKeys{Wrap: wrap, Names: sealer, Hash: blockcrypt.NewNameHasher(hash)}, nil
+}
+
+func (z *Zone) wrapSealer(volume VolumeID, zoneKey *blockcrypt.Key) (*blockcrypt.Sealer, error) {
+	k, err := blockcrypt.ZoneWrapKey(zoneKey, volume, uint64(z.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer k.Wipe()
+	return blockcrypt.NewSealer(k)
+}
+
+// ZoneContext returns the encryption context that wraps of a zone key are made with. parent is the directory that holds the zone's
+// directory (0 for the root), name its name there ("/" for the root).
+func ZoneContext(volume VolumeID, id ZoneID, parent Ino, name string) map[string]string {
+	return map[string]string{
+		"kmsfs:volume": volume.String(),
+		"kmsfs:zone":   strconv.FormatUint(uint64(id), 10),
+		"kmsfs:dir":    strconv.FormatUint(uint64(parent), 10),
+		"kmsfs:name":   name,
+	}
+}
+
+// Zone reads the row of a zone. ErrNotFound if there is none.
+func (s *Store) Zone(ctx context.Context, id ZoneID) (*Zone, error) {
+	return readZone(ctx, s.kv, s.rows, id)
+}
+
+// ReadZone reads the row of a zone without a Store: what a Keyring uses that is built before the Store. rowsKey is not kept.
+func ReadZone(ctx context.Context, store kv.Store, volume VolumeID, rowsKey *blockcrypt.Key, id ZoneID) (*Zone, error) {
+	rows, err := newRowSealer(volume, rowsKey)
+	if err != nil {
+		return nil, err
+	}
+	return readZone(ctx, store, rows, id)
+}
+
+func readZone(ctx context.Context, store kv.Store, rows *rowSealer, id ZoneID) (*Zone, error) {
+	var z *Zone
+	err := store.View(ctx, func(r kv.Reader) error {
+		key := zoneKey(id)
+		vals, err := r.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		if vals[0] == nil {
+			return ErrNotFound
+		}
+		z, err = openZone(rows, key, vals[0])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read zone %d: %w", id, err)
+	}
+	return z, nil
+}
+
+// PutZone replaces or adds the row of a zone. ErrInvalid for a row outside the limits.
+func (s *Store) PutZone(ctx context.Context, z *Zone) (kv.Rev, error) {
+	if err := z.check(); err != nil {
+		return 0, fmt.Errorf("put zone %d: %w: %w", z.ID, ErrInvalid, err)
+	}
+	key := zoneKey(z.ID)
+	sealed, err := s.rows.seal(key, encodeZone(z))
+	if err != nil {
+		return 0, err
+	}
+	return s.Update(ctx, func(tx *Tx) error {
+		tx.w.Put(key, append([]byte(nil), sealed...))
+		return nil
+	})
+}
+
+// Zones calls fn with every zone in ascending order of id until fn returns false.
+func (s *Store) Zones(ctx context.Context, fn func(*Zone) bool) error {
+	var failed error
+	err := s.kv.View(ctx, func(r kv.Reader) error {
+		return r.Scan(ctx, []byte{kindZone}, []byte{kindZone + 1}, 0, func(k, v []byte) bool {
+			z, err := openZone(s.rows, k, v)
+			if err != nil {
+				failed = err
+				return false
+			}
+			return fn(z)
+		})
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("scan zones: %w", err)
+	}
+	return nil
+}
+
+func openZone(rows *rowSealer, key, sealed []byte) (*Zone, error) {
+	id, ok := parseIno(kindZone, key)
+	if !ok {
+		return nil, fmt.Errorf("zone key: %w", ErrCorrupt)
+	}
+	plain, err := rows.open(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	z, err := decodeZone(plain)
+	if err != nil {
+		return nil, err
+	}
+	if z.ID != ZoneID(id) {
+		return nil, fmt.Errorf("zone row names zone %d: %w", z.ID, ErrCorrupt)
+	}
+	return z, nil
+}

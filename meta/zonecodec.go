@@ -1,0 +1,75 @@
+package meta
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+)
+
+// check holds the rules of zone rows. Its errors carry no sentinel.
+func (z *Zone) check() error {
+	if z.ID == 0 || z.Dir == 0 {
+		return fmt.Errorf("zone %d of directory %d", z.ID, z.Dir)
+	}
+	if len(z.Wraps) == 0 || len(z.Wraps) > MaxZoneWraps {
+		return fmt.Errorf("%d wraps", len(z.Wraps))
+	}
+	for i := range z.Wraps {
+		w := &z.Wraps[i]
+		if w.KeyID == "" || len(w.KeyID) > maxZoneKeyID || len(w.Blob) == 0 || len(w.Blob) > maxZoneBlob {
+			return fmt.Errorf("wrap %d: key id of %d bytes, blob of %d", i, len(w.KeyID), len(w.Blob))
+		}
+	}
+	if z.Inline > maxInline-minInline {
+		return fmt.Errorf("inline limit %d", z.Inline)
+	}
+	if blockcrypt.ValidBlockSize(int(z.BlockSize)) != nil {
+		return errors.New("block size")
+	}
+	return nil
+}
+
+func encodeZone(z *Zone) []byte {
+	b := []byte{rowVersion}
+	b = binary.BigEndian.AppendUint64(b, uint64(z.ID))
+	b = binary.BigEndian.AppendUint64(b, uint64(z.Dir))
+	b = binary.BigEndian.AppendUint32(b, z.BlockSize)
+	b = binary.BigEndian.AppendUint32(b, z.Inline)
+	b = append(b, z.Names[:]...)
+	b = append(b, z.Commitment[:]...)
+	b = append(b, byte(len(z.Wraps)))
+	for i := range z.Wraps {
+		w := &z.Wraps[i]
+		b = binary.BigEndian.AppendUint16(b, uint16(len(w.KeyID)))
+		b = append(b, w.KeyID...)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(w.Blob)))
+		b = append(b, w.Blob...)
+	}
+	return b
+}
+
+func decodeZone(b []byte) (*Zone, error) {
+	d := newDecoder(b, "zone")
+	z := &Zone{ID: ZoneID(d.u64()), Dir: Ino(d.u64()), BlockSize: d.u32(), Inline: d.u32()}
+	copy(z.Names[:], d.take(len(z.Names)))
+	copy(z.Commitment[:], d.take(len(z.Commitment)))
+	n := int(d.u8())
+	if n > MaxZoneWraps {
+		d.fail("%d wraps", n)
+		n = 0
+	}
+	for range n {
+		w := ZoneWrap{KeyID: string(d.take(int(d.u16())))}
+		w.Blob = append([]byte(nil), d.take(int(d.u16()))...)
+		z.Wraps = append(z.Wraps, w)
+	}
+	if err := d.done(); err != nil {
+		return nil, err
+	}
+	if err := z.check(); err != nil {
+		return nil, fmt.Errorf("zone row: %w: %w", err, ErrCorrupt)
+	}
+	return z, nil
+}
