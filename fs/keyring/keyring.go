@@ -1,0 +1,178 @@
+package keyring
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// Defaults of Config.
+const (
+	DefaultTTL        = 15 * time.Minute
+	DefaultTimeout    = 5 * time.Second
+	DefaultRetryAfter = time.Second
+)
+
+// KeyManager opens wrapped zone keys: keymgr/client.Client is one.
+type KeyManager interface {
+	Decrypt(ctx context.Context, by keymgr.Caller, in keymgr.DecryptInput) (keymgr.DecryptOutput, error)
+}
+
+// Config is what New needs. Volume, Keys and Zone are required.
+type Config struct {
+	Volume blockcrypt.VolumeID
+	Keys   KeyManager
+	// Zone reads the row of a zone, e.g. meta.Store.Zone.
+	Zone func(ctx context.Context, id meta.ZoneID) (*meta.Zone, error)
+	// Place returns the directory that holds a zone's directory and its name there, which the encryption context names. It is not asked about
+	// the root zone; nil: there is no other.
+	Place func(ctx context.Context, z *meta.Zone) (parent meta.Ino, name string, err error)
+	// Caller says on whose behalf the key is used. nil: the process itself.
+	Caller func(ctx context.Context) keymgr.Caller
+
+	TTL        time.Duration    // how long keys may be used after the key manager gave them; 0 is DefaultTTL
+	Timeout    time.Duration    // how long Zone waits for the key manager; 0 is DefaultTimeout
+	RetryAfter time.Duration    // how long a failure is remembered; 0 is DefaultRetryAfter
+	Now        func() time.Time // clock; nil is the system's
+	Log        *slog.Logger     // nil: silent
+}
+
+// Keyring caches the keys of a volume's zones.
+type Keyring struct {
+	cfg Config
+
+	mu     sync.Mutex
+	leases map[meta.ZoneID]*lease // guarded by mu
+	closed bool                   // guarded by mu
+}
+
+var _ meta.Keyring = (*Keyring)(nil)
+
+// New returns an empty keyring. It panics if a required field is missing.
+func New(cfg Config) *Keyring {
+	if cfg.Keys == nil || cfg.Zone == nil {
+		panic("keyring: Config without Keys or Zone")
+	}
+	if cfg.TTL <= 0 {
+		cfg.TTL = DefaultTTL
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.RetryAfter <= 0 {
+		cfg.RetryAfter = DefaultRetryAfter
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Keyring{cfg: cfg, leases: map[meta.ZoneID]*lease{}}
+}
+
+// Zone returns the keys of a zone, from the cache while they are valid. It waits at most Config.Timeout for the key manager.
+//
+// Errors: meta.ErrKeyUnavailable (not reachable, locked, or closed), meta.ErrKeyRevoked (refused), meta.ErrAuth (a wrap or row that is not
+// authentic), meta.ErrNotFound (no such zone), the context's.
+func (k *Keyring) Zone(ctx context.Context, id meta.ZoneID) (*meta.ZoneKeys, error) {
+	l, err := k.lease(id)
+	if err != nil {
+		return nil, err
+	}
+	keys, renew, err := l.use(k.cfg.Now())
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("keys of zone %d: %w", id, err)
+	case renew:
+		k.start(ctx, l)
+	case keys == nil:
+		return k.wait(ctx, l)
+	}
+	return keys, nil
+}
+
+// lease returns the entry of a zone, made on first use.
+func (k *Keyring) lease(id meta.ZoneID) (*lease, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, fmt.Errorf("keys of zone %d: keyring is closed: %w", id, meta.ErrKeyUnavailable)
+	}
+	l := k.leases[id]
+	if l == nil {
+		l = &lease{id: id, now: k.cfg.Now}
+		k.leases[id] = l
+	}
+	return l, nil
+}
+
+// wait joins or starts an unwrap and returns its outcome.
+func (k *Keyring) wait(ctx context.Context, l *lease) (*meta.ZoneKeys, error) {
+	done := k.start(ctx, l)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("keys of zone %d: %w", l.id, ctx.Err())
+	}
+	keys, _, err := l.use(k.cfg.Now())
+	if err == nil && keys == nil { // ran out in the meantime
+		err = meta.ErrKeyUnavailable
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keys of zone %d: %w", l.id, err)
+	}
+	return keys, nil
+}
+
+// start begins an unwrap of l unless one is running, and returns the channel that closes when it is over. It outlives the request that began
+// it, because others may wait for it.
+func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
+	done, mine := l.begin()
+	if !mine {
+		return done
+	}
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
+		defer cancel()
+		asked := k.cfg.Now()
+		keys, err := k.unwrap(ctx, l.id)
+		if err != nil {
+			k.cfg.Log.Warn("unwrap zone keys", "zone", uint64(l.id), "cause", err)
+			l.fail(err, k.cfg.Now().Add(k.cfg.RetryAfter))
+			return
+		}
+		l.grant(keys, asked.Add(k.cfg.TTL/2), asked.Add(k.cfg.TTL))
+		time.AfterFunc(k.cfg.TTL, l.expire)
+	}()
+	return done
+}
+
+// Revoke ends the lease of a zone now; the next use asks the key manager.
+func (k *Keyring) Revoke(id meta.ZoneID) {
+	k.mu.Lock()
+	l := k.leases[id]
+	delete(k.leases, id)
+	k.mu.Unlock()
+	if l != nil {
+		l.end(meta.ErrKeyRevoked)
+	}
+}
+
+// Close ends all leases; Zone then fails with meta.ErrKeyUnavailable.
+func (k *Keyring) Close() {
+	k.mu.Lock()
+	leases := k.leases
+	k.leases, k.closed = map[meta.ZoneID]*lease{}, true
+	k.mu.Unlock()
+	for _, l := range leases {
+		l.end(meta.ErrKeyUnavailable)
+	}
+}
