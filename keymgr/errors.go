@@ -111,7 +111,7 @@ func fault(class error, format string, args ...any) error {
 }
 
 // Code returns the stable name of the error's class, as it stands on the wire and in the key-use log: "" for nil, KMSInternalException for an error that
-// has none, DependencyTimeoutException for a deadline that passed.
+// has none, DependencyTimeoutException for a context that ended.
 func Code(err error) string {
 	if err == nil {
 		return ""
@@ -150,8 +150,11 @@ func classOf(err error) error {
 			return c
 		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return ErrDependencyTimeout
 	}
 	return ErrInternal
 }
+
+// errRow: a row of the key store does not have the shape it was written in. Answered as ErrInternal.
+var errRow = errors.New("malformed row")

@@ -1,0 +1,141 @@
+package keymgr
+
+import (
+	"context"
+	"slices"
+
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// CreateAlias gives a key (id or ARN) another name, "alias/…". Errors: ErrAlreadyExists, ErrNotFound, ErrValidation, ErrInvalidAlias,
+// ErrNotAuthorized (reserved), ErrLimit, ErrInvalidState, and those that are ErrKeyUnavailable.
+func (m *Manager) CreateAlias(ctx context.Context, by Caller, alias, keyID string) error {
+	u := &Use{Operation: "CreateAlias", Key: printable(keyID), Detail: printable(alias)}
+	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		if err := checkNewAlias(alias); err != nil {
+			return nil, err
+		}
+		k, err := m.resolve(ctx, keyID, false)
+		if err != nil {
+			return nil, err
+		}
+		u.Key = k.id.ARN()
+		if k.record.State == StatePendingDeletion {
+			return nil, k.usable()
+		}
+		if len(k.record.Aliases) >= MaxAliases {
+			return nil, fault(ErrLimit, "%s has %d aliases already", k.id.ARN(), len(k.record.Aliases))
+		}
+		if err := m.view(ctx, func(r kv.Reader) error { return m.aliasFree(ctx, r, alias) }); err != nil {
+			return nil, err
+		}
+		return func(tx kv.Txn) error { return m.addAlias(ctx, tx, alias, k.id) }, nil
+	}, nil)
+}
+
+func (m *Manager) addAlias(ctx context.Context, tx kv.Txn, alias string, id keyUUID) error {
+	if err := m.aliasFree(ctx, tx, alias); err != nil {
+		return err
+	}
+	k, err := m.loadKey(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	rec := k.record
+	rec.Aliases = append(slices.Clone(rec.Aliases), alias)
+	slices.Sort(rec.Aliases)
+	if err := m.putAlias(tx, alias, id); err != nil {
+		return err
+	}
+	return m.rows.put(tx, key(rowKey, id[:]), rec)
+}
+
+// DeleteAlias removes a name; the key stays. Errors: ErrNotFound, ErrValidation, ErrInvalidAlias, ErrNotAuthorized (reserved), and those that are
+// ErrKeyUnavailable.
+func (m *Manager) DeleteAlias(ctx context.Context, by Caller, alias string) error {
+	u := &Use{Operation: "DeleteAlias", Detail: printable(alias)}
+	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		if err := checkNewAlias(alias); err != nil {
+			return nil, err
+		}
+		id, err := m.loadAlias(ctx, alias)
+		if err != nil {
+			return nil, err
+		}
+		u.Key = id.ARN()
+		return func(tx kv.Txn) error {
+			k, err := m.loadKey(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			rec := k.record
+			rec.Aliases = slices.DeleteFunc(slices.Clone(rec.Aliases), func(a string) bool { return a == alias })
+			tx.Delete(m.rows.aliasKey(alias))
+			return m.rows.put(tx, key(rowKey, id[:]), rec)
+		}, nil
+	}, nil)
+}
+
+// ListAliases lists aliases, all or those of one key (id or ARN), in an order of its own. ErrValidation, ErrInvalidMarker, ErrNotFound.
+func (m *Manager) ListAliases(ctx context.Context, _ Caller, keyID string, page Page) (AliasList, error) {
+	limit, from, err := page.start(rowAlias, 50, 100)
+	if err != nil {
+		return AliasList{}, err
+	}
+	want := ""
+	if keyID != "" {
+		k, err := m.resolve(ctx, keyID, false)
+		if err != nil {
+			return AliasList{}, err
+		}
+		want = k.id.String()
+	}
+	var list AliasList
+	err = m.view(ctx, func(r kv.Reader) error {
+		list = AliasList{}
+		return m.scanAliases(ctx, r, from, func(rowKey []byte, rec aliasRecord) bool {
+			if want != "" && rec.Key != want {
+				return true
+			}
+			if len(list.Aliases) == limit {
+				list.NextMarker = marker(rowKey)
+				return false
+			}
+			list.Aliases = append(list.Aliases, AliasEntry{Name: rec.Name, ARN: aliasARN(rec.Name), TargetKeyID: rec.Key,
+				Created: rec.Created, Updated: rec.Updated})
+			return true
+		})
+	})
+	return list, err
+}
+
+func (m *Manager) scanAliases(ctx context.Context, r kv.Reader, from []byte, fn func(rowKey []byte, rec aliasRecord) bool) error {
+	_, hi := kindRange(rowAlias)
+	var bad error
+	err := r.Scan(ctx, from, hi, 0, func(k, v []byte) bool {
+		var rec aliasRecord
+		if bad = m.rows.open(k, v, &rec); bad != nil {
+			return false
+		}
+		return fn(k, rec)
+	})
+	if bad != nil {
+		return bad
+	}
+	return err
+}
+
+// aliasFree is nil if there is no such alias.
+func (m *Manager) aliasFree(ctx context.Context, r kv.Reader, alias string) error {
+	var rec aliasRecord
+	found, err := m.rows.get(ctx, r, m.rows.aliasKey(alias), &rec)
+	if err == nil && found {
+		err = fault(ErrAlreadyExists, "An alias with the name %s already exists", aliasARN(alias))
+	}
+	return err
+}
+
+func (m *Manager) putAlias(tx kv.Txn, alias string, id keyUUID) error {
+	now := m.now().UTC()
+	return m.rows.put(tx, m.rows.aliasKey(alias), aliasRecord{Name: alias, Key: id.String(), Created: now, Updated: now})
+}

@@ -1,0 +1,214 @@
+package keymgr
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+)
+
+// GenerateDataKey makes a random data key and returns it in clear and under the key. Errors: ErrNotFound, ErrDisabled, ErrInvalidState, ErrAccessDenied,
+// ErrValidation, ErrLimit, and those that are ErrKeyUnavailable.
+func (m *Manager) GenerateDataKey(ctx context.Context, by Caller, in GenerateDataKeyInput) (DataKey, error) {
+	return m.generateDataKey(ctx, by, in, "GenerateDataKey")
+}
+
+// GenerateDataKeyWithoutPlaintext is GenerateDataKey for callers that need no key in clear now: DataKey.Plaintext is nil.
+func (m *Manager) GenerateDataKeyWithoutPlaintext(ctx context.Context, by Caller, in GenerateDataKeyInput) (DataKey, error) {
+	out, err := m.generateDataKey(ctx, by, in, "GenerateDataKeyWithoutPlaintext")
+	clear(out.Plaintext)
+	out.Plaintext = nil
+	return out, err
+}
+
+func (m *Manager) generateDataKey(ctx context.Context, by Caller, in GenerateDataKeyInput, operation string) (DataKey, error) {
+	u := &Use{Operation: operation, Key: printable(in.KeyID), Context: in.Context}
+	var out DataKey
+	err := checkRange("numberOfBytes", in.Bytes, 1, MaxDataKey)
+	if err == nil {
+		out.Plaintext = make([]byte, in.Bytes)
+		_, _ = rand.Read(out.Plaintext) // crypto/rand.Read never fails
+		var made sealedUnder
+		made, err = m.encrypt(ctx, by, in.KeyID, out.Plaintext, in.Context, u)
+		out.Blob, out.KeyID, out.MaterialID = made.blob, made.arn, made.material
+	}
+	if err = m.record(ctx, by, u, err); err != nil {
+		clear(out.Plaintext)
+		return DataKey{}, err
+	}
+	return out, nil
+}
+
+// Encrypt encrypts up to MaxPlaintext bytes under the key's current version. Errors as GenerateDataKey.
+func (m *Manager) Encrypt(ctx context.Context, by Caller, in EncryptInput) (EncryptOutput, error) {
+	u := &Use{Operation: "Encrypt", Key: printable(in.KeyID), Context: in.Context}
+	made, err := m.encrypt(ctx, by, in.KeyID, in.Plaintext, in.Context, u)
+	if err = m.record(ctx, by, u, err); err != nil {
+		return EncryptOutput{}, err
+	}
+	return EncryptOutput{Blob: made.blob, KeyID: made.arn}, nil
+}
+
+// Decrypt opens a blob. Errors: ErrInvalidCiphertext (blob or context), ErrAccessDenied (unknown key), ErrIncorrectKey, ErrDisabled, ErrInvalidState,
+// ErrValidation, and those that are ErrKeyUnavailable.
+func (m *Manager) Decrypt(ctx context.Context, by Caller, in DecryptInput) (DecryptOutput, error) {
+	u := &Use{Operation: "Decrypt", Key: printable(in.KeyID), Context: in.Context}
+	out, err := m.decrypt(ctx, by, in, u)
+	if err = m.record(ctx, by, u, err); err != nil {
+		clear(out.Plaintext)
+		return DecryptOutput{}, err
+	}
+	return out, nil
+}
+
+// ReEncrypt moves the content of a blob under another key, version or context without showing it. Errors as Decrypt and Encrypt.
+func (m *Manager) ReEncrypt(ctx context.Context, by Caller, in ReEncryptInput) (ReEncryptOutput, error) {
+	u := &Use{Operation: "ReEncrypt", Key: printable(in.SourceKeyID), Context: in.SourceContext,
+		DestinationKey: printable(in.DestinationKeyID), DestinationContext: in.DestinationContext}
+	out, err := m.reEncrypt(ctx, by, in, u)
+	if err = m.record(ctx, by, u, err); err != nil {
+		return ReEncryptOutput{}, err
+	}
+	return out, nil
+}
+
+func (m *Manager) reEncrypt(ctx context.Context, by Caller, in ReEncryptInput, u *Use) (ReEncryptOutput, error) {
+	to := &Use{}
+	if err := checkLength("destinationKeyId", in.DestinationKeyID, 1, MaxKeyID, true); err != nil {
+		return ReEncryptOutput{}, err
+	}
+	if _, err := m.usableKey(ctx, in.DestinationKeyID); err != nil {
+		return ReEncryptOutput{}, err
+	}
+	from, err := m.decrypt(ctx, by, DecryptInput{Blob: in.Blob, Context: in.SourceContext, KeyID: in.SourceKeyID}, u)
+	defer clear(from.Plaintext)
+	if err != nil {
+		return ReEncryptOutput{}, err
+	}
+	made, err := m.encrypt(ctx, by, in.DestinationKeyID, from.Plaintext, in.DestinationContext, to)
+	if to.Key != "" {
+		u.DestinationKey, u.DestinationVersion = to.Key, to.Version
+	}
+	u.Decision = to.Decision
+	if err != nil {
+		return ReEncryptOutput{}, err
+	}
+	return ReEncryptOutput{Blob: made.blob, SourceKeyID: from.KeyID, KeyID: made.arn, SourceMaterialID: from.MaterialID, DestinationMaterialID: made.material}, nil
+}
+
+// GenerateRandom returns n random bytes, 1 to MaxDataKey. ErrValidation, ErrRecord.
+func (m *Manager) GenerateRandom(ctx context.Context, by Caller, n int) ([]byte, error) {
+	u := &Use{Operation: "GenerateRandom"}
+	err := checkRange("numberOfBytes", n, 1, MaxDataKey)
+	var out []byte
+	if err == nil {
+		u.Decision = Allow
+		out = make([]byte, n)
+		_, _ = rand.Read(out)
+	}
+	if err = m.record(ctx, by, u, err); err != nil {
+		clear(out)
+		return nil, err
+	}
+	return out, nil
+}
+
+// sealedUnder is a blob and what made it.
+type sealedUnder struct {
+	blob          []byte
+	arn, material string
+}
+
+// usableKey resolves a key for a cryptographic operation and checks its state.
+func (m *Manager) usableKey(ctx context.Context, name string) (*cmk, error) {
+	k, err := m.resolve(ctx, name, true)
+	if err != nil {
+		return nil, err
+	}
+	return k, k.usable()
+}
+
+// encrypt does the work of Encrypt and fills in u; nothing is recorded.
+func (m *Manager) encrypt(ctx context.Context, by Caller, name string, plaintext []byte, c Context, u *Use) (sealedUnder, error) {
+	if n := len(plaintext); n < 1 || n > MaxPlaintext {
+		return sealedUnder{}, fault(ErrValidation, "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length between 1 and %d", MaxPlaintext)
+	}
+	k, err := m.resolve(ctx, name, true)
+	if err != nil {
+		return sealedUnder{}, err
+	}
+	v := k.current()
+	u.Key, u.Version = k.id.ARN(), v.number
+	if err := checkForwarded(by, c); err != nil {
+		return sealedUnder{}, err
+	}
+	if err := k.usable(); err != nil {
+		return sealedUnder{}, err
+	}
+	aad, err := blobAAD(v.material, c)
+	if err != nil {
+		return sealedUnder{}, err
+	}
+	if err := m.uses.take(ctx, k, v); err != nil {
+		return sealedUnder{}, err
+	}
+	u.Decision = Allow
+	sealed, err := m.token.Encrypt(ctx, v.tokenKey, plaintext, aad)
+	if err != nil {
+		return sealedUnder{}, tokenFault(err, k.id.ARN())
+	}
+	b, err := encodeBlob(blob{material: v.material, sealed: sealed})
+	if err != nil {
+		return sealedUnder{}, fmt.Errorf("encrypt under %s: %w", k.id.ARN(), err)
+	}
+	return sealedUnder{b, k.id.ARN(), v.material.String()}, nil
+}
+
+// decrypt does the work of Decrypt and fills in u; nothing is recorded.
+func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, u *Use) (DecryptOutput, error) {
+	if n := len(in.Blob); n < 1 || n > MaxBlob {
+		return DecryptOutput{}, fault(ErrValidation, "1 validation error detected: Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length between 1 and %d", MaxBlob)
+	}
+	parsed, err := parseBlob(in.Blob)
+	if err != nil {
+		return DecryptOutput{}, &Fault{Class: ErrInvalidCiphertext, Cause: err}
+	}
+	k, v, err := m.byMaterial(ctx, parsed.material)
+	if err != nil {
+		return DecryptOutput{}, err
+	}
+	u.Key, u.Version = k.id.ARN(), v.number
+	if err := m.checkDemandedKey(ctx, in.KeyID, k); err != nil {
+		return DecryptOutput{}, err
+	}
+	if err := checkForwarded(by, in.Context); err != nil {
+		return DecryptOutput{}, err
+	}
+	if err := k.usable(); err != nil {
+		return DecryptOutput{}, err
+	}
+	aad, err := blobAAD(v.material, in.Context)
+	if err != nil {
+		return DecryptOutput{}, err
+	}
+	u.Decision = Allow
+	plaintext, err := m.token.Decrypt(ctx, v.tokenKey, parsed.sealed, aad)
+	if err != nil {
+		return DecryptOutput{}, tokenFault(err, k.id.ARN())
+	}
+	return DecryptOutput{Plaintext: plaintext, KeyID: k.id.ARN(), MaterialID: v.material.String(), Version: v.number}, nil
+}
+
+// checkDemandedKey is nil if name is empty or names k.
+func (m *Manager) checkDemandedKey(ctx context.Context, name string, k *cmk) error {
+	if name == "" {
+		return nil
+	}
+	demanded, err := m.resolve(ctx, name, true)
+	if err != nil {
+		return err
+	}
+	if demanded.id != k.id {
+		return fault(ErrIncorrectKey, "The key ID in the request does not identify a CMK that can perform this operation.")
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package keymgr
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// CreateKey makes a CMK with one backing key, generated in the token, and its alias if one is given. The key is enabled. Errors: ErrValidation,
+// ErrInvalidAlias, ErrNotAuthorized (reserved alias), ErrAlreadyExists (alias), and those that are ErrKeyUnavailable.
+func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (KeyMetadata, error) {
+	id, err := newKeyUUID()
+	if err != nil {
+		return KeyMetadata{}, err
+	}
+	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias)}
+	var k *cmk
+	err = m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		if err := m.checkCreate(ctx, in); err != nil {
+			return nil, err
+		}
+		return func(tx kv.Txn) error { return m.putNewKey(ctx, tx, k, in.Alias) }, nil
+	}, func() (undo func(), err error) {
+		k, err = m.generateKey(ctx, id, in.Description)
+		if err != nil {
+			return nil, err
+		}
+		return func() { _ = m.token.DestroyKey(context.WithoutCancel(ctx), k.current().tokenKey) }, nil
+	})
+	if err != nil {
+		return KeyMetadata{}, err
+	}
+	return m.describe(ctx, id)
+}
+
+func (m *Manager) checkCreate(ctx context.Context, in CreateKeyInput) error {
+	if err := checkLength("description", in.Description, 0, MaxDescription, false); err != nil {
+		return err
+	}
+	if in.Alias == "" {
+		return nil
+	}
+	if err := checkNewAlias(in.Alias); err != nil {
+		return err
+	}
+	return m.view(ctx, func(r kv.Reader) error { return m.aliasFree(ctx, r, in.Alias) })
+}
+
+// generateKey makes the first backing key in the token; nothing is stored yet.
+func (m *Manager) generateKey(ctx context.Context, id keyUUID, description string) (*cmk, error) {
+	rec := keyRecord{Description: description, State: StateEnabled, Created: m.now().UTC(), Aliases: []string{}}
+	v, err := m.generateVersion(ctx, id, 1)
+	if err != nil {
+		return nil, err
+	}
+	rec.Versions = []versionRecord{v}
+	return newCMK(id, rec)
+}
+
+// generateVersion makes a backing key in the token, labelled with the key's ARN and the version.
+func (m *Manager) generateVersion(ctx context.Context, id keyUUID, number uint32) (versionRecord, error) {
+	var material materialID
+	if _, err := rand.Read(material[:]); err != nil {
+		return versionRecord{}, fmt.Errorf("draw material id: %w", err)
+	}
+	tokenKey := tokenKeyOf(material)
+	info, err := m.token.GenerateKey(ctx, tokenKey, fmt.Sprintf("%s v%d", id.ARN(), number))
+	if err != nil {
+		return versionRecord{}, tokenFault(fmt.Errorf("generate backing key: %w", err), id.ARN())
+	}
+	return versionRecord{Number: number, Material: material.String(), TokenKey: tokenKey.String(),
+		Check: hex.EncodeToString(info.CheckValue), Created: m.now().UTC()}, nil
+}
+
+// putNewKey stores a key with all its rows.
+func (m *Manager) putNewKey(ctx context.Context, tx kv.Txn, k *cmk, alias string) error {
+	rec := k.record
+	if alias != "" {
+		if err := m.aliasFree(ctx, tx, alias); err != nil {
+			return err
+		}
+		rec.Aliases = []string{alias}
+		if err := m.putAlias(tx, alias, k.id); err != nil {
+			return err
+		}
+	}
+	for _, v := range k.versions {
+		if err := m.rows.put(tx, key(rowMaterial, v.material[:]), materialRecord{Key: k.id.String(), Version: v.number}); err != nil {
+			return err
+		}
+	}
+	return m.rows.put(tx, key(rowKey, k.id[:]), rec)
+}
+
+// DescribeKey returns a key's metadata; keyID may be an alias. ErrNotFound, ErrInvalidArn, ErrValidation.
+func (m *Manager) DescribeKey(ctx context.Context, _ Caller, keyID string) (KeyMetadata, error) {
+	k, err := m.resolve(ctx, keyID, true)
+	if err != nil {
+		return KeyMetadata{}, err
+	}
+	return k.metadata(), nil
+}
+
+func (m *Manager) describe(ctx context.Context, id keyUUID) (KeyMetadata, error) {
+	k, err := m.keyByID(ctx, id)
+	if err != nil {
+		return KeyMetadata{}, err
+	}
+	return k.metadata(), nil
+}
+
+// ListKeys lists the CMKs in the order of their ids. ErrValidation, ErrInvalidMarker.
+func (m *Manager) ListKeys(ctx context.Context, _ Caller, page Page) (KeyList, error) {
+	limit, from, err := page.start(rowKey, 100, 1000)
+	if err != nil {
+		return KeyList{}, err
+	}
+	var list KeyList
+	_, hi := kindRange(rowKey)
+	err = m.view(ctx, func(r kv.Reader) error {
+		list = KeyList{}
+		return r.Scan(ctx, from, hi, limit+1, func(k, _ []byte) bool {
+			if len(list.Keys) == limit {
+				list.NextMarker = marker(k)
+				return false
+			}
+			if id := keyUUID(k[1:]); len(k) == 1+len(id) {
+				list.Keys = append(list.Keys, KeyEntry{KeyID: id.String(), ARN: id.ARN()})
+			}
+			return true
+		})
+	})
+	return list, err
+}
+
+// EnableKey makes a disabled key usable again; on an enabled one it does nothing. keyID is an id or ARN. ErrNotFound, ErrInvalidState, and those that
+// are ErrKeyUnavailable.
+func (m *Manager) EnableKey(ctx context.Context, by Caller, keyID string) error {
+	return m.setState(ctx, by, "EnableKey", keyID, StateEnabled)
+}
+
+// DisableKey makes a key unusable until EnableKey. When it has returned, no operation that starts uses the key; one under way may still finish.
+// Errors as EnableKey.
+func (m *Manager) DisableKey(ctx context.Context, by Caller, keyID string) error {
+	return m.setState(ctx, by, "DisableKey", keyID, StateDisabled)
+}
+
+func (m *Manager) setState(ctx context.Context, by Caller, operation, keyID, state string) error {
+	u := &Use{Operation: operation, Key: printable(keyID)}
+	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		k, err := m.resolve(ctx, keyID, false)
+		if err != nil {
+			return nil, err
+		}
+		u.Key = k.id.ARN()
+		if s := k.record.State; s != StateEnabled && s != StateDisabled {
+			return nil, k.usable()
+		}
+		return func(tx kv.Txn) error {
+			k, err := m.loadKey(ctx, tx, k.id)
+			if err != nil {
+				return err
+			}
+			rec := k.record
+			rec.State = state
+			return m.rows.put(tx, key(rowKey, k.id[:]), rec)
+		}, nil
+	}, nil)
+}
+
+// change is the frame of everything that changes rows: check decides (a denial is recorded) and returns the transaction; the decision is recorded;
+// prepare (may be nil) does what has to be done outside the store and returns how to undo it; the transaction is committed. What fails after the decision is recorded too.
+func (m *Manager) change(ctx context.Context, by Caller, u *Use, check func() (func(kv.Txn) error, error), prepare func() (undo func(), err error)) error {
+	if by.Via != "" {
+		return m.record(ctx, by, u, fault(ErrAccessDenied, "%s is not for front ends to forward", u.Operation))
+	}
+	unlock, err := m.lockChanges(ctx)
+	if err != nil {
+		return m.record(ctx, by, u, err)
+	}
+	defer unlock()
+	apply, err := check()
+	if err != nil {
+		return m.record(ctx, by, u, err)
+	}
+	u.Decision = Allow
+	if err := m.record(ctx, by, u, nil); err != nil {
+		return err
+	}
+	undo := func() {}
+	if prepare != nil {
+		if undo, err = prepare(); err != nil {
+			return m.record(ctx, by, u, err)
+		}
+	}
+	if err := m.update(ctx, apply); err != nil {
+		undo()
+		return m.record(ctx, by, u, err)
+	}
+	return nil
+}
+
+// tokenKeyOf is the id in the token under which a new backing key is made.
+func tokenKeyOf(id materialID) hsm.KeyID { return hsm.KeyID(id[:len(hsm.KeyID{})]) }

@@ -1,0 +1,141 @@
+package keymgr
+
+import (
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/kmsfs/kmsfs/hsm"
+)
+
+// infoRecord is the row that says what the store is. Its opening proves that store and store key belong together.
+type infoRecord struct {
+	Created time.Time `json:"created"`
+}
+
+// keyRecord is the row of a CMK.
+type keyRecord struct {
+	Description string          `json:"description"`
+	State       string          `json:"state"`
+	Created     time.Time       `json:"created"`
+	Versions    []versionRecord `json:"versions"` // oldest first; INVARIANT: numbers 1..n
+	Aliases     []string        `json:"aliases"`  // sorted; INVARIANT: each has its alias row
+}
+
+// versionRecord is one backing key.
+type versionRecord struct {
+	Number   uint32    `json:"number"`
+	Material string    `json:"material"`   // 64 hex digits
+	TokenKey string    `json:"tokenKey"`   // 32 hex digits: its id in the token
+	Check    string    `json:"checkValue"` // hex
+	Created  time.Time `json:"created"`
+}
+
+// materialRecord leads from a blob to its key.
+type materialRecord struct {
+	Key     string `json:"key"` // UUID
+	Version uint32 `json:"version"`
+}
+
+// usesRecord counts the uses of a backing key that were reserved, used or not.
+type usesRecord struct {
+	Reserved uint64 `json:"reserved"`
+}
+
+// aliasRecord is the row of an alias.
+type aliasRecord struct {
+	Name    string    `json:"name"`
+	Key     string    `json:"key"` // UUID
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+}
+
+// volumeRecord is the row of a volume.
+type volumeRecord struct {
+	Name       string    `json:"name"`
+	Path       string    `json:"path"`
+	CMK        string    `json:"cmk"` // ARN
+	Superblock []byte    `json:"superblock"`
+	Created    time.Time `json:"created"`
+}
+
+// anchorRecord is the row of an anchor.
+type anchorRecord struct {
+	Generation uint64 `json:"generation"`
+	Sequence   uint64 `json:"sequence"`
+	Head       string `json:"head"` // 32 hex digits
+	Clean      bool   `json:"clean"`
+}
+
+// cmk is a keyRecord, checked and ready for use. Never changed once built.
+type cmk struct {
+	id       keyUUID
+	record   keyRecord
+	versions []version // as record.Versions
+}
+
+// version is a versionRecord with its ids parsed.
+type version struct {
+	number   uint32
+	material materialID
+	tokenKey hsm.KeyID
+	created  time.Time
+}
+
+func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
+	k := &cmk{id: id, record: rec}
+	if len(rec.Versions) == 0 {
+		return nil, fmt.Errorf("key %s has no version: %w", id, errRow)
+	}
+	for i, v := range rec.Versions {
+		material, err := parseMaterial(v.Material)
+		if err != nil || v.Number != uint32(i+1) {
+			return nil, fmt.Errorf("version %d of key %s: %w", v.Number, id, errRow)
+		}
+		tokenKey, err := hsm.ParseKeyID(v.TokenKey)
+		if err != nil {
+			return nil, fmt.Errorf("version %d of key %s: %v: %w", v.Number, id, err, errRow)
+		}
+		k.versions = append(k.versions, version{v.Number, material, tokenKey, v.Created})
+	}
+	return k, nil
+}
+
+// current is the version that encrypts.
+func (k *cmk) current() *version { return &k.versions[len(k.versions)-1] }
+
+// usable is nil if the key's state allows cryptographic operations.
+func (k *cmk) usable() error {
+	switch k.record.State {
+	case StateEnabled:
+		return nil
+	case StateDisabled:
+		return fault(ErrDisabled, "%s is disabled.", k.id.ARN())
+	case StatePendingDeletion:
+		return fault(ErrInvalidState, "%s is pending deletion.", k.id.ARN())
+	case StatePendingImport:
+		return fault(ErrInvalidState, "%s is pending import.", k.id.ARN())
+	default:
+		return fault(ErrInvalidState, "%s is unavailable.", k.id.ARN())
+	}
+}
+
+func (k *cmk) metadata() KeyMetadata {
+	md := KeyMetadata{
+		KeyID: k.id.String(), ARN: k.id.ARN(), Description: k.record.Description, State: k.record.State,
+		Enabled: k.record.State == StateEnabled, Manager: "CUSTOMER", Origin: "AWS_KMS", CreationDate: k.record.Created,
+		Aliases: append([]string(nil), k.record.Aliases...),
+	}
+	for _, v := range k.versions {
+		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created})
+	}
+	return md
+}
+
+func parseMaterial(s string) (materialID, error) {
+	raw, err := hex.DecodeString(s)
+	if err != nil || len(raw) != materialSize {
+		return materialID{}, fmt.Errorf("material id %q: %w", printable(s), errRow)
+	}
+	return materialID(raw), nil
+}
