@@ -7,8 +7,12 @@ import (
 )
 
 const (
-	// MaxImage is the longest image row, in bytes: a full block of the largest size.
-	MaxImage = blockcrypt.MaxBlockSize
+	// ImageHeader is what package fs/content puts before the ciphertext in an image row, so that it can be settled without another row:
+	// object serial u64 || log2(block size) u8.
+	ImageHeader = 9
+
+	// MaxImage is the longest image row, in bytes: the header and a full block of the largest size.
+	MaxImage = ImageHeader + blockcrypt.MaxBlockSize
 
 	minInline    = blockcrypt.NonceSize + blockcrypt.TagSize
 	maxInline    = 120 << 10
