@@ -1,0 +1,131 @@
+package fs
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/kmsfs/kmsfs/fs/content"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// Open opens a regular file. It is where a missing key, a full disk and the like are told to the program: what is written goes to the page cache,
+// and later errors reach it only at fsync and close.
+func (fs *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	ctx := request(cancel)
+	defer ctx.finish()
+	return fs.status("open", in.NodeId, stale(fs.opened(ctx, meta.Ino(in.NodeId), in.Flags, in.Mode, out)))
+}
+
+// opened opens an inode with the flags of open(2) and those of FUSE (OPEN_KILL_SUIDGID).
+func (fs *FS) opened(ctx *requestContext, ino meta.Ino, flags, openFlags uint32, out *fuse.OpenOut) error {
+	file, err := fs.content.Open(ctx, ino)
+	if err != nil {
+		return err
+	}
+	h := newHandle(ino, file, flags)
+	if err := fs.prepare(ctx, h, flags, openFlags); err != nil {
+		file.Close()
+		return err
+	}
+	fs.nodes.opened(ino, h.write)
+	out.Fh = fs.handles.add(h)
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	return nil
+}
+
+// prepare does what an open does besides: checks the key and the space, truncates, notes the access.
+func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) error {
+	a, err := h.file.Attr(ctx)
+	if err != nil {
+		return err
+	}
+	if err := fs.keyed(ctx, a); err != nil {
+		return err
+	}
+	if flags&syscall.O_TRUNC != 0 && h.write {
+		return h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: openFlags&fuse.OPEN_KILL_SUIDGID != 0})
+	}
+	if h.write {
+		if err := fs.space.admit(); err != nil {
+			return err
+		}
+	}
+	// Reads from the page cache are never seen here, so an open for reading counts as one.
+	if flags&syscall.O_ACCMODE != syscall.O_WRONLY && !h.noAtime && fs.atimes.accessed(a) {
+		fs.upkeep.outdated(h.ino)
+	}
+	return nil
+}
+
+// Read reads from an open file. Files opened for writing only are read as well: the kernel completes partial pages.
+func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	ctx := request(cancel)
+	defer ctx.finish()
+	h, err := fs.handles.file(in.Fh)
+	if err != nil {
+		return nil, fs.status("read", in.NodeId, err)
+	}
+	n, err := h.file.ReadAt(ctx, buf, in.Offset)
+	if err != nil {
+		return nil, fs.status("read", in.NodeId, err)
+	}
+	if !h.noAtime && !fs.atimes.off {
+		if a, err := h.file.Attr(ctx); err == nil {
+			fs.atimes.accessed(a)
+		}
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// Write writes to an open file. A write from the page cache comes with any writable handle of the inode, and counts as failed if any of it failed: the kernel
+// takes no note of a short one.
+func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	ctx := request(cancel)
+	defer ctx.finish()
+	h, err := fs.handles.file(in.Fh)
+	if err != nil {
+		return 0, fs.status("write", in.NodeId, err)
+	}
+	n, err := h.file.WriteAt(ctx, data, in.Offset, content.WriteOpts{KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0})
+	if err != nil && (n == 0 || in.WriteFlags&fuse.WRITE_CACHE != 0) {
+		return 0, fs.status("write", in.NodeId, err)
+	}
+	return uint32(n), fuse.OK
+}
+
+// Flush is close(2) of one descriptor. There is nothing to do: what was written survives us already, and errors of writing back were given to the kernel.
+func (fs *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	_, err := fs.handles.file(in.Fh)
+	return fs.status("flush", in.NodeId, err)
+}
+
+// Fsync makes a file durable: content, size, attributes, name.
+func (fs *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	ctx := request(cancel)
+	defer ctx.finish()
+	h, err := fs.handles.file(in.Fh)
+	if err == nil {
+		err = h.file.Sync(ctx)
+	}
+	return fs.status("fsync", in.NodeId, err)
+}
+
+// Release ends a handle, after its last descriptor and mapping.
+func (fs *FS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
+	h := fs.handles.remove(in.Fh)
+	if h == nil || h.file == nil {
+		return
+	}
+	if err := h.file.Close(); err != nil {
+		fs.status("release", in.NodeId, err)
+	}
+	if fs.nodes.closed(h.ino, h.write) {
+		fs.upkeep.release(h.ino)
+	}
+}
+
+// Ioctl knows none. ENOTTY, not ENOSYS: the latter would be wrong for a call that exists.
+func (fs *FS) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, inbuf []byte, out *fuse.IoctlOut, outbuf []byte) fuse.Status {
+	return fuse.Status(syscall.ENOTTY)
+}

@@ -1,0 +1,88 @@
+package fs
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+
+	"github.com/kmsfs/kmsfs/fs/content"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// handle is one open file or directory.
+type handle struct {
+	ino     meta.Ino
+	file    *content.File // nil for a directory
+	write   bool          // opened for writing
+	noAtime bool          // opened with O_NOATIME
+}
+
+// newHandle returns the handle of a file opened with the flags of open(2).
+func newHandle(ino meta.Ino, file *content.File, flags uint32) *handle {
+	return &handle{
+		ino: ino, file: file,
+		write:   flags&syscall.O_ACCMODE != syscall.O_RDONLY,
+		noAtime: flags&syscall.O_NOATIME != 0,
+	}
+}
+
+// handleTable holds what is open, by the number that the kernel knows it by. Numbers are not reused, so a late request can't meet somebody
+// else's handle. Bounded by memory only. Safe for concurrent use.
+type handleTable struct {
+	mu   sync.RWMutex
+	next uint64             // guarded by mu
+	open map[uint64]*handle // guarded by mu
+}
+
+func newHandleTable() *handleTable {
+	return &handleTable{next: 1, open: make(map[uint64]*handle)}
+}
+
+// add returns the number of a new handle.
+func (t *handleTable) add(h *handle) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fh := t.next
+	t.next++
+	t.open[fh] = h
+	return fh
+}
+
+// file returns the handle of an open file: ErrHandle if there is none.
+func (t *handleTable) file(fh uint64) (*handle, error) {
+	t.mu.RLock()
+	h := t.open[fh]
+	t.mu.RUnlock()
+	if h == nil || h.file == nil {
+		return nil, fmt.Errorf("file handle %d: %w", fh, ErrHandle)
+	}
+	return h, nil
+}
+
+// remove takes a handle out, nil if there is none.
+func (t *handleTable) remove(fh uint64) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.open[fh]
+	delete(t.open, fh)
+	return h
+}
+
+// drain takes all handles out.
+func (t *handleTable) drain() []*handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*handle, 0, len(t.open))
+	for _, h := range t.open {
+		all = append(all, h)
+	}
+	clear(t.open)
+	return all
+}
+
+// len returns the number of open handles.
+func (t *handleTable) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.open)
+}

@@ -1,0 +1,75 @@
+package fs
+
+import (
+	"fmt"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// Rename is renameat2(2) with any of its flags.
+func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	ctx := request(cancel)
+	defer ctx.finish()
+	const known = uint32(meta.RenameNoReplace | meta.RenameExchange | meta.RenameWhiteout)
+	if in.Flags&^known != 0 {
+		return fs.status("rename", in.NodeId, fmt.Errorf("flags %#x: %w", in.Flags, meta.ErrInvalid))
+	}
+	from, to := place{meta.Ino(in.NodeId), []byte(oldName)}, place{meta.Ino(in.Newdir), []byte(newName)}
+	return fs.status("rename", in.NodeId, fs.rename(ctx, from, to, meta.RenameFlags(in.Flags), meta.Owner{UID: in.Uid, GID: in.Gid}))
+}
+
+// place is a name in a directory.
+type place struct {
+	dir  meta.Ino
+	name []byte
+}
+
+func (fs *FS) rename(ctx *requestContext, from, to place, flags meta.RenameFlags, owner meta.Owner) error {
+	if flags&meta.RenameExchange == 0 {
+		if err := fs.syncBeforeReplace(ctx, from, to); err != nil {
+			return err
+		}
+	}
+	r := fs.removal()
+	defer r.done()
+	res, err := fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
+	if err != nil {
+		return err
+	}
+	if flags&meta.RenameExchange == 0 {
+		fs.orphan(res.Replaced)
+	}
+	return nil
+}
+
+// syncBeforeReplace makes the content of a file durable before it takes the place of another. Many programs write a new version under another name,
+// do not fsync, and rename: a power cut must not leave them a file of zeros where the old version was.
+func (fs *FS) syncBeforeReplace(ctx *requestContext, from, to place) error {
+	old, err := fs.meta.Lookup(ctx, to.dir, to.name)
+	if err != nil || !old.IsRegular() {
+		return nil // nothing is replaced; other errors are the rename's to find
+	}
+	moved, err := fs.meta.Lookup(ctx, from.dir, from.name)
+	if err != nil || !moved.IsRegular() || moved.Ino == old.Ino {
+		return nil
+	}
+	return fs.content.SyncContent(ctx, moved.Ino)
+}
+
+// Link gives an inode another name, or one made by Tmpfile its first.
+func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	ctx := request(cancel)
+	defer ctx.finish()
+	if err := fs.space.admit(); err != nil {
+		return fs.status("link", in.Oldnodeid, err)
+	}
+	a, err := fs.meta.Link(ctx, meta.Ino(in.Oldnodeid), meta.Ino(in.NodeId), []byte(name))
+	if err != nil {
+		return fs.status("link", in.Oldnodeid, err)
+	}
+	fs.nodes.named(a.Ino)
+	fs.reply(a, out)
+	return fuse.OK
+}

@@ -1,0 +1,109 @@
+package fs
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// atimeDelay is how long access times are gathered before they are written together.
+const atimeDelay = time.Second
+
+// upkeep does what must not make a request wait. FORGET above all: it has no answer, it comes in the one goroutine that may be reading requests,
+// and it must not wait for anything that another request does.
+type upkeep struct {
+	fs   *FS
+	wake chan struct{} // capacity 1
+	quit chan struct{}
+	done chan struct{} // closed when run has returned
+
+	mu      sync.Mutex
+	orphans []meta.Ino // guarded by mu; to be released
+	stale   []meta.Ino // guarded by mu; the kernel's attributes of these are outdated
+	started bool       // guarded by mu
+}
+
+func newUpkeep(fs *FS) *upkeep {
+	return &upkeep{fs: fs, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+}
+
+func (u *upkeep) start() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.started {
+		u.started = true
+		go u.run()
+	}
+}
+
+// stop ends the goroutine; what is queued stays queued.
+func (u *upkeep) stop() {
+	u.mu.Lock()
+	started := u.started
+	u.mu.Unlock()
+	if started {
+		close(u.quit)
+		<-u.done
+	}
+}
+
+// release queues an orphan that nothing uses any more.
+func (u *upkeep) release(ino meta.Ino) {
+	u.mu.Lock()
+	u.orphans = append(u.orphans, ino)
+	u.mu.Unlock()
+	u.kick()
+}
+
+// outdated queues an inode whose attributes changed without a request that told the kernel so.
+func (u *upkeep) outdated(ino meta.Ino) {
+	u.mu.Lock()
+	u.stale = append(u.stale, ino)
+	u.mu.Unlock()
+	u.kick()
+}
+
+func (u *upkeep) kick() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (u *upkeep) run() {
+	defer close(u.done)
+	ctx := context.Background()
+	tick := time.NewTicker(atimeDelay)
+	defer tick.Stop()
+	for {
+		select {
+		case <-u.quit:
+			return
+		case <-u.wake:
+			u.drain(ctx)
+		case <-tick.C:
+			if err := u.fs.atimes.flush(ctx); err != nil {
+				u.fs.status("write access times", 0, err)
+			}
+		}
+	}
+}
+
+// drain works off the queues.
+func (u *upkeep) drain(ctx context.Context) {
+	u.mu.Lock()
+	orphans, stale := u.orphans, u.stale
+	u.orphans, u.stale = nil, nil
+	u.mu.Unlock()
+	for _, ino := range stale {
+		u.fs.invalidate(ino, false)
+	}
+	for _, ino := range orphans {
+		u.fs.atimes.drop(ino)
+		if err := u.fs.content.Unlinked(ctx, ino); err != nil { // the next mount tries again
+			u.fs.status("release", uint64(ino), err)
+		}
+	}
+}
