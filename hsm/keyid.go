@@ -31,3 +31,12 @@ func ParseKeyID(s string) (KeyID, error) {
 
 // String returns 32 lower-case hexadecimal digits.
 func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText gives the form of String, in JSON for instance.
+func (id KeyID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is the reverse of MarshalText: errors as ParseKeyID.
+func (id *KeyID) UnmarshalText(text []byte) (err error) {
+	*id, err = ParseKeyID(string(text))
+	return err
+}

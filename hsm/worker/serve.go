@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/kmsfs/kmsfs/blockcrypt/locked"
+	"github.com/kmsfs/kmsfs/hsm"
+)
+
+// maxInFlight bounds the requests a process works on, on both sides.
+const maxInFlight = 64
+
+// Serve is the worker's main loop: it opens the token that the first request
+// asks for and answers requests until the connection closes, which is the normal
+// end (nil) and closes the token. If open fails, the client is told and Serve
+// returns the error.
+func Serve(ctx context.Context, conn net.Conn, open func(context.Context, OpenConfig) (hsm.Token, error)) error {
+	defer conn.Close()
+	s := &server{conn: conn}
+	if err := s.open(ctx, open); err != nil {
+		return err
+	}
+	defer s.token.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	places := semaphore.NewWeighted(maxInFlight)
+	for {
+		req := new(request)
+		secret, err := readFrame(conn, req)
+		if errors.Is(err, io.EOF) && !errors.Is(err, errFrame) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read a request: %w", err)
+		}
+		if err := places.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		go func() {
+			defer places.Release(1)
+			s.handle(ctx, req, secret)
+		}()
+	}
+}
+
+type server struct {
+	token hsm.Token
+	mu    sync.Mutex // one frame at a time is written
+	conn  net.Conn
+}
+
+// open handles the first request.
+func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig) (hsm.Token, error)) error {
+	var req request
+	secret, err := readFrame(s.conn, &req)
+	defer clear(secret)
+	if err != nil || req.Op != opOpen || req.Open == nil {
+		return fmt.Errorf("read the request to open a token: %w", errors.Join(errFrame, err))
+	}
+	cfg := OpenConfig{
+		Module:      req.Open.Module,
+		TokenLabel:  req.Open.TokenLabel,
+		Serial:      req.Open.Serial,
+		Initialize:  req.Open.Initialize,
+		MaxSessions: req.Open.MaxSessions,
+		CallTimeout: time.Duration(req.Open.CallTimeout) * time.Millisecond,
+		OpenTimeout: time.Duration(req.Open.OpenTimeout) * time.Millisecond,
+	}
+	if len(secret) > 0 {
+		if cfg.PIN, err = locked.FromBytes(secret); err != nil {
+			return s.send(&reply{ID: req.ID, Code: codeOther, Error: err.Error()}, nil)
+		}
+		defer cfg.PIN.Close()
+	}
+	rep := reply{ID: req.ID}
+	if s.token, err = open(ctx, cfg); err != nil {
+		rep.fail(err)
+	}
+	return errors.Join(err, s.send(&rep, nil))
+}
+
+// handle answers one request and wipes its secrets. A reply that cannot be sent
+// is dropped: the connection is then over, which Serve sees.
+func (s *server) handle(ctx context.Context, req *request, secret []byte) {
+	defer clear(secret)
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(req.Timeout)*time.Millisecond)
+		defer cancel()
+	}
+	rep := &reply{ID: req.ID}
+	out, err := s.call(ctx, req, secret, rep)
+	defer clear(out)
+	if err != nil {
+		*rep = reply{ID: req.ID}
+		rep.fail(err)
+	}
+	_ = s.send(rep, out)
+}
+
+// call does what a request asks and fills in the reply; out is its secret.
+func (s *server) call(ctx context.Context, req *request, secret []byte, rep *reply) (out []byte, err error) {
+	switch req.Op {
+	case opEncrypt:
+		var sealed hsm.Sealed
+		sealed, err = s.token.Encrypt(ctx, req.Key, secret, req.AAD)
+		rep.Sealed = &sealed
+	case opDecrypt:
+		if req.Sealed == nil {
+			return nil, fmt.Errorf("decrypt: %w", errFrame)
+		}
+		out, err = s.token.Decrypt(ctx, req.Key, *req.Sealed, req.AAD)
+	case opGenerate:
+		var info hsm.KeyInfo
+		info, err = s.token.GenerateKey(ctx, req.Key, req.Label)
+		rep.Key = &info
+	case opFind:
+		var info hsm.KeyInfo
+		info, err = s.token.FindKey(ctx, req.Key)
+		rep.Key = &info
+	case opDestroy:
+		err = s.token.DestroyKey(ctx, req.Key)
+	case opInfo:
+		var info hsm.Info
+		info, err = s.token.Info(ctx)
+		rep.Info = &info
+	default:
+		err = fmt.Errorf("unknown operation %.32q: %w", req.Op, errFrame)
+	}
+	return out, err
+}
+
+func (s *server) send(rep *reply, secret []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return writeFrame(s.conn, rep, secret)
+}
