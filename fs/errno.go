@@ -8,6 +8,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -26,25 +27,25 @@ var errnoRules = []errnoRule{
 	{syscall.EKEYREVOKED, []error{meta.ErrKeyRevoked, keymgr.ErrDisabled, keymgr.ErrInvalidState}},
 	{syscall.ENOKEY, []error{meta.ErrKeyUnavailable, keymgr.ErrKeyUnavailable}},
 	{syscall.EACCES, []error{keymgr.ErrAccessDenied, keymgr.ErrNotAuthorized}},
-	{syscall.EIO, []error{meta.ErrAuth, meta.ErrCorrupt}},
+	{syscall.EIO, []error{meta.ErrAuth, meta.ErrCorrupt, content.ErrDamaged}},
 	{syscall.ENOENT, []error{meta.ErrNotFound}},
 	{syscall.EEXIST, []error{meta.ErrExist}},
 	{syscall.ENOTDIR, []error{meta.ErrNotDir}},
 	{syscall.EISDIR, []error{meta.ErrIsDir}},
 	{syscall.ENOTEMPTY, []error{meta.ErrNotEmpty}},
 	{syscall.ENAMETOOLONG, []error{meta.ErrNameTooLong}},
-	{syscall.EINVAL, []error{meta.ErrInvalid, meta.ErrBadName, meta.ErrLoop}},
+	{syscall.EINVAL, []error{meta.ErrInvalid, meta.ErrBadName, meta.ErrLoop, content.ErrNotRegular}},
 	{syscall.EXDEV, []error{meta.ErrCrossZone}},
 	{syscall.EMLINK, []error{meta.ErrTooManyLinks}},
 	{syscall.ENODATA, []error{meta.ErrNoXattr}},
 	{syscall.E2BIG, []error{meta.ErrXattrTooBig}},
 	{syscall.ENOSPC, []error{meta.ErrNoSpace, meta.ErrXattrList, ErrReserve, syscall.ENOSPC, syscall.EDQUOT}},
 	{syscall.EROFS, []error{meta.ErrReadOnly, meta.ErrReadOnlyTx, syscall.EROFS}},
-	{syscall.EFBIG, []error{ErrTooBig, syscall.EFBIG}},
+	{syscall.EFBIG, []error{ErrTooBig, content.ErrTooLarge, syscall.EFBIG}},
 	{syscall.ESTALE, []error{meta.ErrStale}},
 	{syscall.EBADF, []error{ErrHandle}},
-	{syscall.EOPNOTSUPP, []error{ErrUnsupported}},
-	{syscall.ENXIO, []error{syscall.ENXIO}},
+	{syscall.EOPNOTSUPP, []error{ErrUnsupported, content.ErrMode}},
+	{syscall.ENXIO, []error{content.ErrNoData}},
 	{syscall.ENOMEM, []error{syscall.ENOMEM}},
 }
 
