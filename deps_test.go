@@ -38,10 +38,11 @@ var allowed = map[string][]string{
 	"keymgr/server":   {"keymgr", "keymgr/keystore", "keymgr/wire", "hsm", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/client":   {"keymgr", "keymgr/wire", "blockcrypt", "blockcrypt/locked"},
 
-	"fs/object":  {},
-	"fs/keyring": {"meta", "blockcrypt", "blockcrypt/locked", "keymgr"},
-	"fs/content": {"fs/object", "meta", "meta/kv", "blockcrypt"},
-	"fs":         {"fs/content", "fs/object", "meta", "blockcrypt", "keymgr"},
+	"fs/object":    {},
+	"fs/transport": {},
+	"fs/keyring":   {"meta", "blockcrypt", "blockcrypt/locked", "keymgr"},
+	"fs/content":   {"fs/object", "meta", "meta/kv", "blockcrypt"},
+	"fs":           {"fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr"},
 	"fs/fstest": {"fs", "fs/content", "fs/object", "fs/keyring", "meta", "meta/metatest", "meta/kv", "meta/kv/memory",
 		"meta/kv/local", "blockcrypt", "blockcrypt/locked", "keymgr"},
 

@@ -1,0 +1,188 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// headerRoom is what a request or an answer may need beyond its payload, in bytes: headers, a name, an extension. The kernel wants buffers of at
+// least 8 KiB (FUSE_MIN_READ_BUFFER).
+const headerRoom = 8192
+
+// inHeaderSize is the length of struct fuse_in_header, in bytes.
+const inHeaderSize = 40
+
+// Opcodes of linux/fuse.h that the loop itself must know.
+const (
+	opRead          = 15
+	opWrite         = 16
+	opFsync         = 20
+	opFsyncDir      = 30
+	opInterrupt     = 36
+	opFallocate     = 43
+	opLseek         = 46
+	opCopyFileRange = 47
+)
+
+// longPayload is the size of a read or write, in bytes, from which on it is worth a thread switch: that much takes longer to encrypt.
+const longPayload = 64 << 10
+
+// reader is one goroutine with its buffers. It leads, or handles a request, or waits for the lead.
+type reader struct {
+	loop     *Loop
+	in, out  []byte
+	inVec    [1][]byte
+	outVec   [1][]byte
+	answered time.Time // when the reader last finished a request
+}
+
+// read is the life of a reader.
+func (l *Loop) read() {
+	defer l.readers.Done()
+	r := &reader{loop: l, in: make([]byte, l.size), out: make([]byte, l.size)}
+	for r.awaitLead() {
+		r.answered = time.Now()
+		for r.step() {
+		}
+	}
+}
+
+// awaitLead blocks until this reader leads. False: it is not needed any more.
+func (r *reader) awaitLead() bool {
+	l := r.loop
+	if l.idle.Add(1) > MaxIdle {
+		l.idle.Add(-1)
+		select {
+		case <-l.lead: // handed over to just this reader, while it was counted
+			return true
+		default:
+			return false
+		}
+	}
+	defer l.idle.Add(-1)
+	select {
+	case <-l.lead:
+		return true
+	case <-l.ended:
+		return false
+	}
+}
+
+// step takes one request and handles it. False: the reader leads no longer.
+func (r *reader) step() bool {
+	n, ok := r.receive()
+	if !ok {
+		return false
+	}
+	r.loop.stats.requests.Add(1)
+	if takesLong(r.in[:n]) {
+		r.loop.stats.handovers.Add(1)
+		r.loop.handOver()
+		r.handle(n)
+		return false
+	}
+	token := r.loop.lease.begin()
+	r.handle(n)
+	return r.loop.lease.finish(token)
+}
+
+// receive waits for a request: it polls for as long as that pays, then sleeps. False: the connection is over.
+func (r *reader) receive() (int, bool) {
+	l := r.loop
+	window, slept := l.poll.window, false
+	for {
+		n, err := readDevice(l.fd, r.in)
+		switch {
+		case err == 0:
+			l.poll.arrived(time.Since(r.answered))
+			if window > 0 && !slept {
+				l.stats.polled.Add(1)
+			}
+			return n, true
+		case err == unix.EAGAIN:
+			if window > 0 && time.Since(r.answered) < window {
+				continue
+			}
+			window, slept = 0, true
+			l.stats.slept.Add(1)
+			l.sleep()
+		case err == unix.EINTR || err == unix.ENOENT: // ENOENT: the request was interrupted before we had it
+		case err == unix.ENODEV:
+			l.end(nil)
+			return 0, false
+		default:
+			l.end(fmt.Errorf("read /dev/fuse: %w", err))
+			return 0, false
+		}
+	}
+}
+
+// sleep blocks until the device has something to say.
+func (l *Loop) sleep() {
+	fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
+	_, _ = unix.Poll(fds, -1) // whatever it was, the next read tells
+}
+
+// readDevice reads without telling the scheduler: the descriptor does not block.
+func readDevice(fd int, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return int(n), errno
+}
+
+// takesLong tells whether a request is better handled by a reader that does not lead.
+func takesLong(request []byte) bool {
+	if len(request) < inHeaderSize {
+		return false
+	}
+	switch binary.NativeEndian.Uint32(request[4:]) {
+	case opFsync, opFsyncDir, opFallocate, opLseek, opCopyFileRange:
+		return true
+	case opWrite:
+		return len(request) >= longPayload
+	case opRead: // struct fuse_read_in: fh, offset, size
+		return len(request) >= inHeaderSize+20 && binary.NativeEndian.Uint32(request[inHeaderSize+16:]) >= longPayload
+	}
+	return false
+}
+
+// handle has the request in r.in[:n] answered.
+func (r *reader) handle(n int) {
+	l := r.loop
+	if n >= inHeaderSize {
+		unique := binary.NativeEndian.Uint64(r.in[8:])
+		l.active.add(unique)
+		defer l.active.remove(unique)
+	}
+	r.inVec[0], r.outVec[0] = r.in[:n], r.out
+	answer, status := l.proto.HandleRequest(r.inVec[:], r.outVec[:])
+	if answer == 0 && !status.Ok() {
+		answer = r.refuse(n, int32(status))
+	}
+	if answer > 0 {
+		l.send(r.out[:answer])
+	}
+	r.answered = time.Now()
+}
+
+// refuse makes the answer to a request that could not be parsed, so that its caller does not wait for ever.
+func (r *reader) refuse(n int, status int32) int {
+	if n < inHeaderSize {
+		return 0
+	}
+	return putHeader(r.out, outHeaderSize, -status, binary.NativeEndian.Uint64(r.in[8:]))
+}
+
+// send writes an answer. ENOENT: nobody waits for it any more.
+func (l *Loop) send(answer []byte) {
+	_, err := unix.Write(l.fd, answer)
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ECONNABORTED):
+	default:
+		l.log.Error("answer refused by the kernel", "error", err, "length", len(answer), "status", int32(binary.NativeEndian.Uint32(answer[4:])))
+	}
+}
