@@ -25,18 +25,16 @@ func (t *Token) GenerateKey(ctx context.Context, id hsm.KeyID, label string) (hs
 		return hsm.KeyInfo{}, t.wrap("generate key", id, hsm.ErrExists)
 	}
 	var begun atomic.Bool
-	info, err := do(ctx, t, task[hsm.KeyInfo]{begun: &begun, run: func(c *conn, s p11.SessionHandle) (hsm.KeyInfo, error) {
+	info, err := do(ctx, t, task[hsm.KeyInfo]{alone: true, begun: &begun, run: func(c *conn, s p11.SessionHandle) (hsm.KeyInfo, error) {
 		return t.generate(c, s, id, label, &begun)
 	}})
 	return info, t.wrap("generate key", id, err)
 }
 
 // generate makes a key after making sure that the token is there and the id is
-// free. The creations of one Token are serialised, those of other processes are
-// seen afterwards.
+// free. It is alone in the module; a key that another process makes at the same
+// moment is seen afterwards.
 func (t *Token) generate(c *conn, s p11.SessionHandle, id hsm.KeyID, label string, begun *atomic.Bool) (hsm.KeyInfo, error) {
-	t.making.Lock()
-	defer t.making.Unlock()
 	if err := c.check(s, t.known); err != nil {
 		return hsm.KeyInfo{}, errors.Join(errLost, err)
 	}
@@ -127,7 +125,7 @@ func (t *Token) Decrypt(ctx context.Context, id hsm.KeyID, s hsm.Sealed, aad []b
 // DestroyKey implements hsm.Token.
 func (t *Token) DestroyKey(ctx context.Context, id hsm.KeyID) error {
 	var begun atomic.Bool
-	_, err := do(ctx, t, task[struct{}]{begun: &begun, run: func(c *conn, s p11.SessionHandle) (none struct{}, err error) {
+	_, err := do(ctx, t, task[struct{}]{alone: true, begun: &begun, run: func(c *conn, s p11.SessionHandle) (none struct{}, err error) {
 		o, err := t.find(c, s, id)
 		if err != nil {
 			return none, err

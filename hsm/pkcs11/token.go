@@ -27,11 +27,10 @@ type Token struct {
 	known known // set by Open, constant afterwards
 
 	// gate is entered with weight 1 by a call and with weight width by what
-	// must be alone in the module: reconnecting and closing.
+	// must be alone in the module: reconnecting, closing, and making and
+	// destroying keys (SoftHSM fails calls that run beside these).
 	gate  *semaphore.Weighted
 	width int64
-
-	making sync.Mutex // held while a key is made
 
 	mu struct {
 		sync.Mutex
@@ -149,6 +148,8 @@ func bounded[T any](ctx context.Context, fn func() (T, error), discard func(T)) 
 type task[T any] struct {
 	// run does the work in a session of its own.
 	run func(c *conn, s p11.SessionHandle) (T, error)
+	// alone says that no other call may be in the module.
+	alone bool
 	// blob says that the caller's ciphertext may be what makes it fail.
 	blob bool
 	// begun is set by run when it must not be repeated any more; nil if
@@ -192,10 +193,14 @@ func twice[T any](ctx context.Context, t *Token, k task[T]) (T, error) {
 
 // once runs a task on the present connection.
 func once[T any](ctx context.Context, t *Token, k task[T]) (v T, err error) {
-	if err := t.gate.Acquire(ctx, 1); err != nil {
+	weight := int64(1)
+	if k.alone {
+		weight = t.width
+	}
+	if err := t.gate.Acquire(ctx, weight); err != nil {
 		return v, fmt.Errorf("wait for a session: %w", hsm.ContextError(ctx))
 	}
-	defer t.gate.Release(1)
+	defer t.gate.Release(weight)
 	t.mu.Lock()
 	c, broken, shut := t.mu.conn, t.mu.broken, t.mu.shut
 	t.mu.Unlock()
