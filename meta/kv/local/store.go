@@ -3,92 +3,377 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// Limits of a transaction, in bytes but for maxOps. Small segments lower them.
+const (
+	maxOps      = 1 << 16
+	maxTxnBytes = 4 << 20
+	maxKey      = 1 << 10
+	maxValue    = 128 << 10
 )
 
 // Store is a kv.Store on the local disk. Make one with Create and Open. All methods may be called
 // concurrently.
+//
+// Lock order: checkpointing, commit, mu; journal.mu and generation.mu are taken last and held for moments.
+// Never: I/O under mu; a call of the Settler or of a View's function under commit or mu.
 type Store struct {
+	opts          Options
+	caps          kv.Caps
+	log           *slog.Logger
+	db            *badger.DB
+	checkpointKey *blockcrypt.Key // HMAC key of the checkpoint row
+	journal       *journal
+	generation    uint64 // of this opening
+	recovered     Recovery
+	opened        []File        // by recovery
+	due           chan struct{} // CheckpointDue
+	calls         sync.WaitGroup
+	failed        atomic.Pointer[error]
+	durable       durability
+	background    background
+	conflicts     atomic.Uint64
+	step          func(string) // tests: called before each step of a checkpoint
+
+	checkpointing  sync.Mutex // held by the checkpoint that runs; guards the next two
+	pending        frozen     // the frozen overlay and where it was frozen; the zero value if there is none
+	lastCheckpoint checkpoint
+
+	commit sync.Mutex // held while a transaction commits or the overlay freezes
+
+	mu           sync.Mutex // guards what follows
+	seq          uint64     // newest visible record
+	active       *generation
+	frozen       *generation
+	base         *base
+	generations  []*generation // that may be in use, oldest first, the active one last
+	live         liveSet
+	heads        headLog
+	closed       bool
+	updates      uint64
+	checkpoints  uint64
+	checkpointed uint64
+	pause        time.Duration
 }
 
 var _ kv.Store = (*Store)(nil)
 
-var errTemp = errors.New("not there yet")
+// withDefaults checks and completes options.
+func (o Options) withDefaults() (Options, error) {
+	if o.SegmentSize == 0 {
+		o.SegmentSize = DefaultSegmentSize
+	}
+	if o.MaxJournal == 0 {
+		o.MaxJournal = max(DefaultMaxJournal, minSegments*o.SegmentSize)
+	}
+	if o.MinFree == 0 {
+		o.MinFree = DefaultMinFree
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Files == nil {
+		o.Files = osFiles{journalDir(o)}
+	}
+	switch {
+	case o.Dir == "" || o.Key == nil:
+		return o, fmt.Errorf("directory or key missing: %w", kv.ErrInvalid)
+	case o.SegmentSize < minSegmentSize || o.SegmentSize > maxSegmentSize:
+		return o, fmt.Errorf("segment size %d: %w", o.SegmentSize, kv.ErrInvalid)
+	case o.MaxJournal < minSegments*o.SegmentSize:
+		return o, fmt.Errorf("journal of %d bytes with segments of %d: %w", o.MaxJournal, o.SegmentSize, kv.ErrInvalid)
+	}
+	return o, nil
+}
+
+// capsFor returns the limits under which any transaction fits into a segment: half of it for keys and
+// values, 11/64 at most for the heads of ops, the rest for headers.
+func capsFor(segmentSize int64) kv.Caps {
+	txn := min(maxTxnBytes, int(segmentSize/2))
+	return kv.Caps{
+		MaxOps:      min(maxOps, int(segmentSize/64)),
+		MaxTxnBytes: txn,
+		MaxKey:      maxKey,
+		MaxValue:    min(maxValue, txn-maxKey),
+		Exclusive:   true,
+	}
+}
 
 // Create makes the directories and an empty store under opts.Dir, durably, and closes it again. Only Dir,
-// Volume, Key, SegmentSize, MaxJournal and Files are used. Errors: fs.ErrExist if there is a store already,
-// kv.ErrNoSpace.
-func Create(ctx context.Context, opts Options) error { return errTemp }
+// Volume, Key, SegmentSize, MaxJournal, Log and Files are used. Errors: fs.ErrExist if there is a store
+// already, kv.ErrNoSpace, kv.ErrLocked.
+func Create(ctx context.Context, opts Options) error {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return err
+	}
+	opts.ReadOnly = false
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, dir := range []string{opts.Dir, metaDir(opts), journalDir(opts)} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return noSpace(err)
+		}
+	}
+	db, err := openBadger(opts)
+	if err != nil {
+		return err
+	}
+	if err := format(db, opts); err != nil {
+		db.Close()
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", metaDir(opts), err)
+	}
+	for _, dir := range []string{metaDir(opts), journalDir(opts), opts.Dir} {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// format writes the first checkpoint row.
+func format(db *badger.DB, opts Options) error {
+	key, err := checkpointMACKey(opts.Key, opts.Volume)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	if _, ok, err := readCheckpoint(db, key); ok || err != nil {
+		return fmt.Errorf("create a store in %s: %w", opts.Dir, errors.Join(fs.ErrExist, err))
+	}
+	if err := writeCheckpoint(db, key, checkpoint{clean: true}); err != nil {
+		return err
+	}
+	return syncBadger(metaDir(opts))
+}
 
 // Open opens the store under opts.Dir and recovers what the last checkpoint does not hold. It blocks while
 // it reads the journal. Errors: kv.ErrLocked if another process has it, kv.ErrRollback, kv.ErrCorrupt (a
-// wrong key or volume too), fs.ErrNotExist if there is none, and what opts.Replay returns.
-func Open(ctx context.Context, opts Options) (*Store, error) { return nil, errTemp }
+// wrong key or volume too), fs.ErrNotExist if there is none, and what opts.Replay returns. A full disk does
+// not stop it.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	db, err := openBadger(opts)
+	if err != nil {
+		return nil, err
+	}
+	s := newStore(opts, db)
+	if err := s.open(ctx); err != nil {
+		s.dismantle()
+		return nil, fmt.Errorf("open the store in %s: %w", opts.Dir, err)
+	}
+	return s, nil
+}
+
+func newStore(opts Options, db *badger.DB) *Store {
+	segments := int(opts.MaxJournal / opts.SegmentSize)
+	s := &Store{
+		opts: opts,
+		caps: capsFor(opts.SegmentSize),
+		log:  opts.Log,
+		db:   db,
+		due:  make(chan struct{}, 1),
+		journal: &journal{
+			key:     *opts.Key,
+			volume:  opts.Volume,
+			maxLive: segments,
+			supply:  &supply{files: opts.Files, size: opts.SegmentSize, max: segments},
+		},
+		active: newGeneration(1),
+		base:   newBase(db),
+	}
+	s.opts.Key = nil
+	s.generations = []*generation{s.active}
+	s.background.do = func() error { return s.checkpoint(context.Background(), false) }
+	return s
+}
+
+// open recovers and starts a new segment.
+func (s *Store) open(ctx context.Context) (err error) {
+	if s.checkpointKey, err = checkpointMACKey(&s.journal.key, s.opts.Volume); err != nil {
+		return err
+	}
+	last, ok, err := readCheckpoint(s.db, s.checkpointKey)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("no checkpoint row: %w", kv.ErrCorrupt)
+	}
+	s.lastCheckpoint, s.checkpointed = last, last.point.seq
+	if err := s.recover(ctx, last); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return nil
+	}
+	return s.begin(ctx)
+}
+
+// begin opens this generation's first segment. Without room for it the store opens all the same: it can be
+// read, and written to when there is room.
+func (s *Store) begin(ctx context.Context) error {
+	for {
+		s.journal.mu.Lock()
+		err := s.journal.rotate()
+		s.journal.mu.Unlock()
+		if errors.Is(err, errNoSpare) {
+			err = s.journal.supply.wait(ctx)
+			if err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, kv.ErrNoSpace) {
+			s.log.Warn("no room for a journal segment: updates fail until there is", "error", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := s.journal.flush(); err != nil {
+			return err
+		}
+		s.reclaim()
+		return nil
+	}
+}
+
+// dismantle releases what a failed Open has taken.
+func (s *Store) dismantle() {
+	s.journal.supply.close()
+	for _, f := range s.opened {
+		f.Close()
+	}
+	if s.journal.current != nil {
+		s.journal.current.file.Close()
+	}
+	s.base.discard()
+	s.db.Close()
+	s.wipe()
+}
+
+func (s *Store) wipe() {
+	s.journal.key.Wipe()
+	s.checkpointKey.Wipe()
+}
+
+// enter counts a call that Close has to wait for.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return kv.ErrClosed
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+// failure returns why the store has failed, nil if it has not.
+func (s *Store) failure() error {
+	if p := s.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// fail makes the store read-only for good, and returns the error that says so.
+func (s *Store) fail(cause error) error {
+	err := fmt.Errorf("%w: %w", kv.ErrFailed, cause)
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.log.Error("store failed: it is read-only until it is opened again", "error", cause)
+	}
+	return s.failure()
+}
+
+// at tells tests which step of a checkpoint is next.
+func (s *Store) at(step string) {
+	if s.step != nil {
+		s.step(step)
+	}
+}
+
+// journalOnly reports whether rows under key never enter Badger.
+func (s *Store) journalOnly(key []byte) bool {
+	return s.opts.Settler != nil && s.opts.Settler.JournalOnly(key)
+}
+
+// validKey reports whether callers may use a key. Keys that begin with 0x00 are this package's, those with
+// "!badger!" Badger's.
+func validKey(k []byte) bool {
+	return len(k) > 0 && k[0] != 0 && (k[0] != '!' || len(k) < 8 || string(k[:8]) != "!badger!")
+}
 
 // Caps returns the limits of the store. Journal-only values may be longer than MaxValue, up to
 // MaxTxnBytes.
-func (s *Store) Caps() kv.Caps { return kv.Caps{} }
-
-// View calls fn with a snapshot, as kv.Store says. While it runs, what its snapshot needs of the journal
-// and of Badger stays on disk.
-func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error { return errTemp }
-
-// Update runs and commits a transaction, as kv.Store says. It blocks (until ctx is done) while the journal
-// is full and a checkpoint frees segments; it starts one if none runs.
-func (s *Store) Update(ctx context.Context, id kv.OpID, fn func(kv.Txn) error) (kv.Rev, error) {
-	return 0, errTemp
-}
-
-// Sync makes everything up to rev durable, as kv.Store says. Concurrent calls share one flush.
-func (s *Store) Sync(ctx context.Context, rev kv.Rev) error { return errTemp }
-
-// Checkpoint brings everything committed before the call into Badger, durably, and settles the
-// journal-only rows. Updates go on meanwhile. Checkpoints run one after another. If it fails, nothing is
-// lost and a later one does the work. Errors: kv.ErrFailed, kv.ErrNoSpace, kv.ErrReadOnly, and the
-// Settler's.
-func (s *Store) Checkpoint(ctx context.Context) error { return errTemp }
+func (s *Store) Caps() kv.Caps { return s.caps }
 
 // CheckpointDue returns a channel that receives when the journal has grown past half of MaxJournal since
 // the last checkpoint. It holds at most one signal.
-func (s *Store) CheckpointDue() <-chan struct{} { return nil }
+func (s *Store) CheckpointDue() <-chan struct{} { return s.due }
 
-// Head returns the newest durable point of the chain, for anchoring. It works after Close too.
-func (s *Store) Head() Head { return Head{} }
-
-// Stats returns figures for status and tests.
-func (s *Store) Stats() Stats { return Stats{} }
+// Head returns the newest durable point of the chain, for anchoring. It works after Close too. Whoever
+// keeps it passes it to every later Open.
+func (s *Store) Head() Head {
+	p := s.durable.reached()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heads.add(p)
+	return Head{Generation: s.generation, Sequence: p.seq, Tag: p.tag}
+}
 
 // Close syncs, checkpoints, marks the store clean and releases it. After a failure (kv.ErrFailed) it only
 // releases and returns the failure. It waits for running calls.
-func (s *Store) Close() error { return errTemp }
-
-// Stats are figures of an open store.
-type Stats struct {
-	Generation uint64 // of this opening
-	Sequence   uint64 // last committed record
-	Durable    uint64 // last record that survives a power cut
-	Checkpoint uint64 // last record in Badger
-
-	JournalBytes int64 // waiting for a checkpoint
-	JournalFiles int   // segments on disk, spare ones included
-	OverlayRows  int   // keys in memory
-
-	Updates     uint64        // committed
-	Conflicts   uint64        // runs of transactions that were thrown away
-	Syncs       uint64        // flushes of the journal
-	Checkpoints uint64        // completed
-	LastPause   time.Duration // how long the last checkpoint kept updates out
-
-	Recovery Recovery
-	Failed   error // why the store failed, or nil
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return kv.ErrClosed
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.calls.Wait()
+	s.background.wg.Wait()
+	var errs []error
+	if !s.opts.ReadOnly {
+		errs = append(errs, s.finish())
+	}
+	s.base.discard()
+	if err := s.db.Close(); err != nil {
+		errs = append(errs, fmt.Errorf("close %s: %w", metaDir(s.opts), err))
+	}
+	s.journal.close()
+	for _, f := range s.opened {
+		f.Close() // those that the journal had are closed already
+	}
+	s.wipe()
+	return errors.Join(errs...)
 }
 
-// Recovery says what Open had to do.
-type Recovery struct {
-	Clean    bool // the store had been closed
-	Records  int  // replayed
-	Bytes    int64
-	Duration time.Duration
+// finish makes everything durable, first in the journal and then in Badger.
+func (s *Store) finish() error {
+	head, _ := s.journal.mark()
+	if err := s.syncTo(context.Background(), head.seq); err != nil {
+		return err
+	}
+	return s.checkpoint(context.Background(), true)
 }

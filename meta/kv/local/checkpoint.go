@@ -1,0 +1,277 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// frozen is an overlay on its way into Badger, with the point of the chain where it was frozen.
+type frozen struct {
+	*generation
+	at       point
+	appended int64
+}
+
+// Checkpoint brings everything committed before the call into Badger, durably, and settles the
+// journal-only rows. Updates go on meanwhile. Checkpoints run one after another. If it fails, nothing is
+// lost and a later one does the work. Errors: kv.ErrFailed, kv.ErrNoSpace, kv.ErrReadOnly, and the
+// Settler's.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	if s.opts.ReadOnly {
+		return kv.ErrReadOnly
+	}
+	return s.checkpoint(ctx, false)
+}
+
+// checkpoint finishes a checkpoint that failed before, if there is one, and makes a new one if there is
+// something to bring. clean marks the store closed.
+func (s *Store) checkpoint(ctx context.Context, clean bool) error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	for {
+		if err := s.failure(); err != nil {
+			return err
+		}
+		again := s.pending.generation != nil
+		if !again && !s.freeze() {
+			if !clean {
+				return nil
+			}
+			return s.mark(s.lastCheckpoint, true)
+		}
+		if err := s.bring(ctx, s.pending, clean && !again); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		if !again {
+			return nil
+		}
+	}
+}
+
+// freeze makes the active overlay the pending one. It is the only step that keeps updates out. false if
+// there is nothing in it.
+func (s *Store) freeze() bool {
+	began := time.Now()
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	if s.active.tree.Len() == 0 {
+		return false
+	}
+	s.pending = frozen{generation: s.active}
+	s.pending.at, s.pending.appended = s.journal.mark()
+	next := newGeneration(s.active.number + 1)
+	s.active.next.Store(next)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generations = append(s.generations, next)
+	s.frozen, s.active = s.active, next
+	s.pause = time.Since(began)
+	return true
+}
+
+// bring takes the frozen overlay through the steps that end with its rows in Badger. Each step may be done
+// again: until the checkpoint row is durable, recovery starts from the one before.
+func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
+	if err := s.checkRoom(); err != nil {
+		return err
+	}
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"sync the journal", func() error { return s.syncTo(ctx, f.at.seq) }},
+		{"settle rows", func() error { return s.settle(ctx, f) }},
+		{"sync what was settled", func() error { return s.syncSettled(ctx) }},
+		{"write rows", func() error { return s.writeRows(ctx, f) }},
+		{"sync rows", s.syncBase},
+		{"write the checkpoint row", func() error { return s.mark(checkpoint{point: f.at}, clean) }},
+	}
+	for _, step := range steps {
+		s.at(step.name)
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	s.at("drop the overlay")
+	s.release(f)
+	// What follows the checkpoint becomes durable too, so that the segments before it can go.
+	head, _ := s.journal.mark()
+	if err := s.syncTo(ctx, head.seq); err != nil && ctx.Err() == nil {
+		return err
+	}
+	s.reclaim()
+	return nil
+}
+
+// checkRoom refuses to begin on a disk that is nearly full: Badger does not survive a full one.
+func (s *Store) checkRoom() error {
+	if s.opts.MinFree < 0 {
+		return nil
+	}
+	free, err := s.opts.Files.Free()
+	if err != nil {
+		return err
+	}
+	if free < uint64(s.opts.MinFree) {
+		return fmt.Errorf("%d bytes free, %d needed: %w", free, s.opts.MinFree, kv.ErrNoSpace)
+	}
+	return nil
+}
+
+// settle hands the newest journal-only rows to the Settler. Their records are durable.
+func (s *Store) settle(ctx context.Context, f frozen) (err error) {
+	f.tree.Ascend(func(c *chain) bool {
+		if c.newest.loc.seg == nil {
+			return true
+		}
+		if err = ctx.Err(); err != nil {
+			return false
+		}
+		if s.opts.Settler == nil {
+			err = errors.New("there are journal-only rows and no settler")
+			return false
+		}
+		var v []byte
+		if v, err = c.newest.loc.read(); err == nil {
+			err = s.opts.Settler.Settle(ctx, c.key, v)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// syncSettled makes durable what rows point to.
+func (s *Store) syncSettled(ctx context.Context) error {
+	if s.opts.Settler == nil {
+		return nil
+	}
+	err := s.opts.Settler.Sync(ctx)
+	if err != nil && ctx.Err() == nil {
+		return s.fail(err)
+	}
+	return err
+}
+
+// writeRows puts the newest version of every key into Badger, in as few transactions as it takes.
+func (s *Store) writeRows(ctx context.Context, f frozen) (err error) {
+	present := newBase(s.db) // sees what a checkpoint cut short has left
+	defer present.discard()
+	batch := s.db.NewWriteBatch()
+	defer batch.Cancel()
+	f.tree.Ascend(func(c *chain) bool {
+		if err = ctx.Err(); err == nil {
+			err = s.writeRow(batch, present, c)
+		}
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	return batch.Flush()
+}
+
+// writeRow adds one row to the batch. A key that was never in Badger needs no tombstone.
+func (s *Store) writeRow(batch *badger.WriteBatch, present *base, c *chain) error {
+	switch {
+	case c.newest.loc.seg != nil || s.journalOnly(c.key):
+		return nil
+	case !c.newest.deleted:
+		return batch.Set(c.key, c.newest.value)
+	}
+	old, err := present.get(c.key)
+	if err != nil || old == nil {
+		return err
+	}
+	return batch.Delete(c.key)
+}
+
+// syncBase makes Badger durable. After a failure a later sync would report success for pages that were
+// lost, so the store fails.
+func (s *Store) syncBase() error {
+	if err := syncBadger(metaDir(s.opts)); err != nil {
+		return s.fail(fmt.Errorf("sync %s: %w", metaDir(s.opts), err))
+	}
+	return nil
+}
+
+// mark writes the checkpoint row, durably. The rows it speaks for are durable already: a row that got to
+// disk before them would be a hole in the history.
+func (s *Store) mark(c checkpoint, clean bool) error {
+	c.clean = clean
+	c.generation = s.generation
+	s.mu.Lock()
+	c.heads = s.heads.before(c.point.seq)
+	s.mu.Unlock()
+	if err := writeCheckpoint(s.db, s.checkpointKey, c); err != nil {
+		return err
+	}
+	s.at("sync the checkpoint row")
+	if err := s.syncBase(); err != nil {
+		return err
+	}
+	s.lastCheckpoint = c
+	return nil
+}
+
+// release drops the frozen overlay and recycles what only it needed.
+func (s *Store) release(f frozen) {
+	s.pending = frozen{}
+	s.journal.cover(f.number, f.appended)
+	fresh := newBase(s.db)
+	s.mu.Lock()
+	old := s.base
+	s.base, s.frozen = fresh, nil
+	f.refs--
+	done := s.unref(old)
+	s.checkpoints++
+	s.checkpointed = f.at.seq
+	s.mu.Unlock()
+	if done {
+		old.discard()
+	}
+}
+
+// background runs checkpoints that updates wait for, one at a time.
+type background struct {
+	mu      sync.Mutex
+	running *checkpointRun
+	do      func() error
+	wg      sync.WaitGroup
+}
+
+type checkpointRun struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// start returns the run that is under way, or a new one.
+func (b *background) start() *checkpointRun {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running != nil {
+		return b.running
+	}
+	run := &checkpointRun{done: make(chan struct{})}
+	b.running = run
+	b.wg.Add(1)
+	go func() {
+		defer b.wg.Done()
+		run.err = b.do()
+		b.mu.Lock()
+		b.running = nil
+		b.mu.Unlock()
+		close(run.done)
+	}()
+	return run
+}

@@ -1,0 +1,268 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+)
+
+var (
+	// errNoSpare: no segment file is ready; supply.wait gets one.
+	errNoSpare = errors.New("no spare segment")
+	// errFull: as many segments wait for a checkpoint as may.
+	errFull = errors.New("journal is full")
+)
+
+// journal is the chain of records in segments. Its methods are called by one goroutine at a time where they
+// append (the holder of Store.commit), by any where they read.
+type journal struct {
+	key     blockcrypt.Key
+	volume  blockcrypt.VolumeID
+	supply  *supply
+	maxLive int // segments that may hold records that no checkpoint covers
+
+	mu         sync.Mutex // held for moments, never across I/O but the append itself
+	generation uint64
+	current    *segment // nil before the first append if there was no room at Open
+	off        int64    // where the next record goes in current
+	sealed     []*segment
+	dirty      []*segment // not flushed since the last append to them
+	nextNumber uint64
+	head       point
+	appended   int64  // bytes of all records ever appended in this opening, replayed ones included
+	covered    int64  // appended as it was when the newest checkpointed overlay was frozen
+	doneGen    uint64 // newest overlay generation that a checkpoint covers
+}
+
+// point is a place in the chain.
+type point struct {
+	seq uint64
+	tag [TagSize]byte
+}
+
+// location is where a journal-only value lies.
+type location struct {
+	seg *segment
+	off int64
+	len int
+}
+
+// read returns a copy of the value. The segment must be pinned: its overlay generation is alive.
+func (l location) read() ([]byte, error) {
+	b := make([]byte, l.len)
+	if _, err := l.seg.file.ReadAt(b, l.off); err != nil {
+		return nil, fmt.Errorf("read %d bytes at %d of segment %s: %w", l.len, l.off, l.seg.name, err)
+	}
+	return b, nil
+}
+
+// append writes the record at the end of the chain, in overlay generation gen. Errors: errFull, errNoSpare
+// (nothing was done, the caller gets room and tries again), others mean that the state on disk is unknown.
+func (j *journal) append(e *encoder, gen uint64) (p point, seg *segment, recordOff int64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.current == nil || j.off+int64(e.size()) > j.current.size {
+		if err := j.rotate(); err != nil {
+			return p, nil, 0, err
+		}
+	}
+	seg, recordOff = j.current, j.off
+	p.seq = j.head.seq + 1
+	record, tag := e.seal(seg.aead, p.seq, j.head.tag)
+	p.tag = tag
+	if _, err := seg.file.WriteAt(record, recordOff); err != nil {
+		return p, nil, 0, fmt.Errorf("write record %d: %w", p.seq, err)
+	}
+	j.head = p
+	j.off += int64(len(record))
+	j.appended += int64(len(record))
+	seg.lastGen = gen
+	j.soil(seg)
+	return p, seg, recordOff, nil
+}
+
+// soil notes that seg has something to flush. The caller holds j.mu.
+func (j *journal) soil(seg *segment) {
+	if !seg.dirty {
+		seg.dirty = true
+		j.dirty = append(j.dirty, seg)
+	}
+}
+
+// rotate makes a new current segment. The caller holds j.mu.
+func (j *journal) rotate() error {
+	if j.current != nil && j.live() >= j.maxLive {
+		return errFull
+	}
+	f, ok := j.supply.take()
+	if !ok {
+		return errNoSpare
+	}
+	h, err := newSegmentHeader(j.nextNumber, j.generation, j.head.seq+1, j.head.tag)
+	if err != nil {
+		return err
+	}
+	seg := &segment{segmentHeader: h, name: f.name, file: f.file, size: j.supply.size}
+	if seg.aead, err = segmentAEAD(&j.key, j.volume, h); err != nil {
+		return err
+	}
+	if _, err := f.file.WriteAt(h.encode(j.volume, seg.aead), 0); err != nil {
+		return fmt.Errorf("write header of segment %d: %w", h.number, err)
+	}
+	j.nextNumber++
+	if j.current != nil {
+		j.sealed = append(j.sealed, j.current)
+	}
+	j.current, j.off = seg, segmentHeaderSize
+	j.soil(seg)
+	return nil
+}
+
+// live counts the segments with records that no checkpoint covers. The caller holds j.mu.
+func (j *journal) live() int {
+	n := 1
+	for _, seg := range j.sealed {
+		if seg.lastGen > j.doneGen {
+			n++
+		}
+	}
+	return n
+}
+
+// flush makes everything appended so far durable and returns up to where. One caller at a time. After an
+// error the state on disk is unknown.
+func (j *journal) flush() (point, error) {
+	j.mu.Lock()
+	target, segs := j.head, j.dirty
+	j.dirty = nil
+	for _, seg := range segs {
+		seg.dirty = false
+	}
+	j.mu.Unlock()
+	for _, seg := range segs {
+		if err := seg.file.Datasync(); err != nil {
+			return target, fmt.Errorf("sync segment %d: %w", seg.number, err)
+		}
+		j.mu.Lock()
+		seg.flushed = true
+		j.mu.Unlock()
+	}
+	return target, nil
+}
+
+// mark returns the head of the chain and the bytes appended up to it.
+func (j *journal) mark() (point, int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.head, j.appended
+}
+
+// pending returns how many bytes no checkpoint covers.
+func (j *journal) pending() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.appended - j.covered
+}
+
+// cover notes that a checkpoint holds everything up to overlay generation gen.
+func (j *journal) cover(gen uint64, appended int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.doneGen, j.covered = gen, appended
+}
+
+// recycle gives back the sealed segments whose newest overlay generation is older than oldest, the oldest
+// one alive.
+//
+// INVARIANT: the chain on disk always reaches back to the checkpoint. So a segment goes only when the header
+// of the one after it, which repeats the tag at its end, is durable.
+func (j *journal) recycle(oldest uint64) error {
+	j.mu.Lock()
+	var free []*segment
+	for len(j.sealed) > 0 && j.sealed[0].lastGen < oldest {
+		after := j.current
+		if len(j.sealed) > 1 {
+			after = j.sealed[1]
+		}
+		if after == nil || !after.flushed {
+			break
+		}
+		free = append(free, j.sealed[0])
+		j.sealed = j.sealed[1:]
+	}
+	j.mu.Unlock()
+	var first error
+	for _, seg := range free {
+		if err := j.supply.give(segmentFile{seg.name, seg.file, seg.size}); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// count returns how many segment files there are.
+func (j *journal) count() int {
+	j.mu.Lock()
+	n := len(j.sealed)
+	if j.current != nil {
+		n++
+	}
+	j.mu.Unlock()
+	return n + j.supply.count()
+}
+
+// close closes the files. Nobody may use the journal any more.
+func (j *journal) close() {
+	j.supply.close()
+	for _, seg := range j.sealed {
+		seg.file.Close()
+	}
+	if j.current != nil {
+		j.current.file.Close()
+	}
+	j.key.Wipe()
+}
+
+// durability is how far the journal is known to survive a power cut. Concurrent syncs share a flush.
+type durability struct {
+	mu      sync.Mutex
+	point   point
+	running chan struct{} // closed when the flush that runs is over; nil if none runs
+	flushes uint64
+}
+
+// reached returns the newest durable point.
+func (d *durability) reached() point {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.point
+}
+
+// join returns done = true if seq is durable; otherwise either a channel to wait for, or nil: then the
+// caller flushes and calls finish.
+func (d *durability) join(seq uint64) (done bool, wait <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.point.seq >= seq {
+		return true, nil
+	}
+	if d.running != nil {
+		return false, d.running
+	}
+	d.running = make(chan struct{})
+	return false, nil
+}
+
+// finish ends the flush that join made the caller's.
+func (d *durability) finish(p point, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		d.point = p
+		d.flushes++
+	}
+	close(d.running)
+	d.running = nil
+}

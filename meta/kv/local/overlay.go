@@ -1,0 +1,167 @@
+package local
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/btree"
+)
+
+const overlayDegree = 32
+
+// version is what one transaction made of a key.
+type version struct {
+	seq     uint64
+	value   []byte   // nil if deleted or journal-only
+	loc     location // of a journal-only value; loc.seg is nil otherwise
+	deleted bool
+	older   *version
+}
+
+// chain holds the versions of one key, newest first.
+type chain struct {
+	key    []byte
+	newest version
+}
+
+func chainLess(a, b *chain) bool { return bytes.Compare(a.key, b.key) < 0 }
+
+// generation is an overlay: the changes between two freezes. The store has an active one, and while a
+// checkpoint runs a frozen one, which nobody changes.
+//
+// INVARIANT: every version in a generation is younger than all in the one before it.
+type generation struct {
+	number uint64
+	// next is the generation that took over when this one was frozen. It lets a transaction find all that
+	// was committed since its snapshot, whatever checkpoints have finished meanwhile.
+	next atomic.Pointer[generation]
+
+	mu      sync.RWMutex // held for moments only; the holder of Store.commit is the only writer
+	tree    *btree.BTreeG[*chain]
+	scratch probe // the writer's
+
+	// refs counts the Store and the Views that may read from here. While it is not zero, the journal
+	// segments that the generation points into stay. Guarded by Store.mu.
+	refs int
+}
+
+func newGeneration(number uint64) *generation {
+	return &generation{number: number, tree: btree.NewG(overlayDegree, chainLess), refs: 1}
+}
+
+// probe is a key to look for, used again and again by one goroutine.
+type probe struct{ chain }
+
+func (p *probe) at(key []byte) *chain {
+	p.key = key
+	return &p.chain
+}
+
+// insert adds a version; the caller holds g.mu. Versions that no snapshot at or after sequence keep can see are dropped: of those
+// up to keep only the newest stays.
+func (g *generation) insert(key []byte, v version, keep uint64) {
+	c, ok := g.tree.Get(g.scratch.at(key))
+	if !ok {
+		g.tree.ReplaceOrInsert(&chain{key: key, newest: v})
+		return
+	}
+	older := c.newest
+	v.older = &older
+	c.newest = v
+	for p := v.older; p != nil; p = p.older {
+		if p.seq <= keep {
+			p.older = nil
+		}
+	}
+}
+
+// replace sets the only version of a key, where no snapshot is in use.
+func (g *generation) replace(key []byte, v version) {
+	if c, ok := g.tree.Get(g.scratch.at(key)); ok {
+		c.newest = v
+		return
+	}
+	g.tree.ReplaceOrInsert(&chain{key: key, newest: v})
+}
+
+// get returns the version of key that a snapshot at seq sees.
+func (g *generation) get(p *probe, key []byte, seq uint64) (version, bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	c, ok := g.tree.Get(p.at(key))
+	if !ok {
+		return version{}, false
+	}
+	return c.visible(seq)
+}
+
+func (c *chain) visible(seq uint64) (version, bool) {
+	for v := &c.newest; v != nil; v = v.older {
+		if v.seq <= seq {
+			return *v, true
+		}
+	}
+	return version{}, false
+}
+
+// changed reports whether key has a version younger than seq. Only the holder of Store.commit calls it, so
+// it takes no lock.
+func (g *generation) changed(p *probe, key []byte, seq uint64) bool {
+	c, ok := g.tree.Get(p.at(key))
+	return ok && c.newest.seq > seq
+}
+
+// changedIn is changed for any key of a span.
+func (g *generation) changedIn(s span, seq uint64) bool {
+	found := false
+	g.tree.AscendGreaterOrEqual(&chain{key: s.lo}, func(c *chain) bool {
+		if s.beyond(c.key) {
+			return false
+		}
+		found = c.newest.seq > seq
+		return !found
+	})
+	return found
+}
+
+// row is a key with the version that a snapshot sees.
+type row struct {
+	key []byte
+	version
+}
+
+// fetchSteps bounds how many keys a fetch looks at while it holds the lock.
+const fetchSteps = 128
+
+// fetch appends rows of [lo, hi) (without lo itself if after is set) that a snapshot at seq sees, and
+// returns the key to go on after, nil if there are no more.
+func (g *generation) fetch(rows []row, lo, hi []byte, after bool, seq uint64) ([]row, []byte) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	steps := 0
+	var last []byte
+	g.tree.AscendGreaterOrEqual(&chain{key: lo}, func(c *chain) bool {
+		if hi != nil && bytes.Compare(c.key, hi) >= 0 {
+			return false
+		}
+		if after && bytes.Equal(c.key, lo) {
+			return true
+		}
+		if v, ok := c.visible(seq); ok {
+			rows = append(rows, row{c.key, v})
+		}
+		if steps++; steps == fetchSteps {
+			last = c.key
+		}
+		return last == nil
+	})
+	return rows, last
+}
+
+// len returns the number of keys.
+func (g *generation) len() int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.tree.Len()
+}
