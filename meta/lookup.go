@@ -24,12 +24,12 @@ func (s *Store) attr(ctx context.Context, ino Ino) (*Attr, error) {
 }
 
 // openAttr returns the decoded form of a sealed inode row: the cache's, if that is of the same sealed value.
-func (s *Store) openAttr(ino Ino, key, sealed []byte, rev kv.Rev) (*Attr, error) {
+func (tx *Tx) openAttr(ino Ino, key, sealed []byte) (*Attr, error) {
 	ck, st := cacheKey{kind: kindAttr, ino: ino}, stampOf(sealed)
-	if v, have := s.cache.get(ck); v != nil && have == st {
+	if v, have := tx.s.cache.get(ck); v != nil && have == st && !tx.passing {
 		return v.(*Attr), nil
 	}
-	plain, err := s.rows.open(key, sealed)
+	plain, err := tx.s.rows.open(key, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("read inode %d: %w", ino, err)
 	}
@@ -37,7 +37,9 @@ func (s *Store) openAttr(ino Ino, key, sealed []byte, rev kv.Rev) (*Attr, error)
 	if err != nil {
 		return nil, fmt.Errorf("read inode %d: %w", ino, err)
 	}
-	s.cache.insert(ck, a, st, rev)
+	if !tx.passing {
+		tx.s.cache.insert(ck, a, st, tx.Rev())
+	}
 	return a, nil
 }
 
@@ -107,7 +109,7 @@ func (s *Store) lookup(ctx context.Context, parent Ino, name []byte) (*Attr, err
 			return err
 		}
 		if a, err = tx.readAttr(d.ino); err != nil {
-			return fmt.Errorf("dentry leads to inode %d: %w: %w", d.ino, err, ErrCorrupt)
+			return fmt.Errorf("dentry leads to inode %d: %w", d.ino, missing(err))
 		}
 		return nil
 	})
@@ -164,6 +166,8 @@ func (tx *Tx) openDentry(zk *ZoneKeys, parent Ino, tag NameTag, key, sealed []by
 	if err != nil {
 		return nil, err
 	}
-	tx.s.cache.insert(ck, &d, st, tx.Rev())
+	if len(tx.names) == 0 { // else the row may be this transaction's own, not yet committed
+		tx.s.cache.insert(ck, &d, st, tx.Rev())
+	}
 	return &d, nil
 }

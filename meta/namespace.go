@@ -6,20 +6,6 @@ import (
 	"fmt"
 )
 
-// NewNode describes an inode to be made by Create or Tmpfile.
-type NewNode struct {
-	Mode      uint32 // file type and permission bits, umask applied
-	UID, GID  uint32
-	Rdev      uint32            // device nodes only
-	Target    []byte            // symlinks only, 1..MaxTarget bytes, no NUL
-	BlockSize uint32            // regular files only; 0 is the zone's
-	Xattrs    map[string][]byte // set on the new inode, e.g. inherited ACLs
-	// Inherit, if not nil, is called in the transaction with the directory's attributes and the node about to be made (after the setgid
-	// rule); it may read through tx, e.g. the default ACL by Tx.Xattr, and change Mode's permission bits, GID and Xattrs of n. It may run
-	// more than once, each time on a fresh copy whose Xattrs it may replace but not write to.
-	Inherit func(tx *Tx, dir *Attr, n *NewNode) error
-}
-
 // DefaultBlockSize and DefaultInline are the parameters of a new zone, until measurements say otherwise in an ADR.
 const (
 	DefaultBlockSize = 4096

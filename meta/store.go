@@ -3,6 +3,7 @@ package meta
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -33,6 +34,8 @@ type Store struct {
 	cache  *rowCache
 	inodes inodeAllocator
 	commit commitClock
+
+	blockSizes sync.Map // ZoneID to uint32: block size of new files, as in the zone's row
 }
 
 // Open returns a Store over a formatted KV store. It reads nothing.

@@ -17,6 +17,8 @@ type Tx struct {
 	w   kv.Txn // nil in a View
 	now Time
 
+	passing bool // reads fill no cache: the transaction walks through everything
+
 	attrs map[Ino]*txAttr
 	maps  map[mapKey]*txMap
 	names []txDentry // dentries put or deleted, for the cache

@@ -33,7 +33,7 @@ func (tx *Tx) PutAttr(a *Attr) error {
 	if err != nil {
 		return err
 	}
-	if a.Version != e.cur.Version && !(e.dirty && e.base != nil && a.Version == e.base.Version+1) {
+	if a.Version != e.cur.Version {
 		return fmt.Errorf("put attributes of inode %d: version %d, current is %d: %w", a.Ino, a.Version, e.cur.Version, ErrStale)
 	}
 	if err := sameKept(e.cur, a); err != nil {
@@ -106,7 +106,7 @@ func (tx *Tx) remove(e *txAttr) {
 	e.cur, e.dirty = nil, true
 }
 
-// readAttr reads a row from the store. An inode that is absent is remembered by nobody: ErrNotFound.
+// readAttr reads a row from the store; the result is shared. ErrNotFound if it is absent.
 func (tx *Tx) readAttr(ino Ino) (*Attr, error) {
 	key := attrKey(ino)
 	sealed, err := tx.get(key)
@@ -116,7 +116,7 @@ func (tx *Tx) readAttr(ino Ino) (*Attr, error) {
 	if sealed == nil {
 		return nil, fmt.Errorf("inode %d: %w", ino, ErrNotFound)
 	}
-	return tx.s.openAttr(ino, key, sealed, tx.Rev())
+	return tx.openAttr(ino, key, sealed)
 }
 
 // flushAttrs seals and puts the changed inode rows.

@@ -1,6 +1,9 @@
 package meta
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Image returns the ciphertext of a block that is not settled yet, or nil. Read-only; valid until the transaction's fn returns.
 func (tx *Tx) Image(ino Ino, block uint64) ([]byte, error) {
@@ -114,4 +117,12 @@ func wrapIno(op string, ino Ino, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s of inode %d: %w", op, ino, err)
+}
+
+// missing turns the absence of a row that another row points to into ErrCorrupt. Other errors stay what they are.
+func missing(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w (%v)", ErrCorrupt, err)
+	}
+	return err
 }

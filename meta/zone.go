@@ -143,6 +143,7 @@ func (s *Store) PutZone(ctx context.Context, z *Zone) (kv.Rev, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer s.blockSizes.Delete(z.ID)
 	return s.Update(ctx, func(tx *Tx) error {
 		tx.w.Put(key, append([]byte(nil), sealed...))
 		return nil

@@ -1,0 +1,289 @@
+package meta
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+)
+
+func (c *checker) attr(key, value []byte) {
+	ino, ok := parseIno(kindAttr, key)
+	if !ok {
+		c.fault(FaultFormat, key, 0, "inode key")
+		return
+	}
+	c.result.Inodes++
+	plain, err := c.s.rows.open(key, value)
+	var a *Attr
+	if err == nil {
+		a, err = decodeAttr(ino, plain)
+	}
+	if err != nil {
+		c.inodes = append(c.inodes, checkInode{ino: ino, marks: markDamaged})
+		c.bad(key, ino, err)
+		return
+	}
+	n := checkInode{ino: ino, parent: a.Parent, zone: a.Zone, nlink: a.Nlink, xattrs: a.XattrList, typ: uint16(a.Type() >> 12)}
+	switch {
+	case a.IsDir():
+		c.result.Directories++
+	case a.IsRegular():
+		c.result.Files++
+	}
+	if a.Flags.Orphan() {
+		c.result.Orphans++
+		n.marks |= markOrphan
+	}
+	c.inodes = append(c.inodes, n)
+	if a.Allocated > 0 && !a.Flags.Orphan() {
+		c.needMap(a)
+	}
+}
+
+// needMap: an inode that says it has blocks has at least one map row.
+func (c *checker) needMap(a *Attr) {
+	found := false
+	err := c.tx.ScanMap(a.Ino, 0, func(uint64, *MapRow) bool {
+		found = true
+		return false
+	})
+	if err != nil && !errors.Is(err, ErrAuth) && !errors.Is(err, ErrCorrupt) {
+		c.failed = err
+	} else if err == nil && !found {
+		c.fault(FaultAllocated, attrKey(a.Ino), a.Ino, "%d bytes allocated without a map row", a.Allocated)
+	}
+}
+
+// checkFile is the file whose map rows or images are being scanned.
+type checkFile struct {
+	attr  *Attr // nil: no such inode
+	known bool
+	ino   Ino
+	sum   uint64 // allocated by the entries seen
+}
+
+// open makes ino the file being scanned, and closes the one before.
+func (c *checker) open(ino Ino) *Attr {
+	if c.file.known && c.file.ino == ino {
+		return c.file.attr
+	}
+	c.closeFile()
+	c.file = checkFile{known: true, ino: ino}
+	if n := c.find(ino); n == nil || n.marks&markDamaged != 0 {
+		return nil
+	}
+	a, err := c.tx.readAttr(ino)
+	if err != nil {
+		c.failed = err
+		return nil
+	}
+	c.file.attr = a
+	return a
+}
+
+// closeFile compares what the file's map added up to. Removing an orphan may have begun.
+func (c *checker) closeFile() {
+	f := c.file
+	c.file = checkFile{}
+	if f.attr == nil || f.sum == 0 || f.attr.Flags.Orphan() || f.attr.Allocated == f.sum {
+		return
+	}
+	c.fault(FaultAllocated, attrKey(f.ino), f.ino, "%d bytes allocated, the map adds up to %d", f.attr.Allocated, f.sum)
+}
+
+func (c *checker) mapRow(key, value []byte) {
+	ino, row, ok := parseIno8(kindMap, key)
+	if !ok {
+		c.fault(FaultFormat, key, 0, "map key")
+		return
+	}
+	a := c.open(ino)
+	if c.damaged(ino) {
+		return
+	}
+	if a == nil || a.Layout != LayoutSlots {
+		c.fault(FaultStray, key, ino, "map row of no inode with slots")
+		return
+	}
+	var m MapRow
+	if err := c.s.openMapRow(key, value, &m); err != nil {
+		c.bad(key, ino, err)
+		return
+	}
+	for i := range m {
+		if e := &m[i]; e.Present {
+			c.file.sum += e.Allocated()
+			c.entry(key, a, row*MapRowBlocks+uint64(i), e)
+		}
+	}
+}
+
+func (c *checker) entry(key []byte, a *Attr, block uint64, e *Entry) {
+	size, count := int(a.BlockSize), blockcrypt.BlockCount(a.Size, int(a.BlockSize))
+	switch {
+	case block >= count:
+		c.fault(FaultMap, key, a.Ino, "block %d is mapped, the file has %d", block, count)
+	case int(e.PlainLen) > size:
+		c.fault(FaultMap, key, a.Ino, "block %d has %d bytes of %d", block, e.PlainLen, size)
+	case int(e.PlainLen) > blockcrypt.BlockLen(block, a.Size, size):
+		c.fault(FaultMap, key, a.Ino, "block %d has %d bytes, the file ends before", block, e.PlainLen)
+	case a.Wrap(e.Epoch) == nil:
+		c.fault(FaultMap, key, a.Ino, "block %d is sealed under epoch %d, which has no wrap", block, e.Epoch)
+	}
+}
+
+func (c *checker) image(key, value []byte) {
+	ino, block, ok := ParseImageKey(key)
+	if !ok {
+		c.fault(FaultFormat, key, 0, "image key")
+		return
+	}
+	if c.find(ino) == nil {
+		c.fault(FaultStray, key, ino, "image of no inode")
+		return
+	}
+	row, i := RowOf(block)
+	m, err := c.tx.MapRow(ino, row)
+	clear(c.tx.maps)
+	switch {
+	case err != nil:
+		if !errors.Is(err, ErrAuth) && !errors.Is(err, ErrCorrupt) {
+			c.failed = err
+		} // else the row itself is reported when its turn comes
+	case m == nil || !m[i].Present:
+		c.orphanImage(key, ino, block)
+	case int(m[i].StoredLen) != len(value) || m[i].CRC != blockcrypt.Checksum(value):
+		c.fault(FaultImage, key, ino, "image of block %d is not what the map describes", block)
+	}
+}
+
+// orphanImage: only a file whose removal has begun may have images of blocks that are not mapped any more.
+func (c *checker) orphanImage(key []byte, ino Ino, block uint64) {
+	if c.find(ino).marks&markOrphan == 0 {
+		c.fault(FaultImage, key, ino, "image of block %d, which is not mapped", block)
+	}
+}
+
+func (c *checker) garbage(key, value []byte) {
+	g, err := c.s.openGarbage(key, value)
+	if err != nil {
+		c.bad(key, g.Ino, err)
+		return
+	}
+	if c.find(g.Ino) == nil || g.Op != GarbageObject {
+		return
+	}
+	if a := c.open(g.Ino); a != nil && a.Layout == LayoutSlots && a.Serial == g.Serial {
+		c.fault(FaultGarbage, key, g.Ino, "the object in use, serial %d, is garbage", g.Serial)
+	}
+}
+
+func (c *checker) inline(key, value []byte) {
+	ino, ok := parseIno(kindInline, key)
+	if !ok {
+		c.fault(FaultFormat, key, 0, "inline key")
+		return
+	}
+	in, err := decodeInline(value)
+	if err != nil {
+		c.bad(key, ino, err)
+		return
+	}
+	a := c.open(ino)
+	switch {
+	case c.damaged(ino):
+	case a == nil || a.Layout != LayoutInline:
+		c.fault(FaultStray, key, ino, "inline row of no inode with inline content")
+	case a.Wrap(in.Epoch) == nil:
+		c.fault(FaultContent, key, ino, "inline content is sealed under epoch %d, which has no wrap", in.Epoch)
+	}
+}
+
+// mark opens a row whose key says all.
+func (c *checker) mark(key, value []byte, ino Ino, what string) bool {
+	plain, err := c.s.rows.open(key, value)
+	if err == nil {
+		err = decodeMark(plain, what)
+	}
+	if err != nil {
+		c.bad(key, ino, err)
+	}
+	return err == nil
+}
+
+func (c *checker) link(key, value []byte) {
+	ino, parent, tag, ok := parseLinkKey(key)
+	if !ok {
+		c.fault(FaultFormat, key, 0, "link key")
+		return
+	}
+	if !c.mark(key, value, ino, "link") {
+		return
+	}
+	n := c.find(ino)
+	if n == nil || n.isDir() {
+		c.fault(FaultStray, key, ino, "link row of no file")
+		return
+	}
+	n.links++
+	if dir := c.find(parent); dir != nil {
+		dir.expected++
+	}
+	c.needDentry(key, ino, parent, tag)
+}
+
+// needDentry reports a link that has no dentry.
+func (c *checker) needDentry(key []byte, ino, parent Ino, tag NameTag) {
+	sealed, err := c.tx.get(dentryRowKey(parent, tag))
+	if err != nil {
+		c.failed = err
+	} else if sealed == nil {
+		c.fault(FaultLink, key, ino, "link in inode %d has no dentry", parent)
+	}
+}
+
+func (c *checker) counter(key, value []byte) {
+	plain, err := c.s.rows.open(key, value)
+	var n uint64
+	if err == nil {
+		n, err = decodeCounter(plain)
+	}
+	switch {
+	case err != nil:
+		c.bad(key, 0, err)
+	case bytes.Equal(key, counterKey(counterInode)):
+		c.next = n
+	default:
+		c.fault(FaultUnknown, key, 0, "unknown counter")
+	}
+}
+
+func (c *checker) orphan(key, value []byte) {
+	ino, err := c.s.openOrphan(key, value)
+	if err != nil {
+		c.bad(key, ino, err)
+		return
+	}
+	n := c.find(ino)
+	if n != nil && n.marks&markDamaged != 0 {
+		return
+	}
+	if n == nil || n.marks&markOrphan == 0 {
+		c.fault(FaultOrphan, key, ino, "orphan row of no orphan")
+		return
+	}
+	n.marks |= markOrphanRow
+}
+
+func (c *checker) zone(key, value []byte) {
+	z, err := openZone(c.s.rows, key, value)
+	if err != nil {
+		c.bad(key, 0, err)
+		return
+	}
+	c.zones[z.ID] = z.Dir
+	if n := c.find(z.Dir); !c.damaged(z.Dir) && (n == nil || !n.isDir() || n.zone != z.ID) {
+		c.fault(FaultZone, key, z.Dir, "zone %d has no directory", z.ID)
+	}
+}

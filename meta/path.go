@@ -1,0 +1,116 @@
+package meta
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+)
+
+// validTarget reports whether t can be a symlink's target.
+func validTarget(t []byte) bool {
+	return len(t) > 0 && len(t) <= MaxTarget && bytes.IndexByte(t, 0) < 0
+}
+
+// Readlink returns the target of a symlink; the slice is the caller's. Errors: ErrNotFound, ErrInvalid (no symlink), ErrKeyUnavailable,
+// ErrKeyRevoked.
+func (s *Store) Readlink(ctx context.Context, ino Ino) ([]byte, error) {
+	target, err := s.readlink(ctx, ino)
+	return target, wrapIno("read link", ino, err)
+}
+
+func (s *Store) readlink(ctx context.Context, ino Ino) ([]byte, error) {
+	a, err := s.attr(ctx, ino)
+	if err != nil {
+		return nil, err
+	}
+	if a.Type() != ModeSymlink {
+		return nil, ErrInvalid
+	}
+	zk, err := s.zoneKeys(ctx, a.Zone)
+	if err != nil {
+		return nil, err
+	}
+	var target []byte
+	err = s.View(ctx, func(tx *Tx) error {
+		key := inoKey(kindSymlink, ino)
+		sealed, err := tx.get(key)
+		if err != nil {
+			return err
+		}
+		if sealed == nil {
+			return fmt.Errorf("symlink without target: %w", ErrCorrupt)
+		}
+		plain, err := openRow(zk.Names, s.volume, key, sealed)
+		if err != nil {
+			return err
+		}
+		target, err = decodeTarget(plain)
+		return err
+	})
+	return target, err
+}
+
+// Path returns the absolute path of an inode by its primary links. ErrNotFound for an orphan or what lies below one; ErrKeyUnavailable,
+// ErrKeyRevoked.
+func (s *Store) Path(ctx context.Context, ino Ino) ([]byte, error) {
+	var path []byte
+	err := s.View(ctx, func(tx *Tx) error {
+		var err error
+		path, err = tx.path(ino)
+		return err
+	})
+	return path, wrapIno("find path", ino, err)
+}
+
+func (tx *Tx) path(ino Ino) ([]byte, error) {
+	var names [][]byte
+	for at := ino; at != RootIno; {
+		if len(names) == maxDepth {
+			return nil, fmt.Errorf("walk to the root does not end: %w", ErrCorrupt)
+		}
+		a, err := tx.readAttr(at)
+		if err != nil {
+			return nil, err
+		}
+		if a.Parent == 0 {
+			return nil, ErrNotFound
+		}
+		name, err := tx.primaryName(a)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+		at = a.Parent
+	}
+	slices.Reverse(names)
+	return append([]byte{'/'}, bytes.Join(names, []byte{'/'})...), nil
+}
+
+// primaryName reads the name of an inode's primary link; shared.
+func (tx *Tx) primaryName(a *Attr) ([]byte, error) {
+	dir, err := tx.readAttr(a.Parent)
+	if err != nil {
+		return nil, err
+	}
+	zk, err := tx.s.zoneKeys(tx.ctx, dir.Zone)
+	if err != nil {
+		return nil, err
+	}
+	key := dentryRowKey(a.Parent, a.Tag)
+	sealed, err := tx.get(key)
+	if err != nil {
+		return nil, err
+	}
+	if sealed == nil {
+		return nil, fmt.Errorf("primary link of inode %d is missing: %w", a.Ino, ErrCorrupt)
+	}
+	d, err := tx.openDentry(zk, a.Parent, a.Tag, key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	if d.ino != a.Ino {
+		return nil, fmt.Errorf("primary link of inode %d leads to inode %d: %w", a.Ino, d.ino, ErrCorrupt)
+	}
+	return d.name, nil
+}
