@@ -3,7 +3,10 @@ package content
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -12,7 +15,17 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-var errTemp = errors.New("not there yet")
+// Defaults of Config.
+const (
+	DefaultSyncEvery       = 5 * time.Second
+	DefaultCheckpointEvery = 30 * time.Second
+)
+
+// Bounds of what is cached for all files together.
+const (
+	cachedRows    = 16 << 10 // decoded map rows, some 1.7 KB each
+	cachedCiphers = 4 << 10  // expanded block keys
+)
 
 // Journal is what the engine needs of the KV store besides transactions.
 type Journal interface {
@@ -34,7 +47,7 @@ type Config struct {
 
 	// InlineLimit is the largest size in bytes of a file that is kept in its inline row, at most blockcrypt.MaxInline. 0: none is.
 	InlineLimit int
-	// ReadOnly: nothing is written, checkpointed or destroyed; Run does nothing.
+	// ReadOnly: nothing is written, checkpointed or destroyed; Run only waits.
 	ReadOnly bool
 	// SyncEvery bounds how long a change may stay undurable; 0 means 5 s.
 	SyncEvery time.Duration
@@ -46,60 +59,190 @@ type Config struct {
 
 // Engine is the contents of one open volume. All methods are safe for concurrent use.
 type Engine struct {
+	cfg     Config
+	meta    *meta.Store
+	keys    meta.Keyring
+	objects *object.Store
+	namer   *blockcrypt.ObjectNamer
+	log     *slog.Logger
+
+	maxSize uint64 // of a file
+	maxUses uint64 // of a block key
+
+	rows    *lru[rowKey, *meta.MapRow]
+	ciphers *lru[cipherKey, *cipherEntry]
+
+	// tidy: a checkpoint has been made since the volume was opened. Before, images and released slots of earlier may exist that no residue
+	// knows of, and data that was written but not synced.
+	tidy atomic.Bool
+
+	checkpointing sync.Mutex // one checkpoint at a time, garbage included
+
+	mu       sync.Mutex
+	files    map[meta.Ino]*File    // guarded by mu
+	residues map[meta.Ino]*residue // guarded by mu
+	removing map[meta.Ino]*gate    // guarded by mu; inodes that an operation may free
+	closed   bool                  // guarded by mu
+
+	durable durability
 }
 
-// New returns an engine. It reads nothing; Run starts its upkeep.
-func New(cfg Config) (*Engine, error) { return nil, errTemp }
+// rowKey names a map row.
+type rowKey struct {
+	ino meta.Ino
+	row uint64
+}
+
+// New returns an engine. It reads no row; Run starts its upkeep.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Meta == nil || cfg.Keys == nil || cfg.KV == nil || cfg.Objects == nil || cfg.Namer == nil {
+		return nil, errors.New("content: incomplete Config")
+	}
+	if cfg.InlineLimit < 0 || cfg.InlineLimit > blockcrypt.MaxInline {
+		return nil, fmt.Errorf("content: inline limit of %d bytes", cfg.InlineLimit)
+	}
+	if cfg.SyncEvery <= 0 {
+		cfg.SyncEvery = DefaultSyncEvery
+	}
+	if cfg.CheckpointEvery <= 0 {
+		cfg.CheckpointEvery = DefaultCheckpointEvery
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	space, err := cfg.Objects.Space()
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{
+		cfg: cfg, meta: cfg.Meta, keys: cfg.Keys, objects: cfg.Objects, namer: cfg.Namer, log: cfg.Log,
+		maxSize:  min(blockcrypt.MaxFileSize, uint64(space.MaxFileSize)/blockcrypt.MaxBlockSize*blockcrypt.MaxBlockSize),
+		maxUses:  blockcrypt.MaxKeyUses,
+		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),
+		ciphers:  newLRU[cipherKey, *cipherEntry](cachedCiphers),
+		files:    map[meta.Ino]*File{},
+		residues: map[meta.Ino]*residue{},
+		removing: map[meta.Ino]*gate{},
+	}, nil
+}
+
+// MaxFileSize returns the largest size of a file in bytes that the lower filesystem and the format allow.
+func (e *Engine) MaxFileSize() uint64 { return e.maxSize }
 
 // Open returns the content of a regular file, shared with all others who have it open. Each Open needs one File.Close. It reads the inode row
 // and needs no key.
 //
 // Errors: meta.ErrNotFound, ErrNotRegular, ErrClosed.
-func (e *Engine) Open(ctx context.Context, ino meta.Ino) (*File, error) { return nil, errTemp }
-
-// Removal guards one namespace operation that may take the last name of an inode. Its Busy is the callback that meta.Store.Unlink and Rename
-// ask whether the inode is in use; it makes an Open of an inode that is about to be freed wait until the operation is over.
-//
-//	r := engine.Removal()
-//	defer r.Done()
-//	victim, err := store.Unlink(ctx, parent, name, r.Busy)
-//	...
-//	if victim is an orphan: engine.Unlinked(ctx, victim.Ino)
-type Removal struct {
+func (e *Engine) Open(ctx context.Context, ino meta.Ino) (*File, error) {
+	for {
+		f, wait, err := e.hold(ino)
+		switch {
+		case err != nil:
+			return nil, err
+		case wait == nil:
+			return f, f.load(ctx)
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
-// Removal begins one.
-func (e *Engine) Removal() *Removal { return &Removal{} }
+// hold returns the File of ino with one more user, or what to wait for.
+func (e *Engine) hold(ino meta.Ino) (f *File, wait <-chan struct{}, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, nil, ErrClosed
+	}
+	if g := e.removing[ino]; g != nil {
+		return nil, g.open, nil
+	}
+	f = e.files[ino]
+	if f == nil {
+		r := e.residues[ino]
+		if r == nil {
+			r = &residue{ino: ino}
+			e.residues[ino] = r
+		}
+		f = &File{e: e, ino: ino, res: r}
+		e.files[ino] = f
+	}
+	f.users++
+	return f, nil, nil
+}
 
-// Busy tells whether the inode is open.
-func (r *Removal) Busy(ino meta.Ino) bool { return false }
-
-// Done ends it, whether it succeeded or not.
-func (r *Removal) Done() {}
+// release takes one user off f. It tells whether the inode has to be freed now.
+func (e *Engine) release(f *File) (free bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f.users--
+	if f.users < 0 {
+		panic("content: File closed twice")
+	}
+	if f.users > 0 {
+		return false
+	}
+	delete(e.files, f.ino)
+	if f.orphan || f.res.empty() {
+		delete(e.residues, f.ino)
+	}
+	return f.orphan
+}
 
 // IsOpen tells whether anybody has the inode open.
-func (e *Engine) IsOpen(ino meta.Ino) bool { return false }
+func (e *Engine) IsOpen(ino meta.Ino) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.files[ino] != nil
+}
 
 // Unlinked says that the inode became an orphan, by an unlink, a rename or as a temporary file. It is released (meta.Store.ReleaseOrphan) when
-// its last user closes it, at once if there is none.
-func (e *Engine) Unlinked(ctx context.Context, ino meta.Ino) error { return errTemp }
+// its last user closes it, at once if there is none. An orphan that has a name again by then stays.
+func (e *Engine) Unlinked(ctx context.Context, ino meta.Ino) error {
+	e.mu.Lock()
+	f := e.files[ino]
+	if f != nil {
+		f.orphan = true
+	} else {
+		delete(e.residues, ino)
+	}
+	e.mu.Unlock()
+	if f != nil {
+		return nil
+	}
+	return e.free(ctx, ino)
+}
 
-// SyncContent makes what was written directly to an inode's object durable, and says so in the journal, without waiting for the journal: what
-// must happen before a rename puts the inode in place of another file. It costs nothing if nothing was written directly.
-func (e *Engine) SyncContent(ctx context.Context, ino meta.Ino) error { return errTemp }
+// free releases an orphan that nobody has open.
+func (e *Engine) free(ctx context.Context, ino meta.Ino) error {
+	if err := e.meta.ReleaseOrphan(ctx, ino); err != nil {
+		return fmt.Errorf("free inode %d: %w", ino, err)
+	}
+	return nil
+}
 
-// SyncAll makes everything that was changed in the volume durable, names and attributes included.
-func (e *Engine) SyncAll(ctx context.Context) error { return errTemp }
+func (e *Engine) isClosed() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closed
+}
 
-// Checkpoint makes a checkpoint and then carries out the destruction that it covers.
-func (e *Engine) Checkpoint(ctx context.Context) error { return errTemp }
+// object returns the name of an inode's object.
+func (e *Engine) object(ino meta.Ino, serial uint64) object.ID {
+	return object.ID(e.namer.ID(uint64(ino), serial))
+}
 
-// Run does the upkeep until ctx is done: first a checkpoint, so that what a crash left behind is dealt with; then a sync at least every
-// SyncEvery while anything is dirty, a checkpoint when the journal asks for one or every CheckpointEvery, and garbage after each.
-func (e *Engine) Run(ctx context.Context) error { return errTemp }
-
-// Close syncs everything. No File may be open, Run must have returned, and the KV store must still be open.
-func (e *Engine) Close(ctx context.Context) error { return errTemp }
-
-// MaxFileSize returns the largest size of a file in bytes that the lower filesystem and the format allow.
-func (e *Engine) MaxFileSize() uint64 { return 0 }
+// Close syncs everything and makes a last checkpoint. No File may be open, Run must have returned, and the KV store must still be open.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	already := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if already || e.cfg.ReadOnly {
+		return nil
+	}
+	return e.checkpoint(ctx)
+}

@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
@@ -9,6 +10,9 @@ import (
 )
 
 // Settler settles images: it is the local.Settler of a volume, made before the KV store is opened. It needs no row, no cipher and no Engine.
+//
+// It never writes to an object that is garbage already: the transaction that makes an object or slot garbage drops its images, and the garbage is
+// destroyed only after a checkpoint that includes that transaction.
 type Settler struct {
 	objects *object.Store
 	namer   *blockcrypt.ObjectNamer
@@ -22,8 +26,39 @@ func NewSettler(objects *object.Store, namer *blockcrypt.ObjectNamer) *Settler {
 // JournalOnly reports whether rows under key live in the journal only: images and markers.
 func (s *Settler) JournalOnly(key []byte) bool { return meta.JournalOnly(key) }
 
-// Settle writes an image into its slot; a marker needs nothing.
-func (s *Settler) Settle(ctx context.Context, key, value []byte) error { return errTemp }
+// Settle writes an image into its slot; a marker needs nothing. Settling an image again writes the same bytes.
+func (s *Settler) Settle(ctx context.Context, key, value []byte) error {
+	ino, block, ok := meta.ParseImageKey(key)
+	if !ok {
+		if _, ok := meta.ParseMarkerKey(key); ok {
+			return nil
+		}
+		return fmt.Errorf("settle row of %d bytes key: %w", len(key), meta.ErrCorrupt)
+	}
+	if err := s.settle(uint64(ino), block, value); err != nil {
+		return fmt.Errorf("settle block %d of inode %d: %w", block, ino, err)
+	}
+	return nil
+}
+
+func (s *Settler) settle(ino, block uint64, image []byte) error {
+	serial, blockSize, ciphertext, err := parseImage(image)
+	if err != nil {
+		return err
+	}
+	if block > blockcrypt.MaxFileSize/uint64(blockSize) {
+		return meta.ErrCorrupt
+	}
+	id := object.ID(s.namer.ID(ino, serial))
+	obj, err := s.objects.Get(id)
+	if err != nil {
+		if obj, err = s.objects.Create(id); err != nil {
+			return err
+		}
+	}
+	defer obj.Release()
+	return obj.WriteAt(ciphertext, blockcrypt.SlotOff(block, blockSize))
+}
 
 // Sync makes all objects durable: what was settled and what was written directly.
 func (s *Settler) Sync(ctx context.Context) error { return s.objects.SyncAll() }

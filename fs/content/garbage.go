@@ -1,0 +1,186 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/object"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// garbageBatch is how many records of garbage one transaction deletes.
+const garbageBatch = 1000
+
+// listGarbage returns all records. Those that a checkpoint begun afterwards covers may be carried out when it is done.
+func (e *Engine) listGarbage(ctx context.Context) (list []meta.Garbage, err error) {
+	err = e.meta.View(ctx, func(tx *meta.Tx) error {
+		return tx.ScanGarbage(meta.Garbage{}, func(g meta.Garbage) bool {
+			list = append(list, g)
+			return true
+		})
+	})
+	return list, err
+}
+
+// collect carries out records and deletes them. One that fails stays for the next checkpoint; the first error is returned.
+func (e *Engine) collect(ctx context.Context, list []meta.Garbage) error {
+	var first error
+	var done []meta.Garbage
+	for _, g := range list {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var err error
+		if g.Op == meta.GarbageObject {
+			if err = e.objects.Remove(e.object(g.Ino, g.Serial)); err == nil {
+				done = append(done, g)
+			}
+		} else {
+			err = e.punch(ctx, g)
+		}
+		if err != nil && first == nil {
+			first = fmt.Errorf("destroy garbage of inode %d: %w", g.Ino, err)
+		}
+		if len(done) == garbageBatch {
+			if err := e.forget(ctx, done); err != nil {
+				return err
+			}
+			done = done[:0]
+		}
+	}
+	if err := e.forget(ctx, done); err != nil {
+		return err
+	}
+	return first
+}
+
+// forget deletes records of removed objects.
+func (e *Engine) forget(ctx context.Context, done []meta.Garbage) error {
+	if len(done) == 0 {
+		return nil
+	}
+	_, err := e.meta.Update(ctx, func(tx *meta.Tx) error {
+		for _, g := range done {
+			if err := tx.DeleteGarbage(g); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget garbage: %w", err)
+	}
+	return nil
+}
+
+// punch frees the slots of a record that are not in use again, and deletes it. The File is locked meanwhile, so that no slot comes into use.
+func (e *Engine) punch(ctx context.Context, g meta.Garbage) error {
+	f, err := e.Open(ctx, g.Ino)
+	if isGone(err) {
+		return e.forget(ctx, []meta.Garbage{g}) // the object has a record of its own
+	}
+	if err != nil {
+		return err
+	}
+	err = f.punchGarbage(ctx, g)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func (f *File) punchGarbage(ctx context.Context, g meta.Garbage) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.st.layout == meta.LayoutSlots && f.st.serial == g.Serial {
+		obj, err := f.e.objects.Get(f.e.object(f.ino, g.Serial))
+		if err == nil {
+			err = f.punchUnmapped(ctx, obj, g)
+			obj.Release()
+		}
+		if err != nil && !errors.Is(err, object.ErrMissing) {
+			return err
+		}
+	}
+	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error {
+		now, err := garbageLike(tx, g)
+		if err != nil || now != g { // replaced by a larger one, which is not covered yet
+			return err
+		}
+		return tx.DeleteGarbage(g)
+	})
+	return err
+}
+
+// garbageLike returns the record with the key of g, or the zero record.
+func garbageLike(tx *meta.Tx, g meta.Garbage) (now meta.Garbage, err error) {
+	before := meta.Garbage{Ino: g.Ino, Serial: g.Serial, Op: meta.GarbageObject}
+	if g.First > 0 {
+		before.Op, before.First = meta.GarbagePunch, g.First-1
+	}
+	err = tx.ScanGarbage(before, func(next meta.Garbage) bool {
+		if next.Ino == g.Ino && next.Serial == g.Serial && next.Op == g.Op && next.First == g.First {
+			now = next
+		}
+		return false
+	})
+	return now, err
+}
+
+// punchUnmapped frees what lies in the record's range without an entry. Called with mu held for writing.
+func (f *File) punchUnmapped(ctx context.Context, obj *object.File, g meta.Garbage) error {
+	limit := f.blocks(f.st.size) // no entries from here on
+	end := limit
+	if g.Count != meta.ToEnd {
+		end = min(end, g.First+g.Count)
+	}
+	if err := f.punchHoles(ctx, obj, g.First, end); err != nil {
+		return err
+	}
+	if g.Count == meta.ToEnd || g.First+g.Count > limit {
+		return obj.Cut(blockcrypt.SlotOff(max(g.First, limit), f.blockSize))
+	}
+	return nil
+}
+
+// punchHoles frees the slots of [first, end) between those that have entries.
+func (f *File) punchHoles(ctx context.Context, obj *object.File, first, end uint64) error {
+	for first < end {
+		from, _ := meta.RowOf(first)
+		to, _ := meta.RowOf(end - 1)
+		rows, more, err := f.rowsIn(ctx, from, to, batchRows)
+		if err != nil {
+			return err
+		}
+		stop := end
+		if more {
+			stop = rows[len(rows)-1].first() + meta.MapRowBlocks
+		}
+		for i := range rows {
+			for x := range rows[i].m {
+				block := rows[i].first() + uint64(x)
+				if !rows[i].m[x].Present || block < first || block >= stop {
+					continue
+				}
+				if err := f.punchSlots(obj, first, block); err != nil {
+					return err
+				}
+				first = block + 1
+			}
+		}
+		if err := f.punchSlots(obj, first, stop); err != nil {
+			return err
+		}
+		first = stop
+	}
+	return nil
+}
+
+func (f *File) punchSlots(obj *object.File, first, end uint64) error {
+	if first >= end {
+		return nil
+	}
+	return obj.Punch(blockcrypt.SlotOff(first, f.blockSize), blockcrypt.SlotOff(end-first, f.blockSize))
+}

@@ -1,0 +1,203 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// cipherKey names a block key: one per file and epoch.
+type cipherKey struct {
+	ino   meta.Ino
+	epoch uint32
+}
+
+// cipherEntry is a cached block cipher, usable as long as the zone keys that it was unwrapped with.
+type cipherEntry struct {
+	cipher *blockcrypt.BlockCipher
+	zone   *meta.ZoneKeys
+}
+
+// keys holds the block ciphers that one operation uses. They are fetched before the File is locked.
+type keys struct {
+	epoch  uint32 // of cipher
+	cipher *blockcrypt.BlockCipher
+	others map[uint32]*blockcrypt.BlockCipher
+}
+
+// get returns the cipher of an epoch, or the error that makes withKeys fetch it and try again.
+func (k *keys) get(epoch uint32) (*blockcrypt.BlockCipher, error) {
+	if k.epoch == epoch && k.cipher != nil {
+		return k.cipher, nil
+	}
+	if c := k.others[epoch]; c != nil {
+		return c, nil
+	}
+	return nil, &missingKey{epoch}
+}
+
+func (k *keys) add(epoch uint32, c *blockcrypt.BlockCipher) {
+	if k.cipher == nil {
+		k.epoch, k.cipher = epoch, c
+		return
+	}
+	if k.others == nil {
+		k.others = map[uint32]*blockcrypt.BlockCipher{}
+	}
+	k.others[epoch] = c
+}
+
+// missingKey: an operation met a block of an epoch whose key was not fetched.
+type missingKey struct{ epoch uint32 }
+
+func (m *missingKey) Error() string { return fmt.Sprintf("key of epoch %d was not fetched", m.epoch) }
+
+// errEpochFull: the current block key may not be used as often as the operation needs.
+var errEpochFull = errors.New("block key is used up")
+
+// withKeys runs op with the keys of the current epoch, and again whenever op meets an epoch whose key it does not have or one that is used up. op
+// locks the File; no lock is held while keys are fetched.
+func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
+	zone, err := f.e.keys.Zone(ctx, f.zone)
+	if err == nil && zone.Valid != nil {
+		err = zone.Valid()
+	}
+	if err != nil {
+		return fmt.Errorf("keys of inode %d: %w", f.ino, err)
+	}
+	var k keys
+	epoch := f.epoch.Load()
+	for {
+		c, err := f.fetch(ctx, zone, epoch)
+		if err != nil {
+			return err
+		}
+		k.add(epoch, c)
+		err = op(&k)
+		var missing *missingKey
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &missing):
+			epoch = missing.epoch
+		case errors.Is(err, errEpochFull):
+			if err := f.newEpoch(ctx); err != nil {
+				return err
+			}
+			epoch = f.epoch.Load()
+		default:
+			return err
+		}
+		if _, err := k.get(epoch); err == nil {
+			return fmt.Errorf("inode %d asks for the key of epoch %d again: %w", f.ino, epoch, meta.ErrCorrupt)
+		}
+	}
+}
+
+// fetch returns the block cipher of an epoch, from the cache or by unwrapping the file key.
+func (f *File) fetch(ctx context.Context, zone *meta.ZoneKeys, epoch uint32) (*blockcrypt.BlockCipher, error) {
+	key := cipherKey{f.ino, epoch}
+	if entry, ok := f.e.ciphers.get(key); ok && entry.zone == zone {
+		return entry.cipher, nil
+	}
+	c, err := f.unwrap(ctx, epoch)
+	if err != nil {
+		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", f.ino, epoch, err)
+	}
+	f.e.ciphers.put(key, &cipherEntry{c, zone})
+	return c, nil
+}
+
+// unwrap opens the file key, expands it, and checks that it is the one committed to.
+func (f *File) unwrap(ctx context.Context, epoch uint32) (*blockcrypt.BlockCipher, error) {
+	a, err := f.e.meta.Getattr(ctx, f.ino)
+	if err != nil {
+		return nil, err
+	}
+	dek, err := f.e.meta.UnwrapDEK(ctx, a, epoch)
+	if err != nil {
+		return nil, err
+	}
+	defer dek.Wipe()
+	id := blockcrypt.FileID{Volume: f.e.meta.Volume(), Inode: uint64(f.ino), Epoch: epoch}
+	c, err := blockcrypt.NewBlockCipher(dek, id, f.blockSize, blockcrypt.SuiteAES256GCM)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Verify(a.Wrap(epoch).Commitment); err != nil {
+		return nil, fmt.Errorf("%w: %w", meta.ErrAuth, err)
+	}
+	return c, nil
+}
+
+// newEpoch gives the file a fresh key for all blocks sealed from now on. The File is not locked while keys may be asked for: writers that come in
+// between still use the old key, or come here too.
+func (f *File) newEpoch(ctx context.Context) error {
+	f.rotating.Lock()
+	defer f.rotating.Unlock()
+	f.mu.RLock()
+	left := f.uses.left(f.e.maxUses)
+	f.mu.RUnlock()
+	if left > maxBlocks { // somebody else did it
+		return nil
+	}
+	var epoch uint32
+	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error {
+		a, err := tx.Attr(f.ino)
+		if err != nil {
+			return err
+		}
+		dek, err := f.e.meta.AddEpoch(tx, a)
+		if err != nil {
+			return err
+		}
+		dek.Wipe()
+		epoch = a.Epoch
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("new key for inode %d: %w", f.ino, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.uses = keyUses{}
+	f.epoch.Store(epoch)
+	return nil
+}
+
+// dropInvalidKeys forgets the block ciphers whose zone keys may not be used any more.
+func (e *Engine) dropInvalidKeys() {
+	e.ciphers.removeIf(func(c *cipherEntry) bool { return c.zone.Valid != nil && c.zone.Valid() != nil })
+}
+
+// keyUses counts the uses of a block key. Uses are reserved in the inode's row ahead of time, so that a crash cannot make them fewer: what is
+// reserved counts as used. Only the first transaction after the reservation ran out may use the key before it is committed.
+type keyUses struct {
+	used, reserved uint64
+	session        uint64 // uses since the file was opened
+}
+
+// Steps of reservation: small for a file that is opened for a few blocks, so that opening it often does not use up the key.
+const (
+	minReservation = 1 << 10
+	maxReservation = 1 << 16
+)
+
+func (u *keyUses) left(limit uint64) uint64 {
+	if u.used >= limit {
+		return 0
+	}
+	return limit - u.used
+}
+
+// take counts n uses and extends the reservation if needed.
+func (u *keyUses) take(n uint64) {
+	u.used += n
+	u.session += n
+	if u.used > u.reserved {
+		u.reserved = u.used + min(max(2*u.session, minReservation), maxReservation)
+	}
+}

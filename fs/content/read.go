@@ -1,0 +1,320 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/object"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// ReadAt fills p with the bytes from off on and returns how many there were: fewer than len(p) only at the end of the file, 0 behind it, both
+// without an error. Holes are zeros. On error the count is 0 and p holds nothing of use.
+func (f *File) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
+	if f.e.isClosed() {
+		return 0, ErrClosed
+	}
+	done := 0
+	for done < len(p) && off+uint64(done) < f.Size() {
+		chunk := p[done:min(done+maxChunk, len(p))]
+		var n int
+		err := f.withKeys(ctx, func(k *keys) (err error) {
+			n, err = f.readChunk(ctx, k, chunk, off+uint64(done))
+			return err
+		})
+		if err != nil {
+			clear(p)
+			return 0, fmt.Errorf("read inode %d: %w", f.ino, err)
+		}
+		done += n
+		if n < len(chunk) {
+			break
+		}
+	}
+	return done, nil
+}
+
+// readChunk reads at most maxChunk bytes.
+func (f *File) readChunk(ctx context.Context, k *keys, p []byte, off uint64) (int, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if off >= f.st.size {
+		return 0, nil
+	}
+	n := int(min(uint64(len(p)), f.st.size-off))
+	p = p[:n:n] // what lies behind belongs to others
+	if f.st.layout == meta.LayoutSlots {
+		return n, f.readSlots(ctx, k, p, off)
+	}
+	plain, err := f.readInline(ctx, k)
+	if err != nil {
+		return 0, err
+	}
+	if off < uint64(len(plain)) {
+		clear(p[copy(p, plain[off:]):])
+	} else {
+		clear(p)
+	}
+	return n, nil
+}
+
+// readInline returns the inline content, which may be shorter than the file. Called with mu held.
+func (f *File) readInline(ctx context.Context, k *keys) (plain []byte, err error) {
+	if f.st.size == 0 {
+		return nil, nil
+	}
+	err = f.e.meta.View(ctx, func(tx *meta.Tx) error {
+		in, err := tx.Inline(f.ino)
+		if err != nil || in == nil {
+			return err
+		}
+		plain, err = openInline(k, in)
+		return err
+	})
+	if err == nil && uint64(len(plain)) > f.st.size {
+		err = fmt.Errorf("%d bytes inline, size is %d: %w", len(plain), f.st.size, meta.ErrCorrupt)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("inline content: %w", damaged(err))
+	}
+	return plain, nil
+}
+
+func openInline(k *keys, in *meta.Inline) ([]byte, error) {
+	c, err := k.get(in.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	return c.OpenInline(nil, in.Sealed)
+}
+
+// reader is the work space of one readSlots.
+type reader struct {
+	f     *File
+	k     *keys
+	p     []byte // what to fill
+	off   uint64 // its offset in the file
+	first uint64 // its first block
+	rows  []*meta.MapRow
+	done  blockSet // blocks that were read from an image
+	obj   *object.File
+
+	rowSpace [maxBlocks/meta.MapRowBlocks + 2]*meta.MapRow
+	sealed   [maxBlocks]blockcrypt.Sealed
+}
+
+var readers = sync.Pool{New: func() any { return new(reader) }}
+
+// readSlots reads from images and slots. Called with mu held.
+func (f *File) readSlots(ctx context.Context, k *keys, p []byte, off uint64) error {
+	r := readers.Get().(*reader)
+	defer readers.Put(r)
+	first, end := blockcrypt.BlockRange(off, len(p), f.blockSize)
+	r.f, r.k, r.p, r.off, r.first, r.done = f, k, p, off, first, blockSet{}
+	defer r.drop()
+	rows, err := f.mapRows(ctx, first, end, r.rowSpace[:0])
+	if err != nil {
+		return err
+	}
+	r.rows = rows
+	if err := r.readImages(ctx, end); err != nil {
+		return err
+	}
+	for block := first; block < end; {
+		n, err := r.readRun(block, end)
+		if err != nil {
+			return fmt.Errorf("block %d: %w", block, damaged(err))
+		}
+		block += uint64(n)
+	}
+	return nil
+}
+
+// drop lets go of what must not stay in the pool.
+func (r *reader) drop() {
+	if r.obj != nil {
+		r.obj.Release()
+	}
+	clear(r.rowSpace[:])
+	r.f, r.k, r.p, r.rows, r.obj = nil, nil, nil, nil, nil
+}
+
+// entry returns the map entry of a block in range.
+func (r *reader) entry(block uint64) *meta.Entry { return entryIn(r.rows, r.first, block) }
+
+// part returns the part of p that block fills, and where in the block it begins.
+func (r *reader) part(block uint64) (dst []byte, skip int) {
+	start := r.f.start(block)
+	lo, hi := max(start, r.off), min(start+uint64(r.f.blockSize), r.off+uint64(len(r.p)))
+	return r.p[lo-r.off : hi-r.off], int(lo - start)
+}
+
+// readImages fills in the blocks whose ciphertext is in the journal.
+func (r *reader) readImages(ctx context.Context, end uint64) error {
+	f := r.f
+	maybe := f.res.imagesIn(r.first, end)
+	if maybe.empty() && !f.untidy() {
+		return nil
+	}
+	return f.e.meta.View(ctx, func(tx *meta.Tx) error {
+		for block := r.first; block < end; block++ {
+			e := r.entry(block)
+			if !e.Present || !maybe.has(int(block-r.first)) && !f.untidy() {
+				continue
+			}
+			found, err := r.readImage(tx, block, e)
+			if err != nil {
+				return fmt.Errorf("image of block %d: %w", block, damaged(err))
+			}
+			if found {
+				r.done.add(int(block - r.first))
+			}
+		}
+		return nil
+	})
+}
+
+func (r *reader) readImage(tx *meta.Tx, block uint64, e *meta.Entry) (found bool, err error) {
+	image, err := tx.Image(r.f.ino, block)
+	if err != nil || image == nil {
+		return false, err
+	}
+	ciphertext, err := r.f.imageOf(image, e)
+	if err != nil {
+		return false, err
+	}
+	c, err := r.k.get(e.Epoch)
+	if err != nil {
+		return false, err
+	}
+	dst, skip := r.part(block)
+	return true, placed(dst, skip, len(ciphertext), func(plain []byte) error {
+		return c.Open(plain, ciphertext, block, sealedOf(e))
+	})
+}
+
+// readRun reads the longest run of blocks from block on that are all holes, all done, or can be opened together, and returns how many.
+func (r *reader) readRun(block, end uint64) (int, error) {
+	e := r.entry(block)
+	if r.done.has(int(block - r.first)) {
+		return 1, nil
+	}
+	dst, skip := r.part(block)
+	if !e.Present {
+		clear(dst)
+		return 1, nil
+	}
+	c, err := r.k.get(e.Epoch)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.openObject(); err != nil {
+		return 0, err
+	}
+	if skip > 0 || len(dst) < int(e.PlainLen) {
+		return 1, r.readPart(c, block, e, dst, skip)
+	}
+	return r.readWhole(c, block, end)
+}
+
+// readPart reads a block of which not all is wanted.
+func (r *reader) readPart(c *blockcrypt.BlockCipher, block uint64, e *meta.Entry, dst []byte, skip int) error {
+	loan, buf := borrow(int(e.StoredLen))
+	defer loan.giveBack()
+	if err := r.readSlot(buf, block); err != nil {
+		return err
+	}
+	one := [1]blockcrypt.Sealed{sealedOf(e)}
+	if _, err := c.OpenRun(buf, buf, block, one[:]); err != nil {
+		return err
+	}
+	clear(dst[copy(dst, buf[min(skip, len(buf)):]):])
+	return nil
+}
+
+// readWhole reads as many blocks as can be read and opened in place together: each whole, all but the last full, of one epoch.
+func (r *reader) readWhole(c *blockcrypt.BlockCipher, block, end uint64) (int, error) {
+	first := r.entry(block)
+	n, length := 0, 0
+	for b := block; b < end; b++ {
+		e := r.entry(b)
+		dst, _ := r.part(b)
+		if !e.Present || e.Epoch != first.Epoch || r.done.has(int(b-r.first)) || len(dst) < int(e.PlainLen) {
+			break
+		}
+		r.sealed[n] = sealedOf(e)
+		n, length = n+1, length+int(e.PlainLen)
+		if int(e.PlainLen) < r.f.blockSize {
+			clear(dst[e.PlainLen:])
+			break
+		}
+	}
+	at := r.f.start(block) - r.off
+	buf := r.p[at : at+uint64(length)]
+	if err := r.readSlot(buf, block); err != nil {
+		return 0, err
+	}
+	if _, err := c.OpenRun(buf, buf, block, r.sealed[:n]); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+func (r *reader) openObject() error {
+	if r.obj != nil {
+		return nil
+	}
+	obj, err := r.f.e.objects.Get(r.f.e.object(r.f.ino, r.f.st.serial))
+	r.obj = obj
+	return err
+}
+
+func (r *reader) readSlot(buf []byte, block uint64) error {
+	return r.obj.ReadAt(buf, blockcrypt.SlotOff(block, r.f.blockSize))
+}
+
+// readBlock returns the plaintext of one block in buf, which has the length that the entry says. Called with mu held.
+func (f *File) readBlock(ctx context.Context, k *keys, block uint64, buf []byte) error {
+	return f.readSlots(ctx, k, buf, f.start(block))
+}
+
+// placed opens a block of n bytes straight into dst if all of it belongs there, and otherwise takes the way over a buffer. dst begins skip bytes
+// into the block; what the block does not fill is zeroed.
+func placed(dst []byte, skip, n int, open func(plain []byte) error) error {
+	if skip == 0 && len(dst) >= n {
+		if err := open(dst[:n:n]); err != nil {
+			return err
+		}
+		clear(dst[n:])
+		return nil
+	}
+	loan, buf := borrow(n)
+	defer loan.giveBack()
+	if err := open(buf); err != nil {
+		return err
+	}
+	clear(dst[copy(dst, buf[min(skip, n):]):])
+	return nil
+}
+
+func sealedOf(e *meta.Entry) blockcrypt.Sealed {
+	return blockcrypt.Sealed{Nonce: e.Nonce, Tag: e.Tag, CRC: e.CRC}
+}
+
+// damaged adds ErrDamaged and meta.ErrAuth to errors that say that stored bytes are not what they should be. Others pass as they are: an I/O error
+// below, a key that cannot be had.
+func damaged(err error) error {
+	for _, sentinel := range [...]error{blockcrypt.ErrAuth, blockcrypt.ErrFormat, blockcrypt.ErrSize,
+		object.ErrMissing, object.ErrTruncated, object.ErrHostile, meta.ErrCorrupt} {
+		if errors.Is(err, sentinel) {
+			return fmt.Errorf("%w: %w: %w", ErrDamaged, meta.ErrAuth, err)
+		}
+	}
+	if errors.Is(err, meta.ErrAuth) && !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}

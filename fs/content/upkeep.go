@@ -1,0 +1,125 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// Run does the upkeep until ctx is done, and returns its error: first a checkpoint, so that what a crash left behind is dealt with; then a sync at
+// least every SyncEvery while anything is dirty, a checkpoint when the journal asks for one or every CheckpointEvery, and garbage after each.
+// What fails is logged and tried again.
+func (e *Engine) Run(ctx context.Context) error {
+	if e.cfg.ReadOnly {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	tick := time.NewTicker(e.cfg.SyncEvery)
+	defer tick.Stop()
+	u := upkeep{e: e}
+	u.checkpoint(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.cfg.KV.CheckpointDue():
+			u.checkpoint(ctx)
+		case <-tick.C:
+			u.tick(ctx)
+		}
+	}
+}
+
+// upkeep is the state of Run.
+type upkeep struct {
+	e      *Engine
+	last   time.Time // of the last checkpoint
+	rev    kv.Rev    // that it covers at least
+	failed bool      // the last step failed, and this was logged
+}
+
+func (u *upkeep) tick(ctx context.Context) {
+	e := u.e
+	e.dropInvalidKeys()
+	u.report(ctx, "sync", e.SyncAll(ctx))
+	if !e.tidy.Load() || e.meta.LastRev() > u.rev && time.Since(u.last) >= e.cfg.CheckpointEvery {
+		u.checkpoint(ctx)
+	}
+}
+
+func (u *upkeep) checkpoint(ctx context.Context) {
+	u.last = time.Now()
+	rev := u.e.meta.LastRev()
+	err := u.e.checkpoint(ctx)
+	if err == nil {
+		u.rev = rev
+	}
+	u.report(ctx, "checkpoint", err)
+}
+
+// report logs the first failure of a row of them.
+func (u *upkeep) report(ctx context.Context, what string, err error) {
+	switch {
+	case err == nil:
+		u.failed = false
+	case ctx.Err() != nil:
+	case !u.failed:
+		u.failed = true
+		u.e.log.Error("upkeep of contents", "step", what, "cause", err)
+	}
+}
+
+// Checkpoint makes a checkpoint and then carries out the destruction that it covers.
+func (e *Engine) Checkpoint(ctx context.Context) error {
+	if e.cfg.ReadOnly {
+		return meta.ErrReadOnly
+	}
+	return e.checkpoint(ctx)
+}
+
+func (e *Engine) checkpoint(ctx context.Context) error {
+	e.checkpointing.Lock()
+	defer e.checkpointing.Unlock()
+	rev := e.meta.LastRev()
+	covered := e.beginCheckpoint()
+	garbage, err := e.listGarbage(ctx)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := e.cfg.KV.Checkpoint(ctx); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	e.endCheckpoint(covered)
+	e.durable.reach(rev)
+	e.tidy.Store(true)
+	return e.collect(ctx, garbage)
+}
+
+// beginCheckpoint ages all residues; it comes before the garbage is listed, so that every slot it ages has its record in the list.
+func (e *Engine) beginCheckpoint() map[*residue]uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	covered := make(map[*residue]uint64, len(e.residues))
+	for _, r := range e.residues {
+		covered[r] = r.beginCheckpoint()
+	}
+	return covered
+}
+
+func (e *Engine) endCheckpoint(covered map[*residue]uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for r, written := range covered {
+		r.endCheckpoint(written)
+		if e.residues[r.ino] == r && e.files[r.ino] == nil && r.empty() {
+			delete(e.residues, r.ino)
+		}
+	}
+}
+
+// isGone tells that an inode does not exist any more.
+func isGone(err error) bool { return errors.Is(err, meta.ErrNotFound) }

@@ -1,0 +1,372 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/object"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// smallWrite is up to how many bytes a write of a file that is fsynced often goes into the journal.
+const smallWrite = 128 << 10
+
+// WriteAt writes all of p at off and returns how many bytes were written: all, or with an error those before it. A gap behind the old end
+// becomes a hole. mtime and ctime are set. On return the write survives the death of the process.
+//
+// Errors: ErrTooLarge, meta.ErrNoSpace or ENOSPC, and those of reading where a block is changed in part.
+func (f *File) WriteAt(ctx context.Context, p []byte, off uint64, opts WriteOpts) (int, error) {
+	if err := f.writable(off, uint64(len(p))); err != nil {
+		return 0, fmt.Errorf("write inode %d: %w", f.ino, err)
+	}
+	done := 0
+	for done < len(p) {
+		chunk := p[done:min(done+maxChunk, len(p))]
+		err := f.withKeys(ctx, func(k *keys) error { return f.writeChunk(ctx, k, chunk, off+uint64(done), opts) })
+		if err != nil {
+			return done, fmt.Errorf("write inode %d at %d: %w", f.ino, off+uint64(done), err)
+		}
+		done += len(chunk)
+	}
+	return done, nil
+}
+
+// writable refuses what no write may do.
+func (f *File) writable(off, n uint64) error {
+	switch {
+	case f.e.cfg.ReadOnly:
+		return meta.ErrReadOnly
+	case f.e.isClosed():
+		return ErrClosed
+	case off > f.e.maxSize || n > f.e.maxSize-off:
+		return ErrTooLarge
+	}
+	return nil
+}
+
+// writeChunk writes at most maxChunk bytes, in one transaction.
+func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, opts WriteOpts) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.uses.left(f.e.maxUses) < 2*maxBlocks {
+		return errEpochFull
+	}
+	if _, err := k.get(f.epoch.Load()); err != nil {
+		return err
+	}
+	c := f.newChange(opts)
+	defer c.count()
+	c.next.size = max(f.st.size, off+uint64(len(p)))
+	if f.st.layout == meta.LayoutSlots {
+		return f.writeSlots(ctx, k, c, p, off, nil)
+	}
+	old, err := f.readInline(ctx, k)
+	if err != nil {
+		return err
+	}
+	if c.next.size > uint64(f.e.cfg.InlineLimit) {
+		f.leaveInline(c)
+		return f.writeSlots(ctx, k, c, p, off, old)
+	}
+	plain := make([]byte, max(len(old), int(off)+len(p)))
+	copy(plain, old)
+	copy(plain[off:], p)
+	return f.writeInline(ctx, k, c, plain)
+}
+
+// writeInline replaces the inline content and commits.
+func (f *File) writeInline(ctx context.Context, k *keys, c *change, plain []byte) error {
+	if err := f.sealInline(k, c, plain); err != nil {
+		return err
+	}
+	return c.commit(ctx)
+}
+
+// sealInline adds the new inline content to a change.
+func (f *File) sealInline(k *keys, c *change, plain []byte) error {
+	if len(plain) == 0 {
+		c.noInline = true
+		return nil
+	}
+	cipher, err := k.get(c.epoch)
+	if err != nil {
+		return err
+	}
+	sealed, err := cipher.SealInline(plain)
+	if err != nil {
+		return err
+	}
+	c.uses++
+	c.inline = &meta.Inline{Epoch: c.epoch, Sealed: sealed}
+	return nil
+}
+
+// leaveInline makes a change one to slots of a new object.
+func (f *File) leaveInline(c *change) {
+	c.next.layout = meta.LayoutSlots
+	c.next.serial++
+	c.next.allocated = 0
+	c.noInline = true
+}
+
+// piece is one block of a write.
+type piece struct {
+	plain []byte // all of its new content
+	image bool   // it goes into the journal
+}
+
+// writer is the work space of one writeSlots.
+type writer struct {
+	f     *File
+	k     *keys
+	c     *change
+	p     []byte
+	off   uint64
+	first uint64
+	old   []byte // what was inline, if the file leaves the inline row
+	rows  []*meta.MapRow
+	loans []pooled
+
+	rowSpace [maxBlocks/meta.MapRowBlocks + 2]*meta.MapRow
+	pieces   [maxBlocks]piece
+	sealed   [maxBlocks]blockcrypt.Sealed
+}
+
+var writers = sync.Pool{New: func() any { return new(writer) }}
+
+// writeSlots writes p at off as blocks, and with them old, what was inline and stays, and commits. Called with mu held for writing.
+func (f *File) writeSlots(ctx context.Context, k *keys, c *change, p []byte, off uint64, old []byte) error {
+	w := writers.Get().(*writer)
+	defer writers.Put(w)
+	first, end := blockcrypt.BlockRange(off, len(p), f.blockSize)
+	w.f, w.k, w.c, w.p, w.off, w.first, w.old = f, k, c, p, off, first, old
+	defer w.drop()
+	var err error
+	if w.rows, err = f.rowsFor(ctx, c, first, end, w.rowSpace[:0]); err != nil {
+		return err
+	}
+	pieces := w.pieces[:end-first]
+	small := len(p) <= smallWrite && f.oftenSynced()
+	for i := range pieces {
+		if pieces[i], err = w.piece(ctx, first+uint64(i), small); err != nil {
+			return err
+		}
+	}
+	if err := w.keepOld(end); err != nil {
+		return err
+	}
+	if err := w.place(pieces); err != nil {
+		return err
+	}
+	if err := c.commit(ctx); err != nil {
+		return err
+	}
+	f.native = f.native || c.noInline
+	return nil
+}
+
+// rowsFor returns the committed rows of [first, end): none if the file is about to leave the inline row.
+func (f *File) rowsFor(ctx context.Context, c *change, first, end uint64, rows []*meta.MapRow) ([]*meta.MapRow, error) {
+	if f.st.layout == meta.LayoutSlots {
+		return f.mapRows(ctx, first, end, rows)
+	}
+	from, _ := meta.RowOf(first)
+	to, _ := meta.RowOf(end - 1)
+	for row := from; row <= to; row++ {
+		rows = append(rows, &noEntries)
+	}
+	return rows, nil
+}
+
+// drop lets go of what must not stay in the pool.
+func (w *writer) drop() {
+	for i := range w.loans {
+		w.loans[i].giveBack()
+		w.loans[i] = pooled{}
+	}
+	clear(w.rowSpace[:])
+	clear(w.pieces[:])
+	w.f, w.k, w.c, w.p, w.old, w.rows, w.loans = nil, nil, nil, nil, nil, nil, w.loans[:0]
+}
+
+// piece works out the new content of a block and where it goes.
+func (w *writer) piece(ctx context.Context, block uint64, small bool) (piece, error) {
+	f := w.f
+	e := entryIn(w.rows, w.first, block)
+	start := f.start(block)
+	lo, hi := max(start, w.off), min(start+uint64(f.blockSize), w.off+uint64(len(w.p)))
+	src := w.p[lo-w.off : hi-w.off]
+	inline := w.inlineOf(block)
+	kept := max(int(e.PlainLen), len(inline))
+	out := piece{plain: src, image: small || e.Present || len(inline) > 0 || f.st.layout == meta.LayoutSlots && !f.virgin(block)}
+	if lo == start && int(hi-start) >= kept {
+		return out, nil
+	}
+	n := max(kept, int(hi-start))
+	loan, buf := borrow(n)
+	w.loans = append(w.loans, loan)
+	clear(buf)
+	copy(buf, inline)
+	if e.Present {
+		if err := f.readBlock(ctx, w.k, block, buf[:e.PlainLen]); err != nil {
+			return out, err
+		}
+	}
+	copy(buf[lo-start:], src)
+	out.plain = buf
+	return out, nil
+}
+
+// inlineOf returns the part of the old inline content that lies in block.
+func (w *writer) inlineOf(block uint64) []byte {
+	start := w.f.start(block)
+	if start >= uint64(len(w.old)) {
+		return nil
+	}
+	return w.old[start:min(start+uint64(w.f.blockSize), uint64(len(w.old)))]
+}
+
+// keepOld seals the inline content outside of the write, as images: it may have been synced, so it must not depend on a slot that is not.
+func (w *writer) keepOld(end uint64) error {
+	for block := uint64(0); len(w.inlineOf(block)) > 0; block++ {
+		if block >= w.first && block < end {
+			continue
+		}
+		if err := w.sealImage(block, w.inlineOf(block)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place seals all pieces: runs of direct ones to the object, the others as images.
+func (w *writer) place(pieces []piece) error {
+	for i := 0; i < len(pieces); {
+		if pieces[i].image {
+			if err := w.sealImage(w.first+uint64(i), pieces[i].plain); err != nil {
+				return err
+			}
+			i++
+			continue
+		}
+		j := i + 1
+		for j < len(pieces) && !pieces[j].image {
+			j++
+		}
+		if err := w.writeRun(i, j); err != nil {
+			return err
+		}
+		i = j
+	}
+	return nil
+}
+
+// sealImage adds a block to the change as an image.
+func (w *writer) sealImage(block uint64, plain []byte) error {
+	cipher, err := w.k.get(w.c.epoch)
+	if err != nil {
+		return err
+	}
+	image, ciphertext := newImage(w.c.next.serial, w.f.blockSize, len(plain))
+	sealed, err := cipher.Seal(ciphertext, plain, block)
+	if err != nil {
+		return err
+	}
+	w.c.uses++
+	w.c.putImage(block, image)
+	w.c.set(block, w.base(block), w.entry(sealed, len(plain)))
+	return nil
+}
+
+// writeRun seals pieces [i, j) and writes them to their slots at once.
+func (w *writer) writeRun(i, j int) error {
+	block := w.first + uint64(i)
+	length := (j-i-1)*w.f.blockSize + len(w.pieces[j-1].plain)
+	loan, buf := borrow(length)
+	defer loan.giveBack()
+	if err := w.sealRun(buf, i, j); err != nil {
+		return err
+	}
+	obj, err := w.f.objectFor(w.c.next.serial)
+	if err != nil {
+		return err
+	}
+	defer obj.Release()
+	if err := obj.WriteAt(buf, blockcrypt.SlotOff(block, w.f.blockSize)); err != nil {
+		return err
+	}
+	w.c.direct = true
+	return nil
+}
+
+// sealRun seals pieces [i, j) back to back into buf. Those that lie side by side in p are sealed together.
+func (w *writer) sealRun(buf []byte, i, j int) error {
+	cipher, err := w.k.get(w.c.epoch)
+	if err != nil {
+		return err
+	}
+	for i < j {
+		plain, n := w.together(i, j)
+		block := w.first + uint64(i)
+		sealed, err := cipher.SealRun(buf[:len(plain)], plain, block, w.sealed[:0])
+		if err != nil {
+			return err
+		}
+		w.c.uses += uint64(n)
+		for x := range sealed {
+			b := block + uint64(x)
+			w.c.set(b, w.base(b), w.entry(sealed[x], len(w.pieces[i+x].plain)))
+		}
+		buf, i = buf[len(plain):], i+n
+	}
+	return nil
+}
+
+// together returns the plaintext of piece i and of those behind it, as far as they follow each other in p.
+func (w *writer) together(i, j int) (plain []byte, n int) {
+	if w.rewritten(i) {
+		return w.pieces[i].plain, 1
+	}
+	n = 1
+	for i+n < j && !w.rewritten(i+n) {
+		n++
+	}
+	from := max(w.f.start(w.first+uint64(i)), w.off) - w.off
+	to := min(w.f.start(w.first+uint64(i+n)), w.off+uint64(len(w.p))) - w.off
+	return w.p[from:to], n
+}
+
+// rewritten tells whether piece i is not simply a part of p.
+func (w *writer) rewritten(i int) bool {
+	start := max(w.f.start(w.first+uint64(i)), w.off) - w.off
+	return &w.pieces[i].plain[0] != &w.p[start]
+}
+
+// base returns the committed row of a block, nil if it is not among those that were read: then it has no entries.
+func (w *writer) base(block uint64) *meta.MapRow {
+	from, _ := meta.RowOf(w.first)
+	row, _ := meta.RowOf(block)
+	if row < from || row-from >= uint64(len(w.rows)) {
+		return nil
+	}
+	return w.rows[row-from]
+}
+
+func (w *writer) entry(s blockcrypt.Sealed, n int) meta.Entry {
+	return meta.Entry{Present: true, CRC: s.CRC, Epoch: w.c.epoch, PlainLen: uint32(n), StoredLen: uint32(n), Nonce: s.Nonce, Tag: s.Tag}
+}
+
+// objectFor returns the inode's object to write to. One that has blocks already is looked for first: it counts as new when it is made.
+func (f *File) objectFor(serial uint64) (*object.File, error) {
+	id := f.e.object(f.ino, serial)
+	if f.st.layout == meta.LayoutSlots && f.st.allocated > 0 {
+		obj, err := f.e.objects.Get(id)
+		if !errors.Is(err, object.ErrMissing) {
+			return obj, err
+		}
+	}
+	return f.e.objects.Create(id)
+}
