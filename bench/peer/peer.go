@@ -1,0 +1,141 @@
+// Package peer mounts the filesystems that the benchmark compares, by the
+// commands that a user has. It knows no loads and no results.
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Peer is one filesystem under test. Calls are not concurrent.
+type Peer interface {
+	Name() string
+	// Mount makes the filesystem available at Dir; it blocks until it is.
+	Mount(ctx context.Context) error
+	// Unmount takes it away, with everything durable. Nothing mounted is fine.
+	Unmount(ctx context.Context) error
+	// Dir is the root of the mounted filesystem.
+	Dir() string
+	// Sync makes everything durable that was written.
+	Sync() error
+	// Close unmounts, by force if need be, and ends what Mount started.
+	Close() error
+}
+
+// New builds the peer of a name in its own directory below work: kmsfs (with
+// the binary given), loopback (this program, called with "loopback"),
+// gocryptfs, or native, the plain directory.
+func New(ctx context.Context, name, work, kmsfs string) (Peer, error) {
+	b := base{name: name, lower: filepath.Join(work, name, "lower"), mnt: filepath.Join(work, name, "mnt")}
+	for _, dir := range []string{b.lower, b.mnt} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	switch name {
+	case "kmsfs":
+		return newKmsfs(ctx, b, kmsfs)
+	case "gocryptfs":
+		return newGocryptfs(ctx, b)
+	case "loopback":
+		return newLoopback(b)
+	case "native":
+		return &native{b}, nil
+	default:
+		return nil, fmt.Errorf("no filesystem %q: known are kmsfs, loopback, gocryptfs, native", name)
+	}
+}
+
+// base is what all peers have.
+type base struct {
+	name  string
+	lower string // where the data ends up
+	mnt   string
+}
+
+func (b *base) Name() string { return b.name }
+func (b *base) Dir() string  { return b.mnt }
+
+// Sync suits filesystems that pass data on to the lower directory and whose
+// own fsync of a directory syncs no more than that: first the pages that the
+// kernel holds for the mount, then the lower filesystem.
+func (b *base) Sync() error {
+	return errors.Join(syncfs(b.mnt), syncfs(b.lower))
+}
+
+func syncfs(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+// mounted reports whether something is mounted on the peer's directory.
+func (b *base) mounted() bool {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == b.mnt {
+			return true
+		}
+	}
+	return false
+}
+
+// await polls until the directory is mounted, or not, as wanted.
+func (b *base) await(ctx context.Context, want bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for b.mounted() != want {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: mounted %v, not %v: %w", b.name, !want, want, ctx.Err())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// force takes a mount away that was left behind.
+func (b *base) force() {
+	if b.mounted() {
+		_ = unix.Unmount(b.mnt, unix.MNT_DETACH)
+	}
+	if b.mounted() { // not root
+		_ = exec.Command("fusermount3", "-u", "-z", b.mnt).Run()
+	}
+}
+
+// run executes a command, with its output in the error.
+func run(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %.500s", filepath.Base(name), args[0], err, out)
+	}
+	return nil
+}
+
+// DropCaches empties the kernel's caches. False if only root could.
+func DropCaches() bool {
+	unix.Sync()
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) == nil
+}
+
+// native is the plain directory, without FUSE.
+type native struct{ base }
+
+func (n *native) Mount(context.Context) error   { return nil }
+func (n *native) Unmount(context.Context) error { return n.Sync() }
+func (n *native) Close() error                  { return nil }
