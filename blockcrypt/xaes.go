@@ -50,17 +50,18 @@ func doubleBlock(b *[aes.BlockSize]byte) {
 	b[15] = b[15]<<1 ^ byte(subtle.ConstantTimeSelect(int(msb), 0x87, 0))
 }
 
-// subkey derives the AES-256-GCM key of a nonce.
+// subkey expands the AES-256-GCM key of a nonce.
 func (s *Sealer) subkey(nonce []byte) (cipher.AEAD, error) {
-	k := s.subkeyBytes(nonce)
+	var k Key
 	defer k.Wipe()
+	s.deriveSubkey(&k, nonce)
 	return newGCM(k[:])
 }
 
-// subkeyBytes derives from the nonce's first half: two CMACs of one block
+// deriveSubkey derives k from the nonce's first half: two CMACs of one block
 // each, with the counter, the label 'X' and the half nonce as the message.
-func (s *Sealer) subkeyBytes(nonce []byte) Key {
-	var k Key
+func (s *Sealer) deriveSubkey(k *Key, nonce []byte) {
+	*k = Key{}
 	for i := range 2 {
 		m := k[i*aes.BlockSize : (i+1)*aes.BlockSize]
 		m[1], m[2] = byte(i+1), 'X'
@@ -68,7 +69,6 @@ func (s *Sealer) subkeyBytes(nonce []byte) Key {
 		subtle.XORBytes(m, m, s.k1[:])
 		s.block.Encrypt(m, m)
 	}
-	return k
 }
 
 // Seal appends nonce || ciphertext || tag to dst and returns the extended
