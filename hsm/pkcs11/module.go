@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	p11 "github.com/miekg/pkcs11"
@@ -18,7 +19,7 @@ import (
 type module struct {
 	ctx    *p11.Ctx
 	native native
-	soft   bool // SoftHSM
+	soft   bool // SoftHSM, as far as is known
 }
 
 // loadModule loads the library at path.
@@ -37,7 +38,7 @@ func loadModule(path string) (*module, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &module{ctx: p11.New(path), native: n}
+	m := &module{ctx: p11.New(path), native: n, soft: strings.Contains(filepath.Base(path), "softhsm")}
 	if m.ctx == nil {
 		return nil, fmt.Errorf("%w: load %s a second time", hsm.ErrModule, path)
 	}

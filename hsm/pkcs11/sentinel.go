@@ -56,7 +56,10 @@ func (c *conn) firstSentinel(create bool) (known, error) {
 		return known{}, fmt.Errorf("%w: AES-GCM with the sentinel: %w", hsm.ErrUnfit, err)
 	}
 	c.remember(o)
-	return k, c.check(c.anchor, k)
+	if err := c.check(c.anchor, k); err != nil {
+		return known{}, fmt.Errorf("%w: %w", hsm.ErrUnfit, err)
+	}
+	return k, nil
 }
 
 // sameSentinel finds the sentinel of an earlier connection again. If it is not
