@@ -153,7 +153,7 @@ func (c *checker) image(key, value []byte) {
 		} // else the row itself is reported when its turn comes
 	case m == nil || !m[i].Present:
 		c.orphanImage(key, ino, block)
-	case int(m[i].StoredLen) != len(value) || m[i].CRC != blockcrypt.Checksum(value):
+	case int(m[i].StoredLen)+ImageHeader != len(value) || m[i].CRC != blockcrypt.Checksum(value[ImageHeader:]):
 		c.fault(FaultImage, key, ino, "image of block %d is not what the map describes", block)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Image returns the ciphertext of a block that is not settled yet, or nil. Read-only; valid until the transaction's fn returns.
+// Image returns the image of a block that is not settled yet, header and ciphertext, or nil. Read-only; valid until the transaction's fn returns.
 func (tx *Tx) Image(ino Ino, block uint64) ([]byte, error) {
 	v, err := tx.get(ImageKey(ino, block))
 	if err != nil {
@@ -14,16 +14,16 @@ func (tx *Tx) Image(ino Ino, block uint64) ([]byte, error) {
 	return v, nil
 }
 
-// PutImage puts a block's ciphertext into the journal; its map entry is put in the same transaction. Ownership of ciphertext passes to the
-// transaction. ErrInvalid unless it has 1 to MaxImage bytes.
-func (tx *Tx) PutImage(ino Ino, block uint64, ciphertext []byte) error {
+// PutImage puts a block's ciphertext into the journal, behind the header for settling (ImageHeader); its map entry is put in the same
+// transaction. Ownership of image passes to the transaction. ErrInvalid unless it has ImageHeader+1 to MaxImage bytes.
+func (tx *Tx) PutImage(ino Ino, block uint64, image []byte) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
-	if len(ciphertext) == 0 || len(ciphertext) > MaxImage {
-		return fmt.Errorf("image of %d bytes for block %d of inode %d: %w", len(ciphertext), block, ino, ErrInvalid)
+	if len(image) <= ImageHeader || len(image) > MaxImage {
+		return fmt.Errorf("image of %d bytes for block %d of inode %d: %w", len(image), block, ino, ErrInvalid)
 	}
-	tx.w.Put(ImageKey(ino, block), ciphertext)
+	tx.w.Put(ImageKey(ino, block), image)
 	return nil
 }
 
@@ -36,9 +36,9 @@ func (tx *Tx) DeleteImage(ino Ino, block uint64) error {
 	return nil
 }
 
-// ScanImages calls fn for every image of ino whose block is in [from, to), in ascending order, until fn returns false. ciphertext is
+// ScanImages calls fn for every image of ino whose block is in [from, to), in ascending order, until fn returns false. image is
 // read-only and valid until the transaction's fn returns.
-func (tx *Tx) ScanImages(ino Ino, from, to uint64, fn func(block uint64, ciphertext []byte) bool) error {
+func (tx *Tx) ScanImages(ino Ino, from, to uint64, fn func(block uint64, image []byte) bool) error {
 	if from >= to {
 		return nil
 	}
