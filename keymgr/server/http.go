@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/wire"
+)
+
+// request is one operation asked for.
+type request struct {
+	session *session
+	by      keymgr.Caller
+	body    []byte // wiped when the request is answered
+}
+
+// ServeHTTP answers one request: who, what, body, operation, in this order.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := requestID()
+	answer, err := s.answer(w, r, id)
+	status := http.StatusOK
+	if err != nil {
+		clear(answer)
+		status, answer = wire.EncodeError(err)
+		s.log.Debug("refused", "operation", r.Header.Get(wire.HeaderTarget), "request", id, "error", err)
+	}
+	defer clear(answer)
+	h := w.Header()
+	h.Set("Content-Type", wire.ContentType)
+	h.Set("Content-Length", fmt.Sprint(len(answer)))
+	h.Set(wire.HeaderRequestID, id)
+	if r.ContentLength > wire.MaxBody {
+		h.Set("Connection", "close") // what is on its way will not be read
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(answer) // the client is gone or slow; it may ask again
+}
+
+// answer returns the body of the answer, which the caller wipes.
+func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answer []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "request", id, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			answer, err = nil, &keymgr.Fault{Class: keymgr.ErrInternal}
+		}
+	}()
+	sess, ok := r.Context().Value(sessionKey{}).(*session)
+	if !ok || !allowedPeer(sess.peer) {
+		return nil, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this key manager answers its owner only"}
+	}
+	op, err := operationOf(r)
+	if err != nil {
+		return nil, err
+	}
+	by, err := callerOf(r, sess, op)
+	if err != nil {
+		return nil, err
+	}
+	by.RequestID = id
+	body, err := readBody(w, r)
+	defer clear(body)
+	if err != nil {
+		return nil, err
+	}
+	timeout := callTimeout
+	if op.slow {
+		timeout = unlockTimeout
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(unlockTimeout + writeTimeout))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	out, err := op.run(ctx, s, &request{session: sess, by: by, body: body})
+	if err != nil {
+		return nil, err
+	}
+	defer wire.Wipe(out)
+	return wire.Encode(out)
+}
+
+// allowedPeer lets the owner of this process and root through.
+func allowedPeer(p peer) bool { return p.uid == os.Geteuid() || p.uid == 0 }
+
+// operationOf finds what a request asks for.
+func operationOf(r *http.Request) (operation, error) {
+	target := r.Header.Get(wire.HeaderTarget)
+	if r.Method != http.MethodPost || r.URL.Path != "/" || r.URL.RawQuery != "" || len(r.Header.Values(wire.HeaderTarget)) != 1 {
+		return operation{}, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
+	}
+	switch r.Header.Get("Content-Type") {
+	case wire.ContentType, "application/json":
+	default:
+		return operation{}, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: "Content-Type is not " + wire.ContentType}
+	}
+	op, ok := operations(target)
+	if !ok {
+		return operation{}, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
+	}
+	return op, nil
+}
+
+// callerOf says who asks: the peer itself, or, on a registered connection, whom it forwards.
+func callerOf(r *http.Request, sess *session, op operation) (keymgr.Caller, error) {
+	by := keymgr.Caller{UID: sess.peer.uid, GID: sess.peer.gid, PID: sess.peer.pid}
+	volume := sess.volume.Load()
+	values := r.Header.Values(wire.HeaderForward)
+	switch {
+	case len(values) == 0:
+	case len(values) > 1 || volume == nil:
+		return by, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "only a registered front end may forward requests"}
+	case !op.forwardable:
+		return by, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this operation is not for front ends to forward"}
+	default:
+		forwarded, err := wire.DecodeForward(values[0])
+		if err != nil {
+			return by, err
+		}
+		by = forwarded
+	}
+	if volume != nil {
+		by.Volume = volume.String()
+	}
+	by.Principal = principal(by.UID)
+	return by, nil
+}
+
+// principal is the ARN of a local user.
+func principal(uid int) string {
+	return fmt.Sprintf("arn:aws:iam::%s:unix/uid/%d", keymgr.AccountID, uid)
+}
+
+// readBody reads a request's body, bounded. ErrSerialization for one that is too long, too slow or cut off.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > wire.MaxBody {
+		return nil, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: fmt.Sprintf("the request is longer than %d bytes", wire.MaxBody)}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return body, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: fmt.Sprintf("the request is longer than %d bytes", wire.MaxBody)}
+	case err != nil:
+		return body, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: "the request was cut off", Cause: err}
+	}
+	return body, nil
+}
+
+// requestID draws a version 4 UUID.
+func requestID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return strings.ToLower(fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]))
+}

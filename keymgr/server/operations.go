@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"strings"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/wire"
+)
+
+// operation is one entry of the tables below.
+type operation struct {
+	forwardable bool // a registered front end may ask for others
+	slow        bool // has the time of Unlock
+	run         func(ctx context.Context, s *server, r *request) (any, error)
+}
+
+// operations finds an operation by its full name.
+func operations(target string) (operation, bool) {
+	if name, ok := strings.CutPrefix(target, wire.ServiceAWS); ok {
+		op, ok := awsOperations[name]
+		return op, ok
+	}
+	if name, ok := strings.CutPrefix(target, wire.ServiceKmsfs); ok {
+		op, ok := kmsfsOperations[name]
+		return op, ok
+	}
+	return operation{}, false
+}
+
+// awsOperations are AWS' operations.
+var awsOperations = map[string]operation{
+	"CreateKey":                       manage(createKey),
+	"DescribeKey":                     manage(describeKey),
+	"ListKeys":                        manage(listKeys),
+	"EnableKey":                       manage(enableKey),
+	"DisableKey":                      manage(disableKey),
+	"RotateKeyOnDemand":               manage(rotateKeyOnDemand),
+	"CreateAlias":                     manage(createAlias),
+	"DeleteAlias":                     manage(deleteAlias),
+	"ListAliases":                     manage(listAliases),
+	"GenerateDataKey":                 use(generateDataKey),
+	"GenerateDataKeyWithoutPlaintext": use(generateDataKeyWithoutPlaintext),
+	"Encrypt":                         use(encrypt),
+	"Decrypt":                         use(decrypt),
+	"ReEncrypt":                       use(reEncrypt),
+	"GenerateRandom":                  manage(generateRandom),
+}
+
+// kmsfsOperations are ours.
+var kmsfsOperations = map[string]operation{
+	"RegisterVolume": {run: registerVolume},
+	"PutVolume":      manage(putVolume),
+	"GetVolume":      manage(getVolume),
+	"ListVolumes":    manage(listVolumes),
+	"GetAnchor":      manage(getAnchor),
+	"AdvanceAnchor":  manage(advanceAnchor),
+	"RestoreAnchor":  manage(restoreAnchor),
+	"Status":         {run: status},
+	"Unlock":         {run: unlock, slow: true},
+}
+
+// call is an operation on the unlocked key store.
+type call[In, Out any] func(ctx context.Context, m *keymgr.Manager, r *request, in *In) (Out, error)
+
+// manage makes an operation that is asked for in one's own name.
+func manage[In, Out any](fn call[In, Out]) operation { return operation{run: runCall(fn)} }
+
+// use makes an operation that a front end may forward.
+func use[In, Out any](fn call[In, Out]) operation {
+	return operation{run: runCall(fn), forwardable: true}
+}
+
+func runCall[In, Out any](fn call[In, Out]) func(context.Context, *server, *request) (any, error) {
+	return func(ctx context.Context, s *server, r *request) (any, error) {
+		m, err := s.manager()
+		if err != nil {
+			return nil, err
+		}
+		in := new(In)
+		defer wire.Wipe(in)
+		if err := wire.Decode(r.body, in); err != nil {
+			return nil, err
+		}
+		out, err := fn(ctx, m, r, in)
+		if err != nil {
+			return nil, err
+		}
+		if _, empty := any(out).(none); empty {
+			return nil, nil
+		}
+		return &out, nil
+	}
+}
+
+// none is the output of an operation without one; the answer has no body.
+type none struct{}

@@ -1,0 +1,215 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/blockcrypt/locked"
+	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
+)
+
+// Bounds of time and number. A client that is slower than these is cut off.
+const (
+	maxConns      = 512
+	callTimeout   = 10 * time.Second // one operation
+	unlockTimeout = 2 * time.Minute  // Unlock: a passphrase is slow on purpose, a PKCS#11 module may be, a journal may have to be replayed
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	writeTimeout  = 20 * time.Second // from the end of the header to the end of the answer
+	idleTimeout   = 10 * time.Minute // of a connection; clients drop theirs earlier
+	shutdownGrace = 5 * time.Second
+	statusTimeout = 2 * time.Second // for the token's answer in Status
+)
+
+// server is a running keyd.
+type server struct {
+	cfg     RunConfig
+	conf    keystore.Config
+	log     *slog.Logger
+	started time.Time
+
+	lock   *keystore.Lock
+	uses   *keystore.KeyUseLog
+	socket *socket
+	store  atomic.Pointer[keystore.Store] // nil: locked
+
+	unlocking chan struct{} // holds one token: who unlocks has taken it
+
+	mu struct {
+		sync.Mutex
+		sessions map[*session]bool
+	}
+}
+
+func newServer(cfg RunConfig, conf keystore.Config) *server {
+	s := &server{cfg: cfg, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1)}
+	s.mu.sessions = map[*session]bool{}
+	return s
+}
+
+// serve answers requests until ctx ends, and takes the server down.
+func (s *server) serve(ctx context.Context) error {
+	h := &http.Server{
+		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext: s.connContext,
+	}
+	s.log.Info("keyd serves", "dir", s.cfg.Dir, "locked", s.store.Load() == nil)
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(s.socket) }()
+	var err error
+	select {
+	case err = <-ended:
+		err = fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+		grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+		defer cancel()
+		if h.Shutdown(grace) != nil {
+			_ = h.Close()
+		}
+		<-ended
+	}
+	s.log.Info("keyd ends", "dir", s.cfg.Dir)
+	return errors.Join(err, s.close())
+}
+
+// session is what the server knows about a connection. Its volume is set once.
+type session struct {
+	peer   peer
+	volume atomic.Pointer[blockcrypt.VolumeID] // nil: not registered
+}
+
+type sessionKey struct{}
+
+// connContext gives each connection its session.
+func (s *server) connContext(ctx context.Context, c net.Conn) context.Context {
+	sess := &session{peer: peer{uid: -1, gid: -1}}
+	if c, ok := c.(*conn); ok {
+		sess.peer = c.peer
+		release := c.release
+		c.release = func() { s.forget(sess); release() }
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.sessions[sess] = true
+	return context.WithValue(ctx, sessionKey{}, sess)
+}
+
+func (s *server) forget(sess *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.sessions, sess)
+}
+
+// self is keyd as the caller of what it does by itself.
+func (s *server) self() keymgr.Caller {
+	return keymgr.Caller{UID: os.Geteuid(), GID: os.Getegid(), PID: os.Getpid(), Principal: principal(os.Geteuid())}
+}
+
+// manager returns the service, or ErrLocked.
+func (s *server) manager() (*keymgr.Manager, error) {
+	store := s.store.Load()
+	if store == nil {
+		return nil, &keymgr.Fault{Class: keymgr.ErrLocked, Message: "unlock it with: kmsfs keystore unlock --keystore " + s.cfg.Dir}
+	}
+	return store.Manager, nil
+}
+
+// unlock opens the key store with secret (nil: from where the configuration says), or checks secret if it is open. It is recorded before it counts. Errors:
+// keymgr.ErrWrongSecret and hsm.ErrPIN at once, keymgr.ErrRecord, others as keystore.Open.
+func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Buffer, operation, detail string) error {
+	select {
+	case s.unlocking <- struct{}{}:
+		defer func() { <-s.unlocking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var opened *keystore.Store
+	var err error
+	if open := s.store.Load(); open != nil {
+		err = open.Verify(secret)
+	} else {
+		// Who asked may go away meanwhile; what has begun is finished.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
+		defer cancel()
+		opened, err = keystore.Open(ctx, s.cfg.Dir, secret, s.cfg.Options)
+	}
+	if errors.Is(err, hsm.ErrPIN) {
+		err = &keymgr.Fault{Class: keymgr.ErrWrongSecret, Cause: err}
+	}
+	if rerr := s.record(by, operation, detail, err); rerr != nil && err == nil {
+		err = rerr
+	}
+	if err != nil {
+		if opened != nil {
+			err = errors.Join(err, opened.Close())
+		}
+		return err
+	}
+	if opened != nil {
+		s.store.Store(opened)
+		s.log.Info("the key store is unlocked", "dir", s.cfg.Dir)
+	}
+	return nil
+}
+
+// record writes what keyd itself decides into the key-use log.
+func (s *server) record(by keymgr.Caller, operation, detail string, outcome error) error {
+	u := keymgr.Use{Time: time.Now().UTC(), RequestID: by.RequestID, Operation: operation, Principal: by.Principal, UID: by.UID, GID: by.GID, PID: by.PID,
+		Detail: detail, Decision: keymgr.Allow, Error: keymgr.Code(outcome)}
+	if outcome != nil {
+		u.Decision = keymgr.Deny
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
+	if err := s.uses.Record(ctx, u); err != nil {
+		return &keymgr.Fault{Class: keymgr.ErrRecord, Message: "nothing was done", Cause: err}
+	}
+	return nil
+}
+
+// status describes the server.
+func (s *server) status(ctx context.Context) keymgr.Status {
+	st := keymgr.Status{KeyStoreID: fmt.Sprintf("%x", s.conf.ID), Dir: s.cfg.Dir, Locked: true, Unlock: s.conf.Unlock.Kind, PID: os.Getpid(),
+		Started: s.started, Token: keymgr.TokenStatus{Kind: s.conf.Token.Kind, Label: s.conf.Token.Label, Serial: s.conf.Token.Serial},
+		KeyUseLog: keystore.LogPath(s.cfg.Dir)}
+	if err := s.uses.Err(); err != nil {
+		st.LogError = err.Error()
+	}
+	if store := s.store.Load(); store != nil {
+		st.Locked = false
+		st.Token = tokenStatus(ctx, store)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sess := range s.mu.sessions {
+		if v := sess.volume.Load(); v != nil && !slices.Contains(st.Volumes, v.String()) {
+			st.Volumes = append(st.Volumes, v.String())
+		}
+	}
+	slices.Sort(st.Volumes)
+	return st
+}
+
+func tokenStatus(ctx context.Context, store *keystore.Store) keymgr.TokenStatus {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	info, err := store.Token.Info(ctx)
+	if err != nil {
+		t := store.Config.Token
+		return keymgr.TokenStatus{Kind: t.Kind, Label: t.Label, Serial: t.Serial, HSM: t.Kind == hsm.KindPKCS11, Error: err.Error()}
+	}
+	return keymgr.TokenStatus{Kind: info.Kind, Label: info.Label, Model: info.Model, Serial: info.Serial, HSM: info.HSM}
+}

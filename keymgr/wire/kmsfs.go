@@ -1,0 +1,125 @@
+package wire
+
+import (
+	"encoding/hex"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/keymgr"
+)
+
+// The bodies of our own operations.
+
+// RegisterVolumeRequest is the input of RegisterVolume: this connection is the front end of a volume from now on.
+type RegisterVolumeRequest struct{ VolumeId string }
+
+// VolumeRequest is the input of operations that take a volume alone.
+type VolumeRequest struct{ VolumeId string }
+
+// Volume is a volume's record.
+type Volume struct {
+	VolumeId   string
+	Name, Path string
+	CMK        string
+	Superblock []byte
+	Created    Time
+}
+
+// PutVolumeRequest is the input of PutVolume, GetVolumeResponse the output of GetVolume.
+type (
+	PutVolumeRequest  struct{ Volume Volume }
+	GetVolumeResponse struct{ Volume Volume }
+)
+
+// ListVolumesResponse is the output of ListVolumes.
+type ListVolumesResponse struct{ Volumes []Volume }
+
+// Anchor is an anchor.
+type Anchor struct {
+	Generation, Sequence uint64
+	Head                 string // 32 hex digits
+	Clean                bool
+}
+
+// AnchorRequest is the input of AdvanceAnchor, and of RestoreAnchor with a Reason.
+type AnchorRequest struct {
+	VolumeId string
+	Anchor   Anchor
+	Reason   string `json:",omitempty"`
+}
+
+// AnchorResponse is the output of GetAnchor.
+type AnchorResponse struct{ Anchor Anchor }
+
+// UnlockRequest is the input of Unlock.
+type UnlockRequest struct {
+	Secret Secret `json:"-" secret:"Secret"`
+}
+
+// StatusResponse is the output of Status.
+type StatusResponse struct {
+	KeyStoreId      string
+	Dir             string
+	Locked          bool
+	Unlock          string
+	PID             int
+	Started         Time
+	Token           Token
+	KeyUseLog       string
+	KeyUseLogError  string   `json:",omitempty"`
+	FrontEndVolumes []string `json:",omitempty"`
+}
+
+// Token describes the token.
+type Token struct {
+	Kind, Label, Model, Serial string
+	HSM                        bool
+	Error                      string `json:",omitempty"`
+}
+
+// FromVolume makes the wire's shape of a volume's record.
+func FromVolume(v keymgr.VolumeRecord) Volume {
+	return Volume{v.ID.String(), v.Name, v.Path, v.CMK, v.Superblock, Time{v.Created}}
+}
+
+// Record is the inverse of FromVolume. ErrValidation for what is not a volume id.
+func (v Volume) Record() (keymgr.VolumeRecord, error) {
+	id, err := ParseVolumeID(v.VolumeId)
+	return keymgr.VolumeRecord{ID: id, Name: v.Name, Path: v.Path, CMK: v.CMK, Superblock: v.Superblock, Created: v.Created.Time}, err
+}
+
+// ParseVolumeID reads a volume's id. ErrValidation for anything else.
+func ParseVolumeID(s string) (blockcrypt.VolumeID, error) {
+	id, err := blockcrypt.ParseVolumeID(s)
+	if err != nil || id.IsZero() {
+		return id, &keymgr.Fault{Class: keymgr.ErrValidation, Message: "VolumeId is not the id of a volume"}
+	}
+	return id, nil
+}
+
+// FromAnchor makes the wire's shape of an anchor.
+func FromAnchor(a keymgr.Anchor) Anchor {
+	return Anchor{a.Generation, a.Sequence, hex.EncodeToString(a.Head[:]), a.Clean}
+}
+
+// Anchor is the inverse of FromAnchor. ErrValidation for a malformed head.
+func (a Anchor) Anchor() (keymgr.Anchor, error) {
+	out := keymgr.Anchor{Generation: a.Generation, Sequence: a.Sequence, Clean: a.Clean}
+	head, err := hex.DecodeString(a.Head)
+	if err != nil || len(head) != len(out.Head) {
+		return out, &keymgr.Fault{Class: keymgr.ErrValidation, Message: "Anchor.Head is malformed"}
+	}
+	copy(out.Head[:], head)
+	return out, nil
+}
+
+// FromStatus makes the wire's shape of a status.
+func FromStatus(s keymgr.Status) StatusResponse {
+	return StatusResponse{KeyStoreId: s.KeyStoreID, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: Time{s.Started},
+		Token: Token(s.Token), KeyUseLog: s.KeyUseLog, KeyUseLogError: s.LogError, FrontEndVolumes: s.Volumes}
+}
+
+// Status is the inverse of FromStatus.
+func (s StatusResponse) Status() keymgr.Status {
+	return keymgr.Status{KeyStoreID: s.KeyStoreId, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: s.Started.Time,
+		Token: keymgr.TokenStatus(s.Token), KeyUseLog: s.KeyUseLog, LogError: s.KeyUseLogError, Volumes: s.FrontEndVolumes}
+}
