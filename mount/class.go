@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"syscall"
 
+	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/soft"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/mount/control"
 	"github.com/kmsfs/kmsfs/mount/superblock"
@@ -50,26 +54,26 @@ var classOfError = []struct {
 	errors []error
 }{
 	{ClassUsage, []error{ErrUsage, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn}},
-	{ClassNoFUSE, []error{ErrNoFUSE}},
+	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},
-	{ClassBusy, []error{ErrBusy}},
-	{ClassInUse, []error{ErrInUse}},
-	{ClassExists, []error{ErrNotEmpty, keymgr.ErrAlreadyExists}},
+	{ClassBusy, []error{ErrBusy, fs.ErrBusy}},
+	{ClassInUse, []error{ErrInUse, keystore.ErrInUse, kv.ErrLocked}},
+	{ClassExists, []error{ErrNotEmpty, keystore.ErrExists, keymgr.ErrAlreadyExists, hsm.ErrExists}},
 	{ClassNotVolume, []error{ErrNotVolume, superblock.ErrMissing}},
-	{ClassUnsupported, []error{superblock.ErrVersion, superblock.ErrFeature}},
+	{ClassUnsupported, []error{superblock.ErrVersion, superblock.ErrFeature, keystore.ErrVersion, soft.ErrVersion}},
 	{ClassRollback, []error{kv.ErrRollback, keymgr.ErrRollback}},
 	{ClassFaults, []error{ErrFaults}},
-	{ClassNoSecret, []error{ErrNoSecret}},
+	{ClassNoSecret, []error{ErrNoSecret, keystore.ErrNoSecret}},
 	{ClassWrongSecret, []error{keymgr.ErrWrongSecret, hsm.ErrPIN}},
 	{ClassLocked, []error{keymgr.ErrLocked}},
-	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit}},
-	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit}},
-	{ClassDamaged, []error{ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt}},
-	{ClassNotFound, []error{keymgr.ErrNotFound}},
+	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
+	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable}},
+	{ClassDamaged, []error{ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt}},
+	{ClassNotFound, []error{keymgr.ErrNotFound, keystore.ErrNone}},
 	{ClassNoSpace, []error{kv.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
 	{ClassInterrupted, []error{context.Canceled}},
-	{ClassPermission, []error{fs.ErrPermission, control.ErrPeer}},
+	{ClassPermission, []error{iofs.ErrPermission, control.ErrPeer, keystore.ErrUnsafe}},
 }
 
 // ClassOf returns the class of an error, also of one that another process answered; ClassOther if it has none, "" for nil.

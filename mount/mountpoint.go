@@ -25,16 +25,16 @@ func checkMountPoint(volume, keyStore, mountPoint string) (place, error) {
 		return place{}, err
 	}
 	p := place{}
-	if p.MountPoint, err = filepath.EvalSymlinks(abs); err != nil {
+	if p.MountPoint, err = resolve(abs); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return place{}, fmt.Errorf("%w: %s is not there (mkdir it first)", ErrMountPoint, mountPoint)
 		}
 		return place{}, fmt.Errorf("%w %s: %w", ErrMountPoint, mountPoint, err)
 	}
-	if p.Volume, err = filepath.EvalSymlinks(volume); err != nil {
+	if p.Volume, err = resolve(volume); err != nil {
 		return place{}, fmt.Errorf("%w: %s: %w", ErrNotVolume, volume, err)
 	}
-	if p.KeyStore, err = filepath.EvalSymlinks(keyStore); err != nil {
+	if p.KeyStore, err = resolve(keyStore); err != nil {
 		return place{}, fmt.Errorf("key store %s: %w", keyStore, err)
 	}
 	if err := p.checkNesting(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,7 @@ type Server struct {
 	ctx      context.Context
 	stop     context.CancelFunc
 	calls    sync.WaitGroup
+	hidden   atomic.Bool
 }
 
 // Listen makes the socket (mode 0600; a left-over of a dead daemon is replaced) and starts to serve. The caller makes sure, by the volume's lock,
@@ -94,13 +96,22 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Close removes the socket, ends the contexts of running calls and waits for their answers.
-func (s *Server) Close() error {
-	err := os.Remove(s.cfg.Path)
-	s.stop()
-	if cerr := s.listener.Close(); err == nil || errors.Is(err, os.ErrNotExist) {
-		err = cerr
+// Hide removes the socket: nobody new finds the server, calls under way go on. After it another server may take the place.
+func (s *Server) Hide() error {
+	if s.hidden.Swap(true) {
+		return nil
 	}
+	if err := os.Remove(s.cfg.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove control socket: %w", err)
+	}
+	return nil
+}
+
+// Close hides the server, ends the contexts of running calls and waits for their answers.
+func (s *Server) Close() error {
+	err := s.Hide()
+	s.stop()
+	err = errors.Join(err, s.listener.Close())
 	s.calls.Wait()
 	return err
 }

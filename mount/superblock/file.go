@@ -21,7 +21,7 @@ const (
 	// FileName is the superblock's name in the volume directory.
 	FileName = "kmsfs.json"
 	// MaxFile is the largest superblock in bytes.
-	MaxFile = 64 << 10
+	MaxFile = 32 << 10
 
 	formatName = "kmsfs volume"
 )

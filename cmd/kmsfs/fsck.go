@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+func fsckCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var asJSON bool
+	cfg := mount.CheckConfig{}
+	cmd := &cobra.Command{
+		Use:   "fsck VOLUME|MOUNTPOINT",
+		Short: "Check every row and block, one line per fault",
+		Long: "Checks kmsfs.json, every metadata row, every block of every file and every object; a mounted volume is checked by its daemon while in use.\n" +
+			"Prints one line per fault, what and where, and exits with 19 if there are any.",
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg.Target, cfg.KeyStore, cfg.Secret = args[0], store.dir, store.secret
+			out := faultPrinter{io: io, asJSON: asJSON}
+			sum, err := mount.Check(cmd.Context(), cfg, out.fault)
+			if class := mount.ClassOf(err); err != nil && class != mount.ClassFaults {
+				return err
+			}
+			return errors.Join(out.summary(sum), err)
+		},
+	}
+	store.add(cmd)
+	cmd.Flags().BoolVar(&cfg.Repair, "repair", false, "remove objects that belong to no file; write a damaged kmsfs.json anew from the key store's copy (not while mounted)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line: faults, then the summary")
+	return cmd
+}
+
+// faultPrinter prints faults as they are found.
+type faultPrinter struct {
+	io     stdio
+	asJSON bool
+}
+
+func (p *faultPrinter) fault(f mount.Fault) error {
+	if p.asJSON {
+		return json.NewEncoder(p.io.out).Encode(f)
+	}
+	repaired := ""
+	if f.Fixed {
+		repaired = " (repaired)"
+	}
+	_, err := fmt.Fprintf(p.io.out, "%s: %s%s\n", f.Where, f.What, repaired)
+	return err
+}
+
+func (p *faultPrinter) summary(sum mount.CheckSummary) error {
+	if p.asJSON {
+		return json.NewEncoder(p.io.out).Encode(sum)
+	}
+	_, err := fmt.Fprintf(p.io.out, "%d inodes, %d files with content: %d faults, %d repaired\n", sum.Inodes, sum.Files, sum.Faults, sum.Repairs)
+	return err
+}

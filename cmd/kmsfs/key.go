@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+// keyView is a customer master key as it is printed.
+type keyView struct {
+	ID          string        `json:"id"`
+	ARN         string        `json:"arn"`
+	Aliases     []string      `json:"aliases"`
+	Description string        `json:"description,omitempty"`
+	State       string        `json:"state"`
+	Manager     string        `json:"manager"`
+	Origin      string        `json:"origin"`
+	Created     time.Time     `json:"created"`
+	Versions    []versionView `json:"versions"`
+}
+
+type versionView struct {
+	Number   uint32    `json:"number"`
+	Material string    `json:"material_id"`
+	Created  time.Time `json:"created"`
+}
+
+func viewKey(k keymgr.KeyMetadata) keyView {
+	v := keyView{ID: k.KeyID, ARN: k.ARN, Aliases: append([]string{}, k.Aliases...), Description: k.Description, State: k.State, Manager: k.Manager,
+		Origin: k.Origin, Created: k.CreationDate, Versions: []versionView{}}
+	for _, ver := range k.Versions {
+		v.Versions = append(v.Versions, versionView{ver.Number, ver.MaterialID, ver.Created})
+	}
+	return v
+}
+
+func keyCommand(io stdio) *cobra.Command {
+	return group("key", "Customer master keys of a key store",
+		keyCreateCommand(io), keyListCommand(io), keyDescribeCommand(io),
+		keySwitchCommand("enable ID", "Enable a key", (*mount.Keys).EnableKey),
+		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).DisableKey))
+}
+
+// withKeys runs fn with the key manager of the key store that the flags name.
+func withKeys(ctx context.Context, store *storeFlags, fn func(*mount.Keys) error) error {
+	keys, err := mount.OpenKeys(ctx, store.dir, store.secret)
+	if err != nil {
+		return err
+	}
+	defer keys.Close()
+	return fn(keys)
+}
+
+func keyCreateCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var in keymgr.CreateKeyInput
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "create", Short: "Create a key", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if in.Alias != "" && !strings.HasPrefix(in.Alias, "alias/") {
+				in.Alias = "alias/" + in.Alias
+			}
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				key, err := keys.CreateKey(cmd.Context(), keymgr.Caller{}, in)
+				if err != nil {
+					return err
+				}
+				return printKey(io, asJSON, key)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&in.Alias, "alias", "", "`NAME` to give it")
+	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for")
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func keyListCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the keys", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all := []keyView{}
+			err := withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				return keys.Each(cmd.Context(), func(k keymgr.KeyMetadata) { all = append(all, viewKey(k)) })
+			})
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				for _, k := range all {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, k.State, strings.Join(k.Aliases, " "), k.Description)
+				}
+			})
+		},
+	}
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func keyDescribeCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "describe ID", Short: "Describe a key, named by id, ARN or alias/NAME", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				key, err := keys.DescribeKey(cmd.Context(), keymgr.Caller{}, args[0])
+				if err != nil {
+					return err
+				}
+				return printKey(io, asJSON, key)
+			})
+		},
+	}
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// keySwitchCommand is enable or disable.
+func keySwitchCommand(use, short string, do func(*mount.Keys, context.Context, keymgr.Caller, string) error) *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				return do(keys, cmd.Context(), keymgr.Caller{}, args[0])
+			})
+		},
+	}
+	store.add(cmd)
+	return cmd
+}
+
+func printKey(io stdio, asJSON bool, key keymgr.KeyMetadata) error {
+	k := viewKey(key)
+	return io.print(asJSON, k, func(w *tabwriter.Writer) {
+		line(w, "key", k.ARN)
+		line(w, "aliases", strings.Join(k.Aliases, " "))
+		line(w, "description", k.Description)
+		line(w, "state", k.State)
+		line(w, "origin", k.Origin)
+		line(w, "created", since(k.Created))
+		for _, v := range k.Versions {
+			line(w, fmt.Sprintf("version %d", v.Number), since(v.Created)+", material "+v.Material)
+		}
+	})
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+func keydCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var cfg mount.KeydConfig
+	cmd := &cobra.Command{
+		Use:   "keyd",
+		Short: "Run the key daemon of a key store",
+		Long: "Serves the keys of a key store on KEYSTORE/run/keyd.sock: the AWS KMS protocol for key operations, and what mounts need. kmsfs mount starts one by\n" +
+			"itself; this is for service managers (--foreground).",
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.KeyStore, cfg.Secret = store.dir, store.secret
+			return mount.Keyd(cmd.Context(), cfg)
+		},
+	}
+	store.add(cmd)
+	cmd.Flags().BoolVarP(&cfg.Foreground, "foreground", "f", false, "stay in the foreground")
+	cmd.Flags().IntVar(&cfg.ReadyFD, "ready-fd", 0, "tell descriptor `N` how the start went")
+	_ = cmd.Flags().MarkHidden("ready-fd")
+	return cmd
+}
+
+// workerCommand is the worker's program under kmsfs' own name: it alone is built with cgo.
+func workerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "hsm-worker", Short: "Run the process that loads a PKCS#11 module (started by the key daemon)", Hidden: true,
+		DisableFlagParsing: true,
+		RunE:               func(_ *cobra.Command, args []string) error { return mount.ExecWorker(args) },
+	}
+}

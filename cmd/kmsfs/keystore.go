@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+func keystoreCommand(io stdio) *cobra.Command {
+	return group("keystore", "Make, unlock and look at a key store",
+		keystoreInitCommand(io), keystoreStatusCommand(io), keystoreUnlockCommand(io), keystoreLockCommand(io))
+}
+
+func keystoreInitCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var token tokenFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "init", Short: "Make a key store", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			made, err := mount.InitKeyStore(cmd.Context(), store.dir, store.secret, token.TokenConfig)
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, made, func(w *tabwriter.Writer) {
+				line(w, "key store", made.KeyStore+" (new)")
+				if made.NewKeyFile {
+					line(w, "key file", made.KeyFile+" (new)")
+				}
+				fmt.Fprintf(w, "\nKeep safe, with a copy elsewhere: the key store and its %s.\n", made.SecretName)
+			})
+		},
+	}
+	store.add(cmd)
+	token.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func keystoreStatusCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "Say what the key store and its token are, and whether they answer", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			st, err := mount.KeyStoreStatus(cmd.Context(), store.dir)
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, st, func(w *tabwriter.Writer) {
+				line(w, "key store", quote(st.KeyStore)+" ("+st.ID+")")
+				line(w, "opens by", st.Unlock)
+				line(w, "state", st.State)
+				if st.PID != 0 {
+					line(w, "daemon", fmt.Sprintf("process %d since %s", st.PID, since(st.Started)))
+				}
+				line(w, "token", st.Token)
+				line(w, "key-use log", quote(st.KeyUseLog))
+				line(w, "problem", st.Problem)
+				for _, id := range st.Volumes {
+					line(w, "mounted volume", id)
+				}
+			})
+		},
+	}
+	store.addDir(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func keystoreUnlockCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use: "unlock", Short: "Unlock the key store, and start its daemon if none runs", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return mount.UnlockKeyStore(cmd.Context(), store.dir, store.secret)
+		},
+	}
+	store.add(cmd)
+	return cmd
+}
+
+func keystoreLockCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use: "lock", Short: "End the key daemon, if no volume is mounted: no key stays in memory", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return mount.LockKeyStore(cmd.Context(), store.dir) },
+	}
+	store.addDir(cmd)
+	return cmd
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+func statusCommand(io stdio) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [MOUNTPOINT]",
+		Short: "List this user's mounts: volume, keys, health",
+		Args:  usage(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			mounts, err := mount.Status(cmd.Context(), args...)
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, mounts, func(w *tabwriter.Writer) {
+				if len(mounts) == 0 {
+					fmt.Fprintln(w, "nothing is mounted")
+				}
+				for i, m := range mounts {
+					if i > 0 {
+						fmt.Fprintln(w)
+					}
+					printMount(w, m)
+				}
+			})
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printMount(w *tabwriter.Writer, m mount.MountStatus) {
+	line(w, "mount point", quote(m.MountPoint))
+	line(w, "volume", quote(m.Volume)+" ("+m.ID+")")
+	line(w, "state", m.State)
+	line(w, "problem", m.Problem)
+	if m.PID != 0 {
+		line(w, "daemon", fmt.Sprintf("process %d since %s, log %s", m.PID, since(m.Started), quote(m.Log)))
+	}
+	if m.State == mount.StateDead {
+		return
+	}
+	line(w, "journal", fmt.Sprintf("%s waiting, record %d, durable to %d, checkpoint at %d, anchored at %d",
+		size(uint64(m.Journal.Bytes)), m.Journal.Records, m.Journal.Durable, m.Journal.Checkpoint, m.Journal.Anchored))
+	line(w, "key", fmt.Sprintf("%s version %d, %s", m.Keys.Key, m.Keys.Version, m.Keys.State))
+	line(w, "key store", quote(m.Keys.KeyStore))
+	line(w, "token", m.Keys.Token)
+}
+
+func infoCommand(io stdio) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "info PATH",
+		Short: "Say how a file in a mount is stored and by which keys it is protected",
+		Args:  usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			info, err := mount.Info(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, info, func(w *tabwriter.Writer) { printInfo(w, info) })
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printInfo(w *tabwriter.Writer, f mount.FileInfo) {
+	line(w, "path", quote(f.Path))
+	line(w, "volume", f.Volume)
+	line(w, "inode", fmt.Sprintf("%d (%s, %d links)", f.Inode, f.Type, f.Links))
+	line(w, "size", fmt.Sprintf("%d bytes, %d allocated", f.Size, f.Allocated))
+	line(w, "layout", f.Layout)
+	line(w, "object", f.Object)
+	if f.BlockSize != 0 {
+		line(w, "blocks", fmt.Sprintf("of %d bytes, AES-256-GCM, key epoch %d of %v", f.BlockSize, f.Epoch, f.Epochs))
+	}
+	line(w, "zone", fmt.Sprintf("%d (directory with inode %d)", f.Zone, f.ZoneInode))
+	line(w, "key", fmt.Sprintf("%s version %d", f.Key, f.KeyVersion))
+	pairs := make([]string, 0, len(f.Context))
+	for k, v := range f.Context {
+		pairs = append(pairs, k+"="+v)
+	}
+	slices.Sort(pairs)
+	line(w, "encryption context", strings.Join(pairs, ", "))
+}

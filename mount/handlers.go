@@ -1,0 +1,165 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/fs"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/mount/control"
+)
+
+// Operations of the control socket.
+const (
+	opState  = "state"  // MountStatus without asking the key manager: quick
+	opStatus = "status" // MountStatus
+	opInfo   = "info"   // infoArgs -> FileInfo
+	opCheck  = "check"  // checkArgs -> events Fault, CheckSummary
+	opUmount = "umount" // unmounts, and answers when the volume is closed
+)
+
+// askKeys bounds what a status asks the key manager for.
+const askKeys = 2 * time.Second
+
+type infoArgs struct {
+	Inode uint64 `json:"inode"`
+}
+
+type checkArgs struct {
+	Repair bool `json:"repair"`
+}
+
+func (d *daemon) handlers() map[string]control.Handler {
+	return map[string]control.Handler{
+		opState:  func(context.Context, *control.Call) (any, error) { return d.state(), nil },
+		opStatus: func(ctx context.Context, _ *control.Call) (any, error) { return d.status(ctx), nil },
+		opInfo:   d.handleInfo,
+		opCheck:  d.handleCheck,
+		opUmount: d.handleUmount,
+	}
+}
+
+// state is what is known without asking anybody.
+func (d *daemon) state() MountStatus {
+	v := d.volume
+	st := MountStatus{
+		Volume: v.Dir, ID: v.ID.String(), MountPoint: d.server.MountPoint(), State: StateServing, PID: os.Getpid(), Started: v.Started,
+		Version: d.cfg.Version, Options: d.cfg.Options, Log: d.cfg.Log,
+		Keys: KeyStatus{KeyStore: d.cfg.KeyStore, Key: v.Record.CMK, Version: v.Version},
+	}
+	s := v.kv.Stats()
+	st.Journal = JournalStatus{
+		Generation: s.Generation, Records: s.Sequence, Durable: s.Durable, Checkpoint: s.Checkpoint, Bytes: s.JournalBytes,
+		Anchored: v.anchor.anchored(), Replayed: s.Recovery.Records,
+	}
+	if s.Failed != nil {
+		st.State, st.Problem = StateFailed, fmt.Sprintf("changes fail until the volume is mounted anew: %v", s.Failed)
+	}
+	if d.isClosing() {
+		st.State = StateClosing
+	}
+	return st
+}
+
+func (d *daemon) status(ctx context.Context) MountStatus {
+	st := d.state()
+	ctx, cancel := context.WithTimeout(ctx, askKeys)
+	defer cancel()
+	st.Keys.State = "unknown"
+	km, err := d.volume.keys.Status(ctx)
+	if err == nil {
+		st.Keys.Token, st.Keys.HSM = describeToken(km.Token), km.Token.HSM
+	}
+	if err == nil && km.Locked {
+		err = keymgr.ErrLocked
+	}
+	if err == nil {
+		var key keymgr.KeyMetadata
+		if key, err = d.volume.keys.DescribeKey(ctx, keymgr.Caller{}, d.volume.Record.CMK); err == nil {
+			st.Keys.State = key.State
+		}
+	}
+	if err != nil {
+		st.Keys.State = err.Error()
+		if st.Problem == "" {
+			st.Problem = fmt.Sprintf("keys: %v", err)
+		}
+	}
+	return st
+}
+
+// describeToken names a token for people; an embedded one is never called an HSM.
+func describeToken(t keymgr.TokenStatus) string {
+	name := t.Kind
+	if t.Kind == "soft" {
+		name = "embedded, not an HSM"
+	} else if t.Label != "" {
+		name = fmt.Sprintf("%s token %q (%s, serial %s)", t.Kind, t.Label, t.Model, t.Serial)
+	}
+	if t.Error != "" {
+		name += ": " + t.Error
+	}
+	return name
+}
+
+func (d *daemon) handleInfo(ctx context.Context, call *control.Call) (any, error) {
+	var args infoArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	return d.volume.info(ctx, meta.Ino(args.Inode))
+}
+
+func (d *daemon) handleCheck(ctx context.Context, call *control.Call) (any, error) {
+	var args checkArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	if err := d.flush(); err != nil {
+		return nil, err
+	}
+	sum, err := d.volume.check(ctx, args.Repair, func(f Fault) error { return call.Emit(f) })
+	sum.Online = true
+	return sum, err
+}
+
+// handleUmount answers when the volume is closed, and everything is durable.
+func (d *daemon) handleUmount(_ context.Context, _ *control.Call) (any, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := d.server.Unmount(ctx); err != nil {
+		if errors.Is(err, fs.ErrBusy) {
+			return nil, fmt.Errorf("%w: %s", ErrBusy, d.server.MountPoint())
+		}
+		return nil, err
+	}
+	d.setClosing()
+	d.quit()
+	select {
+	case <-d.closed:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return struct{}{}, d.mu.closeErr
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the volume to close: %w", ctx.Err())
+	}
+}
+
+// flush has the kernel write back what it holds dirty: the check, and an unmount by force, see what programs have written.
+func (d *daemon) flush() error {
+	root, err := os.OpenFile(d.server.MountPoint(), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("open the mount's root: %w", err)
+	}
+	defer root.Close()
+	if err := unix.Syncfs(int(root.Fd())); err != nil {
+		return fmt.Errorf("write back dirty pages: %w", err)
+	}
+	return nil
+}

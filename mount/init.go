@@ -1,0 +1,214 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/client"
+)
+
+// InitConfig says what volume to make. A key store is made where there is none.
+type InitConfig struct {
+	Volume   string
+	KeyStore string // "": keystore.DefaultDir
+	Secret   SecretSource
+	Token    TokenConfig // of a new key store
+}
+
+// InitResult says what was made.
+type InitResult struct {
+	Volume      string `json:"volume"`
+	ID          string `json:"volume_id"`
+	Alias       string `json:"alias"`
+	KeyID       string `json:"key"` // ARN
+	KeyStore    string `json:"key_store"`
+	NewKeyStore bool   `json:"new_key_store"`
+	Token       string `json:"token"`
+	KeyFile     string `json:"key_file,omitempty"`
+	NewKeyFile  bool   `json:"new_key_file,omitempty"`
+	SecretName  string `json:"-"` // for people: "passphrase", "key file F", ...
+}
+
+// Init makes a volume: nothing that looks like one is left when it fails, and one whose making was cut short is cleaned by the next Init.
+//
+// Errors: ErrNotEmpty; those of making and opening the key store.
+func Init(ctx context.Context, cfg InitConfig) (res InitResult, err error) {
+	if res.Volume, err = filepath.Abs(cfg.Volume); err != nil {
+		return res, fmt.Errorf("volume %s: %w", cfg.Volume, err)
+	}
+	store, err := openOrMakeKeyStore(ctx, cfg)
+	if err != nil {
+		return res, err
+	}
+	res.KeyStore, res.NewKeyStore = store.dir, store.made
+	res.KeyFile, res.NewKeyFile, res.SecretName = store.keyFile, store.madeKeyFile, store.secretName
+	if within(res.KeyStore, res.Volume) {
+		return res, fmt.Errorf("%w: the key store %s lies inside the volume; a copy of the volume would carry its keys", ErrUsage, res.KeyStore)
+	}
+	started, err := startKeyd(ctx, store.dir, &cfg.Secret)
+	if err != nil {
+		return res, err
+	}
+	if started { // what init started, init ends
+		defer func() { err = errors.Join(err, stopKeyd(context.WithoutCancel(ctx), store.dir)) }()
+	}
+	keys := dialKeys(store.dir)
+	defer keys.Close()
+	if st, err := keys.Status(ctx); err == nil {
+		res.Token = describeToken(st.Token)
+	}
+	site, err := openSite(ctx, res.Volume)
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, site.close(err == nil)) }()
+	b := builder{keys: keys, socket: socketOf(store.dir), dir: site.dir}
+	if err := b.build(ctx); err != nil {
+		return res, fmt.Errorf("make volume %s: %w", res.Volume, err)
+	}
+	res.Volume, res.ID, res.Alias, res.KeyID = site.dir, b.id.String(), b.alias, b.cmk
+	return res, nil
+}
+
+// createCMK makes the volume's customer master key, alias/NAME after the directory, with a number where that is taken.
+func createCMK(ctx context.Context, keys *client.Client, volumeDir string) (arn, alias string, err error) {
+	name := aliasName(filepath.Base(volumeDir))
+	for i := 1; i < 1000; i++ {
+		alias = "alias/" + name
+		if i > 1 {
+			alias = fmt.Sprintf("alias/%s-%d", name, i)
+		}
+		key, err := keys.CreateKey(ctx, keymgr.Caller{}, keymgr.CreateKeyInput{Description: "volume " + volumeDir, Alias: alias})
+		if err == nil {
+			return key.ARN, alias, nil
+		}
+		if !errors.Is(err, keymgr.ErrAlreadyExists) {
+			return "", "", fmt.Errorf("create the volume's key %s: %w", alias, err)
+		}
+	}
+	return "", "", fmt.Errorf("create the volume's key alias/%s: %w", name, keymgr.ErrAlreadyExists)
+}
+
+// aliasName turns a directory's name into what an alias may hold.
+func aliasName(base string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, base)
+	if strings.Trim(name, "-") == "" || strings.HasPrefix(strings.ToLower(name), "aws") {
+		name = "volume"
+	}
+	return name[:min(len(name), 200)]
+}
+
+// site is the directory that becomes a volume, held by its lock. Until the superblock is there, a marker says that everything in it is ours to remove.
+type site struct {
+	dir  string
+	made bool // the directory itself
+	lock *volumeLock
+}
+
+// initMarker is there while a volume is being made.
+const initMarker = "kmsfs.init"
+
+// siteNames is all that init makes in the directory.
+var siteNames = []string{initMarker, lockName, objectsName, "meta", "journal", "kmsfs.json", "kmsfs.json.new"}
+
+// openSite makes the directory, or takes an empty one or one that an interrupted init left.
+func openSite(ctx context.Context, dir string) (*site, error) {
+	s := &site{}
+	err := os.Mkdir(dir, 0o700)
+	s.made = err == nil
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("make volume: %w", err)
+	}
+	if s.dir, err = resolve(dir); err != nil {
+		return nil, fmt.Errorf("make volume: %w", err)
+	}
+	if err := s.checkVacant(); err != nil {
+		return nil, err
+	}
+	if s.lock, err = lockVolume(ctx, s.dir, func() error { return errors.New("it is being made by another process") }); err != nil {
+		return nil, err
+	}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(err, s.close(false))
+	}
+	return s, nil
+}
+
+// checkVacant refuses a directory that holds anything, unless all of it is what an interrupted init left.
+func (s *site) checkVacant() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("make volume: %w", err)
+	}
+	interrupted, foreign := false, ""
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == "kmsfs.json":
+			return fmt.Errorf("%w: %s is a volume already", ErrNotEmpty, s.dir)
+		case name == initMarker:
+			interrupted = true
+		case !isSiteName(name):
+			foreign = name
+		}
+	}
+	if foreign != "" || len(entries) > 0 && !interrupted {
+		return advise(fmt.Errorf("%w: %s", ErrNotEmpty, s.dir), "choose a new or empty directory")
+	}
+	return nil
+}
+
+func isSiteName(name string) bool {
+	for _, n := range siteNames {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare empties the directory of what an interrupted init left, and puts the marker.
+func (s *site) prepare() error {
+	if err := s.removeAll(lockName, initMarker); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(s.dir, initMarker), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("make volume: %w", err)
+	}
+	return errors.Join(f.Close(), os.Chmod(s.dir, 0o700), syncDir(s.dir))
+}
+
+func (s *site) removeAll(except ...string) error {
+	var errs []error
+	for _, name := range siteNames {
+		if len(except) > 0 && (name == except[0] || name == except[1]) {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, name)))
+	}
+	return errors.Join(errs...)
+}
+
+// close removes the marker when the volume is complete, and everything when it is not.
+func (s *site) close(complete bool) error {
+	var errs []error
+	if complete {
+		errs = append(errs, os.Remove(filepath.Join(s.dir, initMarker)), syncDir(s.dir), syncDir(filepath.Dir(s.dir)))
+	} else {
+		errs = append(errs, s.removeAll())
+		if s.made {
+			errs = append(errs, os.Remove(s.dir))
+		}
+	}
+	return errors.Join(append(errs, s.lock.release())...)
+}

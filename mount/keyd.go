@@ -1,0 +1,255 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/blockcrypt/locked"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/client"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/keymgr/server"
+)
+
+const (
+	keydLogName  = "keyd.log"
+	keydWait     = 10 * time.Second // for a key daemon that somebody else starts or ends
+	keydPoll     = 50 * time.Millisecond
+	keydPresence = 2 * time.Second // for an answer to "are you there"
+)
+
+func socketOf(keyStore string) string { return keystore.SocketPath(keyStore) }
+
+func dialKeys(keyStore string) *client.Client {
+	return client.New(socketOf(keyStore), client.Options{})
+}
+
+// ensureKeyd sees that a key daemon runs for the key store and is unlocked; the secret is asked for only if it is needed.
+func ensureKeyd(ctx context.Context, keyStore string, secret *SecretSource) error {
+	_, err := startKeyd(ctx, keyStore, secret)
+	return err
+}
+
+// startKeyd is ensureKeyd, and says whether the daemon was started just now.
+func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (started bool, err error) {
+	cfg, err := keystore.Load(keyStore)
+	if errors.Is(err, keystore.ErrNone) {
+		return false, advise(fmt.Errorf("key store %s: %w", keyStore, err), "--keystore or $KMSFS_KEYSTORE names another one; kmsfs init makes one with the volume")
+	}
+	if err != nil {
+		return false, err
+	}
+	keys := dialKeys(keyStore)
+	defer keys.Close()
+	held := heldSecret{source: secret, cfg: cfg}
+	defer held.close()
+	deadline := time.Now().Add(keydWait)
+	for {
+		st, err := keydStatus(ctx, keys)
+		switch {
+		case err == nil && !st.Locked && (started || !held.named()):
+			return started, nil
+		case err == nil: // a secret that was named is checked, whether it is needed or not
+			return started, unlockKeyd(ctx, keys, &held)
+		case !errors.Is(err, keymgr.ErrKeyUnavailable):
+			return false, fmt.Errorf("key daemon of %s: %w", keyStore, err)
+		}
+		if err = spawnKeyd(keyStore, &held); err == nil {
+			started = true
+			continue // it answers, but may have found itself unable to unlock
+		}
+		if ClassOf(err) != ClassInUse || time.Now().After(deadline) {
+			return false, err
+		}
+		select { // another one is starting, or ending
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(keydPoll):
+		}
+	}
+}
+
+func keydStatus(ctx context.Context, keys *client.Client) (keymgr.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, keydPresence)
+	defer cancel()
+	return keys.Status(ctx)
+}
+
+// heldSecret reads a secret at most once: a descriptor and a person give it only once.
+type heldSecret struct {
+	source *SecretSource
+	cfg    keystore.Config
+	buf    *locked.Buffer
+}
+
+func (h *heldSecret) get() (_ *locked.Buffer, err error) {
+	if h.buf == nil {
+		h.buf, err = h.source.read(h.cfg.Unlock.Kind)
+	}
+	return h.buf, err
+}
+
+func (h *heldSecret) close() { h.buf.Close() }
+
+// named says whether the user named a secret.
+func (h *heldSecret) named() bool {
+	given, err := h.source.given()
+	return given != "" || err != nil
+}
+
+// unattended says whether the key store is to unlock itself, because it can and no other secret was named.
+func (h *heldSecret) unattended() bool { return !h.named() && h.cfg.Unlock.Unattended() }
+
+func unlockKeyd(ctx context.Context, keys *client.Client, secret *heldSecret) error {
+	buf, err := secret.get()
+	if err != nil {
+		return err
+	}
+	if err := keys.Unlock(ctx, buf); err != nil {
+		return fmt.Errorf("unlock key store: %w", err)
+	}
+	return nil
+}
+
+// spawnKeyd starts a key daemon; the secret goes over an inherited descriptor, none where the key store unlocks itself.
+func spawnKeyd(keyStore string, secret *heldSecret) error {
+	args := []string{"keyd", "--foreground", "--keystore", keyStore, "--ready-fd", fmt.Sprint(ReadyFD)}
+	log := filepath.Join(keyStore, keydLogName)
+	if secret.unattended() {
+		return spawn(args, log, nil)
+	}
+	buf, err := secret.get()
+	if err != nil {
+		return err
+	}
+	return spawn(append(args, "--passphrase-fd", fmt.Sprint(InputFD)), log, buf.Bytes())
+}
+
+// stopKeyd ends the key daemon of a key store, cleanly, and waits until it is gone. It is no error if none runs; ErrInUse if volumes are mounted.
+func stopKeyd(ctx context.Context, keyStore string) error {
+	keys := dialKeys(keyStore)
+	st, err := keydStatus(ctx, keys)
+	keys.Close()
+	if errors.Is(err, keymgr.ErrKeyUnavailable) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(st.Volumes) > 0 {
+		return fmt.Errorf("%w: %d volumes of key store %s are mounted", ErrInUse, len(st.Volumes), keyStore)
+	}
+	if err := unix.Kill(st.PID, unix.SIGTERM); err != nil {
+		return fmt.Errorf("end key daemon %d: %w", st.PID, err)
+	}
+	return awaitExit(ctx, st.PID)
+}
+
+// keydKeeper starts the key daemon again when it has died, where the secret can be had without anybody there.
+type keydKeeper struct {
+	keyStore string
+	secret   SecretSource
+	log      *slog.Logger
+}
+
+// keepEvery is how often the key daemon is looked for; nothing but new keys waits for it.
+const keepEvery = time.Second
+
+// run looks after the key daemon until ctx is done.
+func (k *keydKeeper) run(ctx context.Context) {
+	keys := dialKeys(k.keyStore)
+	defer keys.Close()
+	for failures := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(keepEvery * time.Duration(1+min(failures, 30))):
+		}
+		_, err := keydStatus(ctx, keys)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, keymgr.ErrKeyUnavailable) {
+			failures = 0
+			continue
+		}
+		if err := k.restart(ctx); err != nil {
+			failures++
+			k.log.Warn("key daemon is away", "error", err)
+		} else {
+			failures = 0
+			k.log.Info("key daemon started again")
+		}
+	}
+}
+
+// restart starts the key daemon if its secret is a key file or credential. Anything else needs somebody: kmsfs keystore unlock.
+func (k *keydKeeper) restart(ctx context.Context) error {
+	cfg, err := keystore.Load(k.keyStore)
+	if err != nil {
+		return err
+	}
+	if !cfg.Unlock.Unattended() && k.secret.KeyFile == "" && k.secret.Credential == "" {
+		return fmt.Errorf("%w: kmsfs keystore unlock starts it", keymgr.ErrLocked)
+	}
+	return ensureKeyd(ctx, k.keyStore, &k.secret)
+}
+
+// keepKeyd returns the keeper of a mount.
+func keepKeyd(cfg daemonConfig, log *slog.Logger) *keydKeeper {
+	return &keydKeeper{keyStore: cfg.KeyStore, secret: SecretSource{KeyFile: cfg.KeyFile, Credential: cfg.Credential}, log: log}
+}
+
+// KeydConfig is what `kmsfs keyd` was asked for.
+type KeydConfig struct {
+	KeyStore   string
+	Secret     SecretSource
+	Foreground bool
+	ReadyFD    int // told how the start went; 0: nobody
+}
+
+// Keyd runs the key daemon of a key store: in the background, or until ctx is done. Without a secret, a key store that cannot unlock itself starts
+// locked in the foreground, and asks for it in the background.
+func Keyd(ctx context.Context, cfg KeydConfig) error {
+	ready := ReadyTo(cfg.ReadyFD)
+	err := keyd(ctx, cfg, ready.Tell)
+	if err != nil {
+		ready.Tell(err)
+	}
+	return err
+}
+
+func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
+	dir, err := keyStoreDir(cfg.KeyStore)
+	if err != nil {
+		return err
+	}
+	if err := cfg.Secret.absolute(); err != nil {
+		return err
+	}
+	if !cfg.Foreground {
+		return ensureKeyd(ctx, dir, &cfg.Secret)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	locked.Harden(log)
+	given, err := cfg.Secret.given()
+	if err != nil {
+		return err
+	}
+	run := server.RunConfig{Dir: dir, Ready: ready, Options: keyStoreOptions(log)}
+	if given != "" {
+		conf, err := keystore.Load(dir)
+		if err != nil {
+			return err
+		}
+		if run.Secret, err = cfg.Secret.read(conf.Unlock.Kind); err != nil {
+			return err
+		}
+		defer run.Secret.Close()
+	}
+	return server.Run(ctx, run)
+}

@@ -1,0 +1,139 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/client"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
+)
+
+// Keys is the key manager of a key store, for the key commands.
+type Keys struct{ *client.Client }
+
+// OpenKeys returns the key manager of a key store ("": the default one), whose daemon it starts if none runs.
+func OpenKeys(ctx context.Context, dir string, secret SecretSource) (*Keys, error) {
+	dir, err := keyStoreDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := secret.absolute(); err != nil {
+		return nil, err
+	}
+	if err := ensureKeyd(ctx, dir, &secret); err != nil {
+		return nil, err
+	}
+	return &Keys{dialKeys(dir)}, nil
+}
+
+// Each calls fn for every CMK, in the order of their ids.
+func (k *Keys) Each(ctx context.Context, fn func(keymgr.KeyMetadata)) error {
+	for page := (keymgr.Page{}); ; {
+		list, err := k.ListKeys(ctx, keymgr.Caller{}, page)
+		if err != nil {
+			return err
+		}
+		for _, entry := range list.Keys {
+			key, err := k.DescribeKey(ctx, keymgr.Caller{}, entry.KeyID)
+			if err != nil {
+				return err
+			}
+			fn(key)
+		}
+		if page.Marker = list.NextMarker; page.Marker == "" {
+			return nil
+		}
+	}
+}
+
+// KeyStoreState is what `kmsfs keystore status` says.
+type KeyStoreState struct {
+	KeyStore  string    `json:"key_store"`
+	ID        string    `json:"key_store_id"`
+	Unlock    string    `json:"unlock"` // kind of its secret
+	State     string    `json:"state"`  // "unlocked", "locked", "no daemon"
+	PID       int       `json:"pid,omitempty"`
+	Started   time.Time `json:"started,omitzero"`
+	Token     string    `json:"token"` // for people
+	HSM       bool      `json:"hsm"`
+	KeyUseLog string    `json:"key_use_log"`
+	Volumes   []string  `json:"mounted_volumes"`
+	Problem   string    `json:"problem,omitempty"`
+}
+
+// KeyStoreStatus describes a key store; it needs no secret and starts nothing.
+func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
+	dir, err := keyStoreDir(dir)
+	if err != nil {
+		return KeyStoreState{}, err
+	}
+	cfg, err := keystore.Load(dir)
+	if err != nil {
+		return KeyStoreState{}, err
+	}
+	out := KeyStoreState{
+		KeyStore: dir, ID: fmt.Sprintf("%x", cfg.ID), Unlock: cfg.Unlock.Kind, State: "no daemon", KeyUseLog: keystore.LogPath(dir), Volumes: []string{},
+		Token: describeToken(keymgr.TokenStatus{Kind: cfg.Token.Kind, Label: cfg.Token.Label, Serial: cfg.Token.Serial}),
+	}
+	keys := dialKeys(dir)
+	defer keys.Close()
+	st, err := keys.Status(ctx)
+	if errors.Is(err, keymgr.ErrKeyUnavailable) {
+		return out, nil
+	}
+	if err != nil {
+		return out, err
+	}
+	out.State, out.PID, out.Started, out.HSM = "unlocked", st.PID, st.Started, st.Token.HSM
+	if st.Locked {
+		out.State = "locked"
+	}
+	out.Token, out.Problem = describeToken(st.Token), st.LogError
+	out.Volumes = append(out.Volumes, st.Volumes...)
+	return out, nil
+}
+
+// UnlockKeyStore unlocks a key store's daemon, or starts one. On an unlocked one it checks the secret, if one was given.
+func UnlockKeyStore(ctx context.Context, dir string, secret SecretSource) error {
+	dir, err := keyStoreDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := secret.absolute(); err != nil {
+		return err
+	}
+	return ensureKeyd(ctx, dir, &secret)
+}
+
+// LockKeyStore ends a key store's daemon. ErrInUse while volumes are mounted.
+func LockKeyStore(ctx context.Context, dir string) error {
+	dir, err := keyStoreDir(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := keystore.Load(dir); err != nil {
+		return err
+	}
+	return stopKeyd(ctx, dir)
+}
+
+// workerProgram is the cgo program beside this one.
+const workerProgram = "kmsfs-hsm-worker"
+
+// ExecWorker becomes the worker program.
+func ExecWorker(args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	path := filepath.Join(filepath.Dir(self), workerProgram)
+	err = unix.Exec(path, append([]string{workerProgram}, args...), os.Environ())
+	return advise(fmt.Errorf("run %s: %w", path, err), "make build builds it where there is a C compiler (apt-get install gcc libc6-dev)")
+}

@@ -1,0 +1,239 @@
+package mount
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/content"
+	"github.com/kmsfs/kmsfs/fs/keyring"
+	"github.com/kmsfs/kmsfs/fs/object"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/client"
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/meta/kv/local"
+	"github.com/kmsfs/kmsfs/mount/superblock"
+)
+
+// OpenConfig says which volume to open and how. A key daemon for the key store must be running and unlocked.
+type OpenConfig struct {
+	Dir           string
+	Socket        string // of the key daemon
+	ReadOnly      bool   // contents and names; what a crash left behind is put right all the same
+	AcceptRestore bool
+	KeyTTL        time.Duration
+	Log           *slog.Logger
+
+	// GiveUp is asked while the lock is held by somebody else: why waiting is in vain, or nil.
+	GiveUp func(id blockcrypt.VolumeID) error
+}
+
+// Volume is an open volume, not mounted. Its parts are built bottom-up by OpenVolume and taken down top-down by Close.
+type Volume struct {
+	ID       blockcrypt.VolumeID
+	Dir      string
+	Record   keymgr.VolumeRecord
+	Version  uint32 // of the CMK that the volume key is wrapped by
+	Started  time.Time
+	Recovery meta.RecoveryReport
+
+	lock    *volumeLock
+	keys    *client.Client
+	ring    *keyring.Keyring
+	objects *object.Store
+	namer   *blockcrypt.ObjectNamer
+	kv      *local.Store
+	meta    *meta.Store
+	content *content.Engine
+	anchor  *anchorer
+	log     *slog.Logger
+
+	undo []func(context.Context) error // what Close does, last first
+}
+
+// OpenVolume opens a volume: lock, superblock, keys, stores, recovery, content. It may wait some seconds for a daemon that is still closing.
+//
+// Errors: ErrInUse; superblock.ErrMissing, ErrDamaged, ErrVersion, ErrFeature, ErrAuth; keymgr's; kv.ErrRollback, kv.ErrCorrupt.
+func OpenVolume(ctx context.Context, cfg OpenConfig) (v *Volume, err error) {
+	v = &Volume{Dir: cfg.Dir, Started: time.Now(), log: cfg.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.unwind(context.WithoutCancel(ctx)))
+			v = nil
+		}
+	}()
+	sb, raw, err := readSuperblock(ctx, cfg.Socket, cfg.Dir)
+	if err != nil {
+		return v, err
+	}
+	v.ID = sb.Volume
+	if err := v.takeLock(ctx, cfg); err != nil {
+		return v, err
+	}
+	v.keys = client.New(cfg.Socket, client.Options{Volume: v.ID})
+	v.onClose(func(context.Context) error { return v.keys.Close() })
+	secrets, err := v.unlock(ctx, sb, raw)
+	if err != nil {
+		return v, err
+	}
+	defer secrets.Wipe()
+	if err := v.openStores(ctx, cfg, secrets); err != nil {
+		return v, err
+	}
+	return v, v.openContent(ctx, cfg)
+}
+
+func (v *Volume) onClose(fn func(context.Context) error) { v.undo = append(v.undo, fn) }
+
+// unwind undoes what was built, last first, and goes on past errors.
+func (v *Volume) unwind(ctx context.Context) error {
+	var errs []error
+	for i := len(v.undo) - 1; i >= 0; i-- {
+		errs = append(errs, v.undo[i](ctx))
+	}
+	v.undo = nil
+	return errors.Join(errs...)
+}
+
+// Close makes everything durable and closes the volume, whose files nobody may have open any more.
+func (v *Volume) Close(ctx context.Context) error { return v.unwind(ctx) }
+
+func (v *Volume) takeLock(ctx context.Context, cfg OpenConfig) error {
+	lock, err := lockVolume(ctx, cfg.Dir, func() error { return cfg.GiveUp(v.ID) })
+	if err != nil {
+		return err
+	}
+	v.lock = lock
+	v.onClose(func(context.Context) error { return lock.release() })
+	return nil
+}
+
+// unlock has the volume key opened by the key manager, verifies the superblock with it and returns the keys that the superblock holds.
+func (v *Volume) unlock(ctx context.Context, sb *superblock.Superblock, raw []byte) (*superblock.Secrets, error) {
+	record, err := v.keys.GetVolume(ctx, keymgr.Caller{}, v.ID)
+	if errors.Is(err, keymgr.ErrNotFound) {
+		if _, ferr := findRecord(ctx, v.keys, v.Dir); ferr == nil { // it is the id that was changed
+			return nil, notTheCopy(v.Dir)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("volume %s in the key store: %w", v.ID, err)
+	}
+	if !bytes.Equal(raw, record.Superblock) {
+		return nil, notTheCopy(v.Dir)
+	}
+	v.Record = record
+	key, version, err := openVolumeKey(ctx, v.keys, sb, record.CMK)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	v.Version = version
+	return sb.Open(key)
+}
+
+func volumeContext(id blockcrypt.VolumeID) keymgr.Context {
+	return keymgr.Context{"kmsfs:volume": id.String()}
+}
+
+// openVolumeKey tries the wraps in order; the CMK must be the one that the key store knows for the volume.
+func openVolumeKey(ctx context.Context, keys *client.Client, sb *superblock.Superblock, cmk string) (*blockcrypt.Key, uint32, error) {
+	var errs []error
+	for _, blob := range sb.Wraps {
+		out, err := keys.Decrypt(ctx, keymgr.Caller{}, keymgr.DecryptInput{Blob: blob, Context: volumeContext(sb.Volume), KeyID: cmk})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open the key of volume %s: %w", sb.Volume, err))
+			continue
+		}
+		key, err := blockcrypt.KeyFromBytes(out.Plaintext)
+		clear(out.Plaintext)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("open the key of volume %s: %w: %w", sb.Volume, ErrDamaged, err))
+			continue
+		}
+		return key, out.Version, nil
+	}
+	return nil, 0, errors.Join(errs...)
+}
+
+// openStores opens objects, journal and rows, and lets recovery have its say.
+func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superblock.Secrets) (err error) {
+	if v.objects, err = object.Open(filepath.Join(v.Dir, objectsName), object.Options{}); err != nil {
+		return fmt.Errorf("open objects: %w", err)
+	}
+	v.onClose(func(context.Context) error { return v.objects.Close() })
+	if v.namer, err = blockcrypt.NewObjectNamer(secrets.Objects); err != nil {
+		return err
+	}
+	recovery, err := meta.NewRecovery(v.ID, secrets.Rows)
+	if err != nil {
+		return err
+	}
+	if v.anchor, err = openAnchor(ctx, v.keys, v.ID, cfg.AcceptRestore, v.log); err != nil {
+		return err
+	}
+	v.kv, err = local.Open(ctx, local.Options{
+		Dir: v.Dir, Volume: v.ID, Key: secrets.Journal, Settler: content.NewSettler(v.objects, v.namer),
+		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open metadata: %w", err)
+	}
+	v.onClose(v.closeKV)
+	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, TTL: cfg.KeyTTL, Log: v.log})
+	v.onClose(func(context.Context) error { v.ring.Close(); return nil })
+	if v.meta, err = meta.Open(meta.Config{KV: v.kv, Volume: v.ID, RowsKey: secrets.Rows, Keys: v.ring}); err != nil {
+		return err
+	}
+	if v.Recovery, err = recovery.Finish(ctx, v.meta, content.Verifier(v.objects, v.namer)); err != nil {
+		return fmt.Errorf("recover volume: %w", err)
+	}
+	return v.anchor.opened(ctx, v.kv)
+}
+
+// replayInto hands the journal's records to recovery, each package in its own words.
+func replayInto(recovery *meta.Recovery) func(local.Record) error {
+	return func(r local.Record) error {
+		puts := func(yield func(key, value []byte) bool) {
+			for _, p := range r.Puts {
+				if !yield(p.Key, p.Value) {
+					return
+				}
+			}
+		}
+		return recovery.Replay(puts, r.Deletes, r.Before)
+	}
+}
+
+// zone reads a zone's row for the keyring, which is built before the metadata store that uses it.
+func (v *Volume) zone(ctx context.Context, id meta.ZoneID) (*meta.Zone, error) {
+	return v.meta.Zone(ctx, id)
+}
+
+func (v *Volume) closeKV(ctx context.Context) error {
+	if err := v.kv.Close(); err != nil {
+		return fmt.Errorf("close metadata: %w", err)
+	}
+	return v.anchor.closed(ctx, v.kv)
+}
+
+func (v *Volume) openContent(ctx context.Context, cfg OpenConfig) (err error) {
+	root, err := v.meta.Zone(ctx, meta.RootZone)
+	if err != nil {
+		return fmt.Errorf("read the root zone: %w", err)
+	}
+	v.content, err = content.New(content.Config{
+		Meta: v.meta, Keys: v.ring, KV: &anchoredJournal{v.kv, v.anchor}, Objects: v.objects, Namer: v.namer,
+		InlineLimit: int(root.Inline), ReadOnly: cfg.ReadOnly, Log: v.log,
+	})
+	if err != nil {
+		return err
+	}
+	v.onClose(v.content.Close)
+	return nil
+}
