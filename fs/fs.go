@@ -60,7 +60,7 @@ type FS struct {
 	space   *space
 	upkeep  *upkeep
 	faults  faultLimiter
-	kernel  atomic.Pointer[notifier] // set by Init
+	kernel  atomic.Pointer[notifier] // set by connect
 }
 
 // notifier is the way to tell the kernel that something changed that it did not ask for.
@@ -135,14 +135,11 @@ func (fs *FS) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Init is called by the transport when the kernel has been answered for the first time.
-func (fs *FS) Init(s *fuse.Server) {
-	var n notifier = s
-	fs.kernel.Store(&n)
-}
+// connect tells the filesystem how to reach the kernel; before the first request.
+func (fs *FS) connect(n notifier) { fs.kernel.Store(&n) }
 
-// OnUnmount is called by the transport after the last request: there is nobody left to notify.
-func (fs *FS) OnUnmount() { fs.kernel.Store(nil) }
+// disconnect is called after the last request: there is nobody left to notify.
+func (fs *FS) disconnect() { fs.kernel.Store(nil) }
 
 // String names the filesystem to go-fuse.
 func (fs *FS) String() string { return subtype }

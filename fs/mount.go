@@ -9,14 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/fs/transport"
 )
 
 // Server is one mount that is being served. Safe for concurrent use.
 type Server struct {
 	fs         *FS
-	fuse       *fuse.Server
+	loop       *transport.Loop
 	mountPoint string
 	direct     bool          // mounted by mount(2), not by fusermount3
 	device     uint64        // st_dev of the mount
@@ -36,53 +37,70 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 		return nil, fmt.Errorf("mount: %w: %w", ErrMount, err)
 	}
 	s := &Server{fs: f, mountPoint: mountPoint, direct: os.Geteuid() == 0, done: make(chan struct{})}
+	device, err := -1, error(nil)
 	if s.direct {
-		err = s.mountDirect(o)
+		device, err = mountDirect(mountPoint, o)
 	} else {
-		err = s.mountHelped(o)
+		device, err = mountHelped(mountPoint, o)
 	}
 	if err != nil {
 		return nil, err
 	}
+	s.loop, err = transport.NewLoop(device, f, o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
+	if err != nil { // the device is closed
+		return nil, errors.Join(err, s.Detach())
+	}
+	f.connect(s.loop)
 	go s.serve()
+	s.refusePoll()
 	s.tune()
 	return s, nil
 }
 
-// mountDirect opens the device itself, so that no child ever inherits it (go-fuse's own direct mount leaves a window), and hands it to go-fuse.
-func (s *Server) mountDirect(o MountOptions) error {
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+// pollHackName is a name below the root that go-fuse answers itself: polling it is refused, and the kernel never asks again. Without that, the Go runtime's
+// epoll on a file of the mount, opened in the process that serves it, could stop both.
+const pollHackName = ".go-fuse-epoll-hack"
+
+// refusePoll makes the kernel learn that there is no poll, and so waits until the mount answers. It need not succeed.
+func (s *Server) refusePoll() {
+	fd, err := unix.Open(filepath.Join(s.mountPoint, pollHackName), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return fmt.Errorf("open /dev/fuse: %w: %w", ErrNoFUSE, err)
+		return
 	}
-	if err := unix.Mount(o.source(), s.mountPoint, "fuse."+subtype, o.flags(), o.data(fd)); err != nil {
-		unix.Close(fd)
-		return fmt.Errorf("mount on %s: %w: %w", s.mountPoint, ErrMount, err)
-	}
-	s.fuse, err = fuse.NewServer(s.fs, fmt.Sprintf("/dev/fd/%d", fd), o.serverOptions(s.fs.log, s.fs.fatal))
-	if err != nil { // go-fuse has closed the descriptor
-		return errors.Join(fmt.Errorf("mount on %s: %w: %w", s.mountPoint, ErrMount, err), unix.Unmount(s.mountPoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
-	}
-	return nil
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 }
 
-func (s *Server) mountHelped(o MountOptions) error {
-	if _, err := fusermountPath(); err != nil {
-		return err
+// mountDirect opens the device itself, so that no child ever inherits it, and mounts it.
+func mountDirect(mountPoint string, o MountOptions) (int, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open /dev/fuse: %w: %w", ErrNoFUSE, err)
 	}
+	if err := unix.Mount(o.source(), mountPoint, "fuse."+subtype, o.flags(), o.data(fd)); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("mount on %s: %w: %w", mountPoint, ErrMount, err)
+	}
+	return fd, nil
+}
+
+func mountHelped(mountPoint string, o MountOptions) (int, error) {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoFUSE, err)
+		return -1, fmt.Errorf("%w: %w", ErrNoFUSE, err)
 	}
-	var err error
-	if s.fuse, err = fuse.NewServer(s.fs, s.mountPoint, o.serverOptions(s.fs.log, s.fs.fatal)); err != nil {
-		return fmt.Errorf("mount on %s: %w: %w", s.mountPoint, ErrMount, err)
+	fd, err := fusermount(mountPoint, o.helperOptions())
+	if err != nil {
+		return -1, fmt.Errorf("mount on %s: %w", mountPoint, err)
 	}
-	return nil
+	return fd, nil
 }
 
 func (s *Server) serve() {
 	defer close(s.done)
-	s.fuse.Serve()
+	if err := s.loop.Serve(); err != nil {
+		s.fs.log.Error("connection to the kernel ended", "cause", err)
+	}
+	s.fs.disconnect()
 }
 
 // MountPoint returns the absolute path of the mount, free of symbolic links.
@@ -155,13 +173,4 @@ func (s *Server) detachHelped(flags int) error {
 		return nil
 	}
 	return fmt.Errorf("unmount %s: %w: %s: %s", s.mountPoint, ErrBusy, err, strings.TrimSpace(string(out)))
-}
-
-func fusermountPath() (string, error) {
-	for _, name := range []string{"fusermount3", "fusermount"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%w: fusermount3 is not installed (package fuse3)", ErrNoFUSE)
 }

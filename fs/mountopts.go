@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -31,6 +32,8 @@ type MountOptions struct {
 	NoAtime    bool   // access times are not kept; say so to New as well
 	// Writethrough turns the kernel's write-back cache off: every write(2) reaches the daemon before it returns. For tests and measurements.
 	Writethrough bool
+	// MaxPoll is how long a reader of requests polls before it sleeps, at most; 0: the transport's default; negative: never.
+	MaxPoll time.Duration
 }
 
 // flags returns the flags of mount(2).
@@ -67,11 +70,11 @@ func (o MountOptions) data(fd int) string {
 
 // helperOptions returns what fusermount3 is told.
 func (o MountOptions) helperOptions() []string {
-	options := []string{"default_permissions", "nosuid", "nodev"}
+	options := []string{"default_permissions", "nosuid", "nodev", "fsname=" + o.source(), "subtype=" + subtype, fmt.Sprintf("max_read=%d", maxRequest)}
 	for _, f := range []struct {
 		on   bool
 		word string
-	}{{o.NoExec, "noexec"}, {o.ReadOnly, "ro"}, {o.NoAtime, "noatime"}} {
+	}{{o.AllowOther, "allow_other"}, {o.NoExec, "noexec"}, {o.ReadOnly, "ro"}, {o.NoAtime, "noatime"}} {
 		if f.on {
 			options = append(options, f.word)
 		}
@@ -100,11 +103,8 @@ func (o MountOptions) serverOptions(log *slog.Logger, fatal func(reason any, sta
 	return &fuse.MountOptions{
 		FsName:               o.source(),
 		Name:                 subtype,
-		AllowOther:           o.AllowOther,
-		Options:              o.helperOptions(),
 		MaxWrite:             maxRequest,
 		MaxBackground:        maxBackground,
-		DisableSplice:        true, // our reads are bytes, not descriptors: splicing them costs three system calls for nothing
 		EnableAcl:            true,
 		EnableSymlinkCaching: true,
 		ExtraCapabilities:    extra,
