@@ -76,6 +76,15 @@ var classOfError = []struct {
 	{ClassPermission, []error{iofs.ErrPermission, control.ErrPeer, keystore.ErrUnsafe}},
 }
 
+// Classes returns every class that ClassOf can return.
+func Classes() []Class {
+	all := []Class{ClassOther}
+	for _, entry := range classOfError {
+		all = append(all, entry.class)
+	}
+	return all
+}
+
 // ClassOf returns the class of an error, also of one that another process answered; ClassOther if it has none, "" for nil.
 func ClassOf(err error) Class {
 	if err == nil {

@@ -23,6 +23,8 @@ start() {
 		fi
 	fi
 	mkdir -p -m 0700 "$demo"
+	# What is copied into the mount must not count as packages of this module.
+	[ -e "$demo/go.mod" ] || echo "module demo" >"$demo/go.mod"
 	mkdir -p "$demo/mnt" 2>/dev/null || true # a dead mount answers with an error; mount removes it
 	if [ ! -e "$demo/volume/kmsfs.json" ]; then
 		"$kmsfs" init "$demo/volume" --keystore "$demo/keystore" --key-file "$demo/key" >/dev/null
