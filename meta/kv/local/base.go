@@ -58,8 +58,8 @@ func journalDir(opts Options) string { return filepath.Join(opts.Dir, "journal")
 // openBadger opens the database. A read-only opening falls back to a writing one where the last process
 // died, because Badger must then cut torn files.
 func openBadger(opts Options) (*badger.DB, error) {
-	if _, err := os.Stat(metaDir(opts)); err != nil {
-		return nil, err
+	if err := clearEmptyLogs(metaDir(opts), opts.ReadOnly); err != nil {
+		return nil, fmt.Errorf("open %s: %w", metaDir(opts), err)
 	}
 	bo := badgerOptions(opts)
 	db, err := badger.Open(bo)
@@ -77,6 +77,46 @@ func openBadger(opts Options) (*badger.DB, error) {
 	return nil, fmt.Errorf("open %s: %w", metaDir(opts), noSpace(err))
 }
 
+// clearEmptyLogs removes logs of no length: Badger creates a log and then gives it its size, and refuses to
+// open the directory for good if it was stopped in between. What was synced has a length.
+func clearEmptyLogs(dir string, readOnly bool) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK) && readOnly:
+		return nil // other readers may have it; Badger decides
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return kv.ErrLocked
+	case err != nil:
+		return os.NewSyscallError("flock", err)
+	}
+	entries, err := d.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if isLog(e.Name()) && info.Mode().IsRegular() && info.Size() == 0 {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// isLog reports whether a file of Badger's is one that it writes to without syncing.
+func isLog(name string) bool {
+	return strings.HasSuffix(name, ".mem") || strings.HasSuffix(name, ".vlog")
+}
+
 // syncBadger makes everything written to Badger durable. Badger's own Sync leaves out the log of a memory
 // table that was just replaced, so every log is synced here, and then the directory. A log that is gone
 // was flushed into a table, which Badger syncs.
@@ -86,7 +126,7 @@ func syncBadger(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".mem") && !strings.HasSuffix(e.Name(), ".vlog") {
+		if !isLog(e.Name()) {
 			continue
 		}
 		if err := syncFile(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

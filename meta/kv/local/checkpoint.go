@@ -131,7 +131,7 @@ func (s *Store) checkRoom() error {
 
 // settle hands the newest journal-only rows to the Settler. Their records are durable.
 func (s *Store) settle(ctx context.Context, f frozen) (err error) {
-	f.tree.Ascend(func(c *chain) bool {
+	f.tree.Ascend(func(c item) bool {
 		if c.newest.loc.seg == nil {
 			return true
 		}
@@ -169,7 +169,7 @@ func (s *Store) writeRows(ctx context.Context, f frozen) (err error) {
 	defer present.discard()
 	batch := s.db.NewWriteBatch()
 	defer batch.Cancel()
-	f.tree.Ascend(func(c *chain) bool {
+	f.tree.Ascend(func(c item) bool {
 		if err = ctx.Err(); err == nil {
 			err = s.writeRow(batch, present, c)
 		}
@@ -182,7 +182,7 @@ func (s *Store) writeRows(ctx context.Context, f frozen) (err error) {
 }
 
 // writeRow adds one row to the batch. A key that was never in Badger needs no tombstone.
-func (s *Store) writeRow(batch *badger.WriteBatch, present *base, c *chain) error {
+func (s *Store) writeRow(batch *badger.WriteBatch, present *base, c item) error {
 	switch {
 	case c.newest.loc.seg != nil || s.journalOnly(c.key):
 		return nil

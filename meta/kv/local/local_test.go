@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -16,6 +17,8 @@ import (
 )
 
 var ctx = context.Background()
+
+type ctxType = context.Context
 
 // testOptions returns options for a store in dir with a small journal.
 func testOptions(dir string) Options {
@@ -60,9 +63,47 @@ func open(t testing.TB, opts Options) *Store {
 func copyStore(t testing.TB, opts Options) Options {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "copy")
-	copyTree(t, opts.Dir, to)
+	copyStable(t, opts.Dir, to)
 	opts.Dir, opts.Files = to, nil
 	return opts
+}
+
+// copyStable copies a directory until Badger has not begun or ended a file meanwhile: a copy is no moment
+// in time, and one that mixes two lists of files is a state that no crash leaves.
+func copyStable(t testing.TB, from, to string) {
+	t.Helper()
+	for range 1000 {
+		before := listing(t, from)
+		copyTree(t, from, to)
+		if before == listing(t, from) {
+			return
+		}
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("%s does not come to rest", from)
+}
+
+func listing(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && d.IsDir() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			fmt.Fprintln(&b, path, info.Size())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func copyTree(t testing.TB, from, to string) {

@@ -66,11 +66,18 @@ type overlaySource struct {
 	rows []row
 	at   int
 	more []byte // key to go on after, nil at the end
+	n    int    // keys to look at in the next piece
 }
 
+// Pieces grow from small, for scans that stop soon, to what the lock may be held for.
+const (
+	firstPiece = 16
+	lastPiece  = 256
+)
+
 func newOverlaySource(g *generation, seq uint64, lo, hi []byte) *overlaySource {
-	o := &overlaySource{g: g, seq: seq, hi: hi}
-	o.rows, o.more = g.fetch(nil, lo, hi, false, seq)
+	o := &overlaySource{g: g, seq: seq, hi: hi, n: firstPiece}
+	o.rows, o.more = g.fetch(nil, lo, hi, false, seq, o.n)
 	o.refill()
 	return o
 }
@@ -78,8 +85,8 @@ func newOverlaySource(g *generation, seq uint64, lo, hi []byte) *overlaySource {
 // refill fetches until there is a row or the end.
 func (o *overlaySource) refill() {
 	for o.at == len(o.rows) && o.more != nil {
-		o.at = 0
-		o.rows, o.more = o.g.fetch(o.rows[:0], o.more, o.hi, true, o.seq)
+		o.at, o.n = 0, min(2*o.n, lastPiece)
+		o.rows, o.more = o.g.fetch(o.rows[:0], o.more, o.hi, true, o.seq, o.n)
 	}
 }
 

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 
@@ -25,7 +26,31 @@ type chain struct {
 	newest version
 }
 
-func chainLess(a, b *chain) bool { return bytes.Compare(a.key, b.key) < 0 }
+// item is a chain in the tree. The first 16 bytes of its key (padded with zeros) lie beside the pointer, so
+// that most comparisons touch the tree's node alone.
+type item struct {
+	high, low uint64
+	*chain
+}
+
+func itemFor(c *chain) item {
+	if len(c.key) >= 16 {
+		return item{binary.BigEndian.Uint64(c.key), binary.BigEndian.Uint64(c.key[8:]), c}
+	}
+	var head [16]byte
+	copy(head[:], c.key)
+	return item{binary.BigEndian.Uint64(head[:]), binary.BigEndian.Uint64(head[8:]), c}
+}
+
+func itemLess(a, b item) bool {
+	if a.high != b.high {
+		return a.high < b.high
+	}
+	if a.low != b.low {
+		return a.low < b.low
+	}
+	return bytes.Compare(a.key, b.key) < 0
+}
 
 // generation is an overlay: the changes between two freezes. The store has an active one, and while a
 // checkpoint runs a frozen one, which nobody changes.
@@ -38,7 +63,7 @@ type generation struct {
 	next atomic.Pointer[generation]
 
 	mu      sync.RWMutex // held for moments only; the holder of Store.commit is the only writer
-	tree    *btree.BTreeG[*chain]
+	tree    *btree.BTreeG[item]
 	scratch probe // the writer's
 
 	// refs counts the Store and the Views that may read from here. While it is not zero, the journal
@@ -47,15 +72,15 @@ type generation struct {
 }
 
 func newGeneration(number uint64) *generation {
-	return &generation{number: number, tree: btree.NewG(overlayDegree, chainLess), refs: 1}
+	return &generation{number: number, tree: btree.NewG(overlayDegree, itemLess), refs: 1}
 }
 
 // probe is a key to look for, used again and again by one goroutine.
 type probe struct{ chain }
 
-func (p *probe) at(key []byte) *chain {
+func (p *probe) at(key []byte) item {
 	p.key = key
-	return &p.chain
+	return itemFor(&p.chain)
 }
 
 // insert adds a version; the caller holds g.mu. Versions that no snapshot at or after sequence keep can see are dropped: of those
@@ -63,7 +88,7 @@ func (p *probe) at(key []byte) *chain {
 func (g *generation) insert(key []byte, v version, keep uint64) {
 	c, ok := g.tree.Get(g.scratch.at(key))
 	if !ok {
-		g.tree.ReplaceOrInsert(&chain{key: key, newest: v})
+		g.tree.ReplaceOrInsert(itemFor(&chain{key: key, newest: v}))
 		return
 	}
 	older := c.newest
@@ -82,7 +107,7 @@ func (g *generation) replace(key []byte, v version) {
 		c.newest = v
 		return
 	}
-	g.tree.ReplaceOrInsert(&chain{key: key, newest: v})
+	g.tree.ReplaceOrInsert(itemFor(&chain{key: key, newest: v}))
 }
 
 // get returns the version of key that a snapshot at seq sees.
@@ -115,7 +140,7 @@ func (g *generation) changed(p *probe, key []byte, seq uint64) bool {
 // changedIn is changed for any key of a span.
 func (g *generation) changedIn(s span, seq uint64) bool {
 	found := false
-	g.tree.AscendGreaterOrEqual(&chain{key: s.lo}, func(c *chain) bool {
+	g.tree.AscendGreaterOrEqual(itemFor(&chain{key: s.lo}), func(c item) bool {
 		if s.beyond(c.key) {
 			return false
 		}
@@ -131,17 +156,14 @@ type row struct {
 	version
 }
 
-// fetchSteps bounds how many keys a fetch looks at while it holds the lock.
-const fetchSteps = 128
-
 // fetch appends rows of [lo, hi) (without lo itself if after is set) that a snapshot at seq sees, and
-// returns the key to go on after, nil if there are no more.
-func (g *generation) fetch(rows []row, lo, hi []byte, after bool, seq uint64) ([]row, []byte) {
+// returns the key to go on after, nil if there are no more. It looks at no more than n keys.
+func (g *generation) fetch(rows []row, lo, hi []byte, after bool, seq uint64, n int) ([]row, []byte) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	steps := 0
 	var last []byte
-	g.tree.AscendGreaterOrEqual(&chain{key: lo}, func(c *chain) bool {
+	g.tree.AscendGreaterOrEqual(itemFor(&chain{key: lo}), func(c item) bool {
 		if hi != nil && bytes.Compare(c.key, hi) >= 0 {
 			return false
 		}
@@ -151,7 +173,7 @@ func (g *generation) fetch(rows []row, lo, hi []byte, after bool, seq uint64) ([
 		if v, ok := c.visible(seq); ok {
 			rows = append(rows, row{c.key, v})
 		}
-		if steps++; steps == fetchSteps {
+		if steps++; steps == n {
 			last = c.key
 		}
 		return last == nil
