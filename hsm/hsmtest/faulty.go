@@ -20,7 +20,7 @@ type Faulty struct {
 
 // NewFaulty makes a SoftHSM token behind a faulty module, which it builds with
 // the C compiler.
-func NewFaulty(t *testing.T) *Faulty {
+func NewFaulty(t testing.TB) *Faulty {
 	t.Helper()
 	s := NewSoftHSM(t)
 	dir := t.TempDir()
@@ -44,9 +44,10 @@ func NewFaulty(t *testing.T) *Faulty {
 func (f *Faulty) fault() string { return filepath.Join(f.dir, "fault") }
 
 // Fail makes a function (login, find, decrypt, generate, aad) behave badly until
-// Heal: a return value in hexadecimal, "hang", "crash", "ignored" for aad,
+// Heal: a return value in hexadecimal, "hang", "crash" (one
+// call only), "ignored" for aad,
 // "readable" for generate.
-func (f *Faulty) Fail(t *testing.T, function, behaviour string) {
+func (f *Faulty) Fail(t testing.TB, function, behaviour string) {
 	t.Helper()
 	tmp := f.fault() + ".new"
 	if err := os.WriteFile(tmp, []byte(function+" "+behaviour), 0o600); err != nil {
@@ -58,7 +59,7 @@ func (f *Faulty) Fail(t *testing.T, function, behaviour string) {
 }
 
 // Heal ends what Fail began, hanging calls included.
-func (f *Faulty) Heal(t *testing.T) {
+func (f *Faulty) Heal(t testing.TB) {
 	t.Helper()
 	if err := os.Remove(f.fault()); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func (f *Faulty) Heal(t *testing.T) {
 
 // Calls is how often a function (initialize, login, decrypt, generate) was
 // called.
-func (f *Faulty) Calls(t *testing.T, function string) int {
+func (f *Faulty) Calls(t testing.TB, function string) int {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(f.dir, "log"))
 	if err != nil && !os.IsNotExist(err) {

@@ -32,7 +32,7 @@ type SoftHSM struct {
 // NewSoftHSM makes a token with softhsm2-util in a temporary directory and sets
 // SOFTHSM2_CONF for the test, so the test cannot be parallel. Without SoftHSM on
 // this machine it skips the test, or fails it if KMSFS_REQUIRE is 1.
-func NewSoftHSM(t *testing.T) *SoftHSM {
+func NewSoftHSM(t testing.TB) *SoftHSM {
 	t.Helper()
 	util, module := find(t)
 	base := t.TempDir()
@@ -57,7 +57,7 @@ func NewSoftHSM(t *testing.T) *SoftHSM {
 
 // AddToken makes a further token; util is the path of softhsm2-util or "" to
 // look for it.
-func (s *SoftHSM) AddToken(t *testing.T, util, label string) {
+func (s *SoftHSM) AddToken(t testing.TB, util, label string) {
 	t.Helper()
 	if util == "" {
 		util, _ = find(t)
@@ -70,10 +70,10 @@ func (s *SoftHSM) AddToken(t *testing.T, util, label string) {
 }
 
 // Secret is the PIN in locked memory, for as long as the test runs.
-func (s *SoftHSM) Secret(t *testing.T) *locked.Buffer { return Secret(t, s.PIN) }
+func (s *SoftHSM) Secret(t testing.TB) *locked.Buffer { return Secret(t, s.PIN) }
 
 // Secret puts a text into locked memory for as long as the test runs.
-func Secret(t *testing.T, text string) *locked.Buffer {
+func Secret(t testing.TB, text string) *locked.Buffer {
 	t.Helper()
 	b, err := locked.FromBytes([]byte(text))
 	if err != nil {
@@ -84,19 +84,19 @@ func Secret(t *testing.T, text string) *locked.Buffer {
 }
 
 // Away renames the token directory away, as if the HSM were unplugged.
-func (s *SoftHSM) Away(t *testing.T) { s.rename(t, s.Dir, s.Dir+".away") }
+func (s *SoftHSM) Away(t testing.TB) { s.rename(t, s.Dir, s.Dir+".away") }
 
 // Back undoes Away.
-func (s *SoftHSM) Back(t *testing.T) { s.rename(t, s.Dir+".away", s.Dir) }
+func (s *SoftHSM) Back(t testing.TB) { s.rename(t, s.Dir+".away", s.Dir) }
 
-func (s *SoftHSM) rename(t *testing.T, from, to string) {
+func (s *SoftHSM) rename(t testing.TB, from, to string) {
 	t.Helper()
 	if err := os.Rename(from, to); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func find(t *testing.T) (util, module string) {
+func find(t testing.TB) (util, module string) {
 	t.Helper()
 	util, err := exec.LookPath("softhsm2-util")
 	for _, m := range modules {

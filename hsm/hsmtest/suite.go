@@ -49,14 +49,14 @@ func Run(t *testing.T, open func(t *testing.T) hsm.Token) {
 }
 
 // Context bounds one test.
-func Context(t *testing.T) context.Context {
+func Context(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
 // NewKey makes a key in the token.
-func NewKey(t *testing.T, tok hsm.Token) hsm.KeyID {
+func NewKey(t testing.TB, tok hsm.Token) hsm.KeyID {
 	t.Helper()
 	id := hsm.NewKeyID()
 	if _, err := tok.GenerateKey(Context(t), id, t.Name()); err != nil {
@@ -66,7 +66,7 @@ func NewKey(t *testing.T, tok hsm.Token) hsm.KeyID {
 }
 
 // Seal encrypts and fails the test if that does not work.
-func Seal(t *testing.T, tok hsm.Token, id hsm.KeyID, plain, aad []byte) hsm.Sealed {
+func Seal(t testing.TB, tok hsm.Token, id hsm.KeyID, plain, aad []byte) hsm.Sealed {
 	t.Helper()
 	s, err := tok.Encrypt(Context(t), id, plain, aad)
 	if err != nil {
@@ -76,7 +76,7 @@ func Seal(t *testing.T, tok hsm.Token, id hsm.KeyID, plain, aad []byte) hsm.Seal
 }
 
 // Opens checks that s decrypts to plain.
-func Opens(t *testing.T, tok hsm.Token, id hsm.KeyID, s hsm.Sealed, plain, aad []byte) {
+func Opens(t testing.TB, tok hsm.Token, id hsm.KeyID, s hsm.Sealed, plain, aad []byte) {
 	t.Helper()
 	got, err := tok.Decrypt(Context(t), id, s, aad)
 	if err != nil {
@@ -85,6 +85,22 @@ func Opens(t *testing.T, tok hsm.Token, id hsm.KeyID, s hsm.Sealed, plain, aad [
 	if !bytes.Equal(got, plain) {
 		t.Fatalf("decrypted %x, want %x", got, plain)
 	}
+}
+
+// Bench measures one decryption of a wrapped 32-byte key, by as many goroutines
+// as there are processors.
+func Bench(b *testing.B, tok hsm.Token) {
+	id, aad := NewKey(b, tok), bytesOf(200)
+	s := Seal(b, tok, id, bytesOf(32), aad)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := tok.Decrypt(b.Context(), id, s, aad); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
 
 func bytesOf(n int) []byte {

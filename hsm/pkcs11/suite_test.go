@@ -26,11 +26,11 @@ func TestSuiteSessions(t *testing.T) {
 	})
 }
 
-func config(t *testing.T, s *hsmtest.SoftHSM) pkcs11.Config {
+func config(t testing.TB, s *hsmtest.SoftHSM) pkcs11.Config {
 	return pkcs11.Config{Module: s.Module, TokenLabel: s.Label, PIN: s.Secret(t), Initialize: true}
 }
 
-func open(t *testing.T, cfg pkcs11.Config) *pkcs11.Token {
+func open(t testing.TB, cfg pkcs11.Config) *pkcs11.Token {
 	t.Helper()
 	tok, err := pkcs11.Open(hsmtest.Context(t), cfg)
 	if err != nil {
@@ -39,3 +39,5 @@ func open(t *testing.T, cfg pkcs11.Config) *pkcs11.Token {
 	t.Cleanup(func() { tok.Close() })
 	return tok
 }
+
+func BenchmarkDecrypt(b *testing.B) { hsmtest.Bench(b, open(b, config(b, hsmtest.NewSoftHSM(b)))) }

@@ -15,13 +15,13 @@ import (
 )
 
 // keyFile makes a key file with content of its own.
-func keyFile(t *testing.T) string {
+func keyFile(t testing.TB) string {
 	t.Helper()
 	id := hsm.NewKeyID()
 	return write(t, filepath.Join(t.TempDir(), "key"), []byte(id.String()+id.String()+"\n"), 0o600)
 }
 
-func write(t *testing.T, path string, data []byte, mode os.FileMode) string {
+func write(t testing.TB, path string, data []byte, mode os.FileMode) string {
 	t.Helper()
 	if err := os.WriteFile(path, data, mode); err != nil {
 		t.Fatal(err)

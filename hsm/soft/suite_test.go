@@ -20,3 +20,12 @@ func TestSuite(t *testing.T) {
 		return tok
 	})
 }
+
+func BenchmarkDecrypt(b *testing.B) {
+	tok, err := soft.Create(filepath.Join(b.TempDir(), "token"), soft.KeyFile(keyFile(b)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tok.Close()
+	hsmtest.Bench(b, tok)
+}

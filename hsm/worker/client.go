@@ -65,7 +65,7 @@ func Start(ctx context.Context, cfg Config) (*Client, error) {
 	go c.supervise()
 	ctx, cancel := context.WithTimeout(ctx, cfg.OpenTimeout)
 	defer cancel()
-	if _, err := c.current(ctx); err != nil {
+	if _, err := c.current(ctx, nil); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -170,14 +170,17 @@ func (c *Client) call(ctx context.Context, req *request, secret []byte, sends in
 		return nil, nil, fmt.Errorf("%s: wait for the HSM worker: %w", req.Op, hsm.ContextError(ctx))
 	}
 	defer c.places.Release(1)
-	for ; ; sends-- {
-		p, err := c.current(ctx)
-		if err != nil {
+	for p := (*process)(nil); ; {
+		var err error
+		if p, err = c.current(ctx, p); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", req.Op, err)
 		}
 		rep, out, err := p.ask(ctx, req, secret)
 		switch {
+		case errors.Is(err, errUnsent):
+			continue
 		case errors.Is(err, errDied) && sends > 1:
+			sends--
 			continue
 		case errors.Is(err, errDied):
 			return nil, nil, fmt.Errorf("%s: %w: %w before it answered", req.Op, hsm.ErrTokenAway, err)
@@ -192,14 +195,14 @@ func (c *Client) call(ctx context.Context, req *request, secret []byte, sends in
 	}
 }
 
-// current waits until there is a process to speak to. While starting one fails
-// it returns why, at once.
-func (c *Client) current(ctx context.Context) (*process, error) {
+// current waits until there is a process to speak to, another one than dead.
+// While starting one fails it returns why, at once.
+func (c *Client) current(ctx context.Context, dead *process) (*process, error) {
 	for {
 		c.mu.Lock()
 		p, down, change := c.mu.proc, c.mu.down, c.mu.change
 		c.mu.Unlock()
-		if p != nil || down != nil {
+		if p != nil && p != dead || down != nil {
 			return p, down
 		}
 		select {

@@ -20,8 +20,12 @@ import (
 // it is busy with, so one that leaves its socket full that long hangs.
 const minWrite = 250 * time.Millisecond
 
-// errDied: the process ended before it answered.
-var errDied = errors.New("the HSM worker died")
+var (
+	// errDied: the process ended before it answered.
+	errDied = errors.New("the HSM worker died")
+	// errUnsent: it had ended before it was asked. It is an errDied.
+	errUnsent = fmt.Errorf("%w before it was asked", errDied)
+)
 
 // process is one life of the worker program.
 type process struct {
@@ -144,13 +148,13 @@ func (p *process) stop(grace time.Duration) {
 }
 
 // ask sends one request and waits for its reply: errDied when the process ends
-// first, or the end of ctx. The secret returned is the caller's.
+// first, errUnsent when it has ended already, or the end of ctx. The secret returned is the caller's.
 func (p *process) ask(ctx context.Context, req *request, secret []byte) (*reply, []byte, error) {
 	ch := make(chan answer, 1)
 	p.mu.Lock()
 	if p.mu.pending == nil {
 		p.mu.Unlock()
-		return nil, nil, errDied
+		return nil, nil, errUnsent
 	}
 	p.mu.last++
 	r := *req

@@ -91,14 +91,17 @@ func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig
 // is dropped: the connection is then over, which Serve sees.
 func (s *server) handle(ctx context.Context, req *request, secret []byte) {
 	defer clear(secret)
+	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if req.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(req.Timeout)*time.Millisecond)
-		defer cancel()
+		bounded, cancel = context.WithTimeout(ctx, time.Duration(req.Timeout)*time.Millisecond)
 	}
+	defer cancel()
 	rep := &reply{ID: req.ID}
-	out, err := s.call(ctx, req, secret, rep)
+	out, err := s.call(bounded, req, secret, rep)
 	defer clear(out)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", hsm.ErrClosed, err)
+	}
 	if err != nil {
 		*rep = reply{ID: req.ID}
 		rep.fail(err)

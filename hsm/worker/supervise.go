@@ -14,7 +14,7 @@ import (
 // doubling up to maxPause after shorter lives and failed starts.
 const (
 	minPause = 20 * time.Millisecond
-	maxPause = 2 * time.Second
+	maxPause = time.Second
 	steady   = 5 * time.Second
 )
 

@@ -20,8 +20,8 @@ enum { INITIALIZE = 0, LOGIN = 18, FIND_INIT = 26, ENCRYPT_INIT = 29, DECRYPT_IN
 
 static list_t *real, ours;
 
-// fault does what the fault file says about a function: hang and crash happen
-// here, a return value in hexadecimal is returned, and -1 stands for none. With
+// fault does what the fault file says about a function: hang and crash (once)
+// happen here, a return value in hexadecimal is returned, and -1 stands for none. With
 // behaviour not NULL it only compares.
 static long fault(const char *function, const char *behaviour) {
 	char want[32], how[32];
@@ -31,7 +31,11 @@ static long fault(const char *function, const char *behaviour) {
 	fclose(f);
 	if (n != 2 || strcmp(want, function) != 0) return -1;
 	if (behaviour != NULL) return strcmp(how, behaviour) == 0;
-	if (strcmp(how, "crash") == 0) { volatile int *p = NULL; *p = 1; }
+	if (strcmp(how, "crash") == 0) {
+		unlink(getenv("KMSFS_FAULTY_FAULT"));
+		volatile int *p = NULL;
+		*p = 1;
+	}
 	if (strcmp(how, "hang") == 0) {
 		while (access(getenv("KMSFS_FAULTY_FAULT"), F_OK) == 0) usleep(1000);
 		return -1;
