@@ -23,12 +23,15 @@ const socketFD = 3
 // connection closes, after the parent's last call), and closes every descriptor
 // it inherited but 0 to 3.
 func Isolate() error {
+	if err := closeInherited(); err != nil {
+		return err
+	}
 	locked.Harden(nil)
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("set the signal for the parent's death: %w", err)
 	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	return closeInherited()
+	return nil
 }
 
 // closeInherited closes what came over exec. The Go runtime's own descriptors
