@@ -31,14 +31,12 @@ type backend interface {
 
 // disk is the journalled store in the volume's directory.
 type disk struct {
-	m *Mount
+	m  *Mount
+	id blockcrypt.VolumeID // of the store; that of the rows is chosen later
 }
 
 func (d *disk) options(settler *content.Settler) local.Options {
-	o := local.Options{Dir: d.m.Volume, Key: d.m.journal, Log: testLog(d.m.t)}
-	if d.m.keys != nil {
-		o.Volume = d.m.keys.ID
-	}
+	o := local.Options{Dir: d.m.Volume, Key: d.m.journal, Volume: d.id, Log: testLog(d.m.t)}
 	if settler != nil {
 		o.Settler = settler
 	}
@@ -78,7 +76,11 @@ func (m *Mount) format() error {
 		kept := memory.New()
 		m.backend, m.keys = &inMemory{kept}, metatest.NewVolumeOn(m.t, kept)
 	} else {
-		d := &disk{m}
+		id, err := blockcrypt.NewVolumeID()
+		if err != nil {
+			return err
+		}
+		d := &disk{m, id}
 		if err := local.Create(ctx, d.options(nil)); err != nil {
 			return err
 		}
