@@ -67,12 +67,13 @@ type CheckReport struct {
 	Files       uint64 // regular
 	Orphans     uint64
 	Faults      uint64
+	Closed      uint64 // zones whose keys could not be had: their names and values were not opened
 }
 
 // Check reads every row of one snapshot, and calls report for whatever is wrong: rows that do not open or parse, names and inodes that do not
 // fit together, link counts, directory loops, map rows, zones, counters, unknown rows. It streams; what it keeps is some 64 bytes for each
-// inode. Without CheckOptions.Keys all of the structure is checked but not where each name leads. Blocks are not read (fs/content does
-// that). The error is one of the store, the keyring or ctx, never a fault.
+// inode. Without CheckOptions.Keys, and in zones whose keys cannot be had (CheckReport.Closed), all of the structure is checked but not where
+// each name leads. Blocks are not read (fs/content does that). The error is one of the store or ctx, never a fault.
 func (s *Store) Check(ctx context.Context, opt CheckOptions, report func(Fault)) (CheckReport, error) {
 	c := checker{s: s, opt: opt, report: report}
 	err := s.View(ctx, func(tx *Tx) error {
@@ -98,9 +99,10 @@ type checker struct {
 
 	inodes []checkInode // ascending
 	file   checkFile
-	zones  map[ZoneID]Ino // zones that have rows, and their directories
-	next   uint64         // counter of inode numbers
-	failed error          // ends the scan
+	zones  map[ZoneID]Ino  // zones that have rows, and their directories
+	closed map[ZoneID]bool // zones whose keys cannot be had, whatever the reason
+	next   uint64          // counter of inode numbers
+	failed error           // ends the scan
 }
 
 // checkInode is what is kept of an inode.
@@ -179,7 +181,7 @@ func (c *checker) bad(key []byte, ino Ino, err error) {
 
 // scan reads all rows in the order of their keys: inodes come first.
 func (c *checker) scan() error {
-	c.zones = make(map[ZoneID]Ino)
+	c.zones, c.closed = make(map[ZoneID]Ino), make(map[ZoneID]bool)
 	err := c.tx.r.Scan(c.tx.ctx, []byte{1}, nil, 0, func(k, v []byte) bool {
 		c.result.Rows++
 		c.row(k, v)

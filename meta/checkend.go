@@ -57,7 +57,7 @@ func (c *checker) inode(n *checkInode) {
 	if n.isDir() && n.names != n.expected {
 		c.fault(FaultDentry, key, n.ino, "directory has %d dentries, inodes know of %d", n.names, n.expected)
 	}
-	if c.opt.Keys && n.xattrs != 0 {
+	if c.opens(n.zone) && n.xattrs != 0 {
 		c.fault(FaultXattr, key, n.ino, "names of xattrs differ by %d bytes from what the inode says", int32(n.xattrs))
 	}
 	if uint32(n.typ)<<12 == ModeSymlink && n.marks&markTarget == 0 {
@@ -100,7 +100,7 @@ func (c *checker) parent(key []byte, n *checkInode) {
 	if n.marks&markPrimary != 0 {
 		return
 	}
-	if c.opt.Keys {
+	if c.opens(dir.zone) {
 		c.fault(FaultLink, key, n.ino, "primary link in inode %d leads nowhere or elsewhere", n.parent)
 		return
 	}

@@ -1,17 +1,21 @@
 package meta
 
-// zoneOf returns the keys of the zone of an inode. ok is false if they are not to be used, or cannot be had, which ends the scan.
+// zoneOf returns the keys of the zone of an inode. ok is false if they are not to be used, or cannot be had: a zone is given up once, so
+// that an absent key manager is not waited for at every row.
 func (c *checker) zoneOf(n *checkInode) (*ZoneKeys, bool) {
-	if !c.opt.Keys {
+	if !c.opens(n.zone) {
 		return nil, false
 	}
 	zk, err := c.s.zoneKeys(c.tx.ctx, n.zone)
 	if err != nil {
-		c.failed = err
-		return nil, false
+		c.closed[n.zone] = true
+		c.result.Closed++
 	}
-	return zk, true
+	return zk, err == nil
 }
+
+// opens reports whether rows of a zone are opened.
+func (c *checker) opens(zone ZoneID) bool { return c.opt.Keys && !c.closed[zone] }
 
 func (c *checker) dentry(key, value []byte) {
 	parent, tag, ok := parseInoTag(kindDentry, key)
