@@ -124,7 +124,7 @@ func decodeCheckpoint(b []byte, key *blockcrypt.Key) (c checkpoint, err error) {
 	}
 	heads := body[checkpointFixed:]
 	n := int(binary.BigEndian.Uint16(body[checkpointFixed-2:]))
-	if body[1]&^checkpointFlagClean != 0 || n > maxHeads || len(heads) != n*headSize {
+	if body[1]&^checkpointFlagClean != 0 || body[2] != 0 || body[3] != 0 || n > maxHeads || len(heads) != n*headSize {
 		return c, fmt.Errorf("checkpoint row with flags %#x and %d heads: %w", body[1], n, kv.ErrCorrupt)
 	}
 	c.clean = body[1]&checkpointFlagClean != 0

@@ -254,8 +254,19 @@ func (s *Store) begin(ctx context.Context) error {
 			return err
 		}
 		s.reclaim()
+		return s.reserve(ctx)
+	}
+}
+
+// reserve has a second segment made now, while there is room: with two, a checkpoint can always free one,
+// also when the disk has become full.
+func (s *Store) reserve(ctx context.Context) error {
+	err := s.journal.supply.wait(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("no room for a spare journal segment", "error", err)
 		return nil
 	}
+	return err
 }
 
 // dismantle releases what a failed Open has taken.
