@@ -47,7 +47,7 @@ func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // connect checks the directory, connects within it, and checks who listens. The directory is held by a descriptor throughout, so that nobody swaps it in between,
 // and its path may be longer than a socket's address.
 func (d *dialer) connect(ctx context.Context) (*net.UnixConn, error) {
-	dir, name := filepath.Split(d.path)
+	dir, name := filepath.Dir(d.path), filepath.Base(d.path) // without a slash at the end, which would follow a symlink
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES) {
 		return nil, untrusted("%s is not a directory of ours: %v", dir, err)

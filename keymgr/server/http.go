@@ -71,10 +71,10 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	if err != nil {
 		return nil, err
 	}
-	timeout := callTimeout
+	timeout := s.bounds.call
 	if op.slow {
-		timeout = unlockTimeout
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(unlockTimeout + writeTimeout))
+		timeout = s.bounds.unlock
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.bounds.unlock + s.bounds.write))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()

@@ -24,6 +24,8 @@ type RunConfig struct {
 	Ready func(error)
 
 	keystore.Options // Log is the server's log, too
+
+	bounds *bounds // nil: defaultBounds; for tests
 }
 
 // Run is keyd: it takes the key store, unlocks it if it can, and answers requests until ctx ends or the process gets SIGTERM or SIGINT; then it finishes what is
@@ -51,28 +53,30 @@ func Run(ctx context.Context, cfg RunConfig) error {
 
 // start does everything up to answering: configuration, lock, log, socket, unlocking. The socket exists before the key store is open, so that clients wait instead of
 // finding nobody.
-func start(ctx context.Context, cfg RunConfig) (s *server, err error) {
+func start(ctx context.Context, cfg RunConfig) (*server, error) {
 	conf, err := keystore.Load(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s = newServer(cfg, conf)
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	if s.lock, err = keystore.Acquire(cfg.Dir); err != nil {
-		return nil, err
+	s := newServer(cfg, conf)
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
-	if s.uses, err = keystore.OpenLog(keystore.LogPath(cfg.Dir)); err != nil {
-		return nil, err
+	return s, nil
+}
+
+func (s *server) open(ctx context.Context) (err error) {
+	if s.lock, err = keystore.Acquire(s.cfg.Dir); err != nil {
+		return err
+	}
+	if s.uses, err = keystore.OpenLog(keystore.LogPath(s.cfg.Dir)); err != nil {
+		return err
 	}
 	s.cfg.KeyUseLog = s.uses
-	if s.socket, err = listen(keystore.SocketPath(cfg.Dir), maxConns); err != nil {
-		return nil, err
+	if s.socket, err = listen(keystore.SocketPath(s.cfg.Dir), s.bounds.conns); err != nil {
+		return err
 	}
-	return s, s.firstUnlock(ctx)
+	return s.firstUnlock(ctx)
 }
 
 // firstUnlock unlocks at the start, if there is something to unlock with.

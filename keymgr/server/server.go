@@ -20,22 +20,28 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
-// Bounds of time and number. A client that is slower than these is cut off.
-const (
-	maxConns      = 512
-	callTimeout   = 10 * time.Second // one operation
-	unlockTimeout = 2 * time.Minute  // Unlock: a passphrase is slow on purpose, a PKCS#11 module may be, a journal may have to be replayed
-	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second
-	writeTimeout  = 20 * time.Second // from the end of the header to the end of the answer
-	idleTimeout   = 10 * time.Minute // of a connection; clients drop theirs earlier
-	shutdownGrace = 5 * time.Second
-	statusTimeout = 2 * time.Second // for the token's answer in Status
-)
+// bounds of time and number. A client that is slower than these is cut off.
+type bounds struct {
+	conns  int
+	call   time.Duration // one operation
+	unlock time.Duration // Unlock: a passphrase is slow on purpose, a PKCS#11 module may be, a journal may have to be replayed
+	header time.Duration // from the first byte of a request to the end of its header
+	read   time.Duration // … of its body
+	write  time.Duration // from the end of the header to the end of the answer
+	idle   time.Duration // of a connection; clients drop theirs earlier
+	grace  time.Duration // for requests under way when keyd ends
+}
+
+var defaultBounds = bounds{conns: 512, call: 10 * time.Second, unlock: 2 * time.Minute, header: 5 * time.Second, read: 10 * time.Second,
+	write: 20 * time.Second, idle: 10 * time.Minute, grace: 5 * time.Second}
+
+// askTimeout bounds what Status asks the token, and what keyd itself writes into the key-use log.
+const askTimeout = 2 * time.Second
 
 // server is a running keyd.
 type server struct {
 	cfg     RunConfig
+	bounds  bounds
 	conf    keystore.Config
 	log     *slog.Logger
 	started time.Time
@@ -54,7 +60,10 @@ type server struct {
 }
 
 func newServer(cfg RunConfig, conf keystore.Config) *server {
-	s := &server{cfg: cfg, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1)}
+	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1)}
+	if cfg.bounds != nil {
+		s.bounds = *cfg.bounds
+	}
 	s.mu.sessions = map[*session]bool{}
 	return s
 }
@@ -62,7 +71,7 @@ func newServer(cfg RunConfig, conf keystore.Config) *server {
 // serve answers requests until ctx ends, and takes the server down.
 func (s *server) serve(ctx context.Context) error {
 	h := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		Handler: s, ReadHeaderTimeout: s.bounds.header, ReadTimeout: s.bounds.read, WriteTimeout: s.bounds.write, IdleTimeout: s.bounds.idle,
 		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnContext: s.connContext,
 	}
@@ -74,7 +83,7 @@ func (s *server) serve(ctx context.Context) error {
 	case err = <-ended:
 		err = fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
-		grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+		grace, cancel := context.WithTimeout(context.Background(), s.bounds.grace)
 		defer cancel()
 		if h.Shutdown(grace) != nil {
 			_ = h.Close()
@@ -142,7 +151,7 @@ func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Bu
 		err = open.Verify(secret)
 	} else {
 		// Who asked may go away meanwhile; what has begun is finished.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.bounds.unlock)
 		defer cancel()
 		opened, err = keystore.Open(ctx, s.cfg.Dir, secret, s.cfg.Options)
 	}
@@ -172,7 +181,7 @@ func (s *server) record(by keymgr.Caller, operation, detail string, outcome erro
 	if outcome != nil {
 		u.Decision = keymgr.Deny
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	if err := s.uses.Record(ctx, u); err != nil {
 		return &keymgr.Fault{Class: keymgr.ErrRecord, Message: "nothing was done", Cause: err}
@@ -204,7 +213,7 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 }
 
 func tokenStatus(ctx context.Context, store *keystore.Store) keymgr.TokenStatus {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info, err := store.Token.Info(ctx)
 	if err != nil {

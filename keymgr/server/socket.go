@@ -23,7 +23,7 @@ type socket struct {
 // listen makes the directory (0700) and the socket. A socket that lies there is a dead keyd's: the caller holds the key store's lock. The path may be longer
 // than a socket address: the directory is reached through its descriptor.
 func listen(path string, conns int) (*socket, error) {
-	dir, name := filepath.Split(path)
+	dir, name := filepath.Dir(path), filepath.Base(path) // without a slash at the end, which would follow a symlink
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("make socket directory: %w", err)
 	}
