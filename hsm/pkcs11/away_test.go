@@ -306,7 +306,7 @@ func TestPINChanged(t *testing.T) {
 func TestHangingModule(t *testing.T) {
 	f := hsmtest.NewFaulty(t)
 	cfg := config(t, f.SoftHSM)
-	cfg.CallTimeout = 100 * time.Millisecond
+	cfg.CallTimeout = 500 * time.Millisecond
 	tok := open(t, cfg)
 	id := hsmtest.NewKey(t, tok)
 	sealed := hsmtest.Seal(t, tok, id, []byte("x"), nil)

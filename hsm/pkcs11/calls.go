@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -131,13 +132,14 @@ func (t *Token) DestroyKey(ctx context.Context, id hsm.KeyID) error {
 			return none, err
 		}
 		begun.Store(true)
+		began := time.Now()
 		c.forget(id)
 		if err := c.mod.ctx.DestroyObject(s, o.handle); err != nil {
 			return none, err
 		}
 		t.unexpect(id)
 		if c.mod.soft {
-			syncSoftHSM()
+			syncSoftHSM(began)
 		}
 		return none, nil
 	}})

@@ -32,7 +32,8 @@ type Config struct {
 	// 8 for all others.
 	MaxSessions int
 	// CallTimeout bounds one call, reconnecting included; 0 means
-	// DefaultCallTimeout. OpenTimeout bounds Open; 0 means DefaultOpenTimeout.
+	// DefaultCallTimeout. OpenTimeout bounds Open, and making or destroying a
+	// key, which is slow in some tokens; 0 means DefaultOpenTimeout.
 	CallTimeout, OpenTimeout time.Duration
 	Log                      *slog.Logger // nil: nothing is logged
 }

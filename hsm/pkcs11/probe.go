@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -34,6 +35,7 @@ func keyTemplate(id hsm.KeyID, label string, durable bool) []*p11.Attribute {
 
 // generate makes a key and refuses one that is not as asked for.
 func (c *conn) generate(s p11.SessionHandle, id hsm.KeyID, label string, durable bool) (object, error) {
+	began := time.Now()
 	mech := []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}
 	h, err := c.mod.ctx.GenerateKey(s, mech, keyTemplate(id, label, durable))
 	if err != nil {
@@ -48,7 +50,7 @@ func (c *conn) generate(s p11.SessionHandle, id hsm.KeyID, label string, durable
 		return object{}, err
 	}
 	if durable && c.mod.soft {
-		syncSoftHSM()
+		syncSoftHSM(began)
 	}
 	return o, nil
 }

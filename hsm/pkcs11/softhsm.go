@@ -9,16 +9,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // syncSoftHSM makes what SoftHSM has written durable, which it does not do
 // itself: a power cut could take a new key and with it all that it encrypted.
-func syncSoftHSM() {
+// since is when the writing began.
+func syncSoftHSM(since time.Time) {
 	dir, err := softHSMDir()
 	if err == nil {
-		err = syncTree(dir)
+		err = syncTree(dir, since.Add(-clockSlack))
 	}
 	if err != nil {
 		unix.Sync() // everything, then: slow, but as good
@@ -51,11 +53,17 @@ func softHSMDir() (string, error) {
 	return "", errors.New("no directories.tokendir in " + path)
 }
 
-// syncTree syncs every file and directory below dir.
-func syncTree(dir string) error {
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+// clockSlack is how far the clock of a lower filesystem may be behind ours.
+const clockSlack = 10 * time.Second
+
+// syncTree syncs every file and directory below dir that changed since then.
+func syncTree(dir string, since time.Time) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if st, err := d.Info(); err == nil && st.ModTime().Before(since) {
+			return nil
 		}
 		f, err := os.Open(path)
 		if err != nil {

@@ -4,6 +4,7 @@ package pkcs11_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/hsm/hsmtest"
@@ -27,7 +28,8 @@ func TestSuiteSessions(t *testing.T) {
 }
 
 func config(t testing.TB, s *hsmtest.SoftHSM) pkcs11.Config {
-	return pkcs11.Config{Module: s.Module, TokenLabel: s.Label, PIN: s.Secret(t), Initialize: true}
+	return pkcs11.Config{Module: s.Module, TokenLabel: s.Label, PIN: s.Secret(t), Initialize: true,
+		CallTimeout: 30 * time.Second} // the machine may be busy with other tests
 }
 
 func open(t testing.TB, cfg pkcs11.Config) *pkcs11.Token {

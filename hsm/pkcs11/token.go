@@ -163,7 +163,11 @@ type task[T any] struct {
 
 // do runs a task within the limits of ctx and of a call.
 func do[T any](ctx context.Context, t *Token, k task[T]) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.CallTimeout)
+	limit := t.cfg.CallTimeout
+	if k.alone {
+		limit = max(limit, t.cfg.OpenTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return bounded(ctx, func() (T, error) {
 		if k.done != nil {

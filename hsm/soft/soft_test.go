@@ -89,7 +89,7 @@ func TestSurvivesReopen(t *testing.T) {
 
 func TestMoreKeysThanSlots(t *testing.T) {
 	tok, _ := create(t, soft.KeyFile(keyFile(t)))
-	const n = 300 // more than are held in memory at once
+	const n = 140 // more than are held in memory at once
 	var ids [n]hsm.KeyID
 	var sealed [n]hsm.Sealed
 	for i := range n {

@@ -164,7 +164,11 @@ func (r *reply) key(id hsm.KeyID) (hsm.KeyInfo, error) {
 // call sends a request to the present process, at most sends times in all if
 // processes die of it or beside it.
 func (c *Client) call(ctx context.Context, req *request, secret []byte, sends int) (*reply, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
+	limit := c.cfg.CallTimeout
+	if sends == once {
+		limit = max(limit, c.cfg.OpenTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := c.places.Acquire(ctx, 1); err != nil {
 		return nil, nil, fmt.Errorf("%s: wait for the HSM worker: %w", req.Op, hsm.ContextError(ctx))

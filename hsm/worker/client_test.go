@@ -208,7 +208,7 @@ func TestCrashingCall(t *testing.T) {
 func TestHangingModule(t *testing.T) {
 	f := hsmtest.NewFaulty(t)
 	cfg := config(t, f.SoftHSM)
-	cfg.CallTimeout = 300 * time.Millisecond
+	cfg.CallTimeout = 500 * time.Millisecond
 	c := start(t, cfg)
 	id := hsm.NewKeyID()
 	eventually(t, func() error { _, err := c.GenerateKey(t.Context(), id, "x"); return existing(err) })
@@ -232,7 +232,7 @@ func TestHangingModule(t *testing.T) {
 // TestStoppedWorker: the same for a worker that the system does not run.
 func TestStoppedWorker(t *testing.T) {
 	cfg := config(t, hsmtest.NewSoftHSM(t))
-	cfg.CallTimeout = 300 * time.Millisecond
+	cfg.CallTimeout = 500 * time.Millisecond
 	c := start(t, cfg)
 	first := c.PID()
 	kill(t, c, unix.SIGSTOP)

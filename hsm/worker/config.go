@@ -28,7 +28,8 @@ type Config struct {
 
 	// CallTimeout bounds one call, with a restart of the worker in it, if need
 	// be; 0 means DefaultCallTimeout. OpenTimeout bounds the start of a worker
-	// up to its open token; 0 means DefaultOpenTimeout.
+	// up to its open token, and making or destroying a key; 0 means
+	// DefaultOpenTimeout.
 	CallTimeout, OpenTimeout time.Duration
 	Log                      *slog.Logger // nil: nothing is logged
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/hsm/hsmtest"
@@ -57,7 +58,8 @@ func binary(t testing.TB) string {
 }
 
 func config(t testing.TB, s *hsmtest.SoftHSM) worker.Config {
-	return worker.Config{Binary: binary(t), Module: s.Module, TokenLabel: s.Label, PIN: s.Secret(t), Initialize: true}
+	return worker.Config{Binary: binary(t), Module: s.Module, TokenLabel: s.Label, PIN: s.Secret(t), Initialize: true,
+		CallTimeout: 30 * time.Second} // the machine may be busy with other tests
 }
 
 func start(t testing.TB, cfg worker.Config) *worker.Client {
