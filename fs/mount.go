@@ -25,9 +25,9 @@ type Server struct {
 }
 
 // Mount mounts f at mountPoint, an existing directory, and serves it until it is unmounted. When it returns, the mount answers. Root mounts by
-// mount(2); everybody else through fusermount3.
+// mount(2); everybody else through fusermount3. What a crash left without a name is released first.
 //
-// Errors: ErrNoFUSE, ErrMount.
+// Errors: ErrNoFUSE, ErrMount, and those of the volume.
 func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	mountPoint, err := filepath.Abs(mountPoint)
 	if err != nil {
@@ -35,6 +35,9 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	}
 	if mountPoint, err = filepath.EvalSymlinks(mountPoint); err != nil {
 		return nil, fmt.Errorf("mount: %w: %w", ErrMount, err)
+	}
+	if err := f.start(context.Background()); err != nil {
+		return nil, fmt.Errorf("mount on %s: %w", mountPoint, err)
 	}
 	s := &Server{fs: f, mountPoint: mountPoint, direct: os.Geteuid() == 0, done: make(chan struct{})}
 	device, err := -1, error(nil)
