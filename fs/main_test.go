@@ -9,6 +9,7 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(fstest.Main(m, map[string]fstest.Program{
-		"fsx": fsxProgram,
+		"fsx":   fsxProgram,
+		"hello": helloProgram,
 	}))
 }
