@@ -157,6 +157,7 @@ func (f *fakeSettler) clone() *fakeSettler {
 }
 
 func TestReopenAfterClose(t *testing.T) {
+	t.Parallel()
 	opts := create(t)
 	r := rand.New(rand.NewPCG(1, 1))
 	opts.Settler = newSettler()
@@ -188,8 +189,9 @@ func TestReopenAfterClose(t *testing.T) {
 // TestKill copies the store at random moments of a workload with checkpoints, without closing it. Nothing
 // acknowledged is lost, and recovering twice, or being killed again right after recovery, changes nothing.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	const seed = 2
-	for round := range rounds(6, 60) {
+	for round := range rounds(4, 60) {
 		t.Run(fmt.Sprint("seed ", seed, " round ", round), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(round)))
 			opts := create(t)
@@ -229,6 +231,7 @@ func TestKill(t *testing.T) {
 // TestCheckpointCut kills the store before every step of a checkpoint, and once after. The copy recovers to
 // the same state, whether or not the next checkpoint on it is cut at the same step again.
 func TestCheckpointCut(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))
 	opts := create(t)
 	settler := newSettler()
@@ -357,6 +360,7 @@ func TestSIGKILL(t *testing.T) {
 		killMe(t, dir)
 		return
 	}
+	t.Parallel()
 	opts := create(t)
 	acked := 0
 	r := rand.New(rand.NewPCG(5, 5))

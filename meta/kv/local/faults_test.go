@@ -39,6 +39,7 @@ func faultWork(s *Store, h *history, r *rand.Rand) error {
 // missing while the store is still open or after its process died, nothing synced is missing after a power
 // cut, and a failed write or sync is never followed by a success.
 func TestFailNth(t *testing.T) {
+	t.Parallel()
 	stride := 7
 	if long() {
 		stride = 1

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -199,6 +200,7 @@ func syncNow(t testing.TB, s *Store, rev kv.Rev) {
 }
 
 func TestSuite(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kv.Store { return open(t, create(t)) })
 }
 
@@ -214,19 +216,26 @@ func (c checkpointing) Update(ctx context.Context, id kv.OpID, fn func(kv.Txn) e
 }
 
 func TestSuiteWithCheckpoints(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kv.Store { return checkpointing{open(t, create(t))} })
 }
 
-// TestSuiteFromBadger runs every case on a store whose rows are pushed to Badger before each View.
-type settled struct{ *Store }
+// settled is a store whose rows are brought to Badger before every few Views.
+type settled struct {
+	*Store
+	views *atomic.Int64
+}
 
 func (c settled) View(ctx context.Context, fn func(kv.Reader) error) error {
-	if err := c.Store.Checkpoint(ctx); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+	if c.views.Add(1)%3 == 1 {
+		if err := c.Store.Checkpoint(ctx); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
 	}
 	return c.Store.View(ctx, fn)
 }
 
 func TestSuiteFromBadger(t *testing.T) {
-	kvtest.Run(t, func(t *testing.T) kv.Store { return settled{open(t, create(t))} })
+	t.Parallel()
+	kvtest.Run(t, func(t *testing.T) kv.Store { return settled{open(t, create(t)), new(atomic.Int64)} })
 }

@@ -15,8 +15,9 @@ import (
 // a checkpoint. What comes back is a prefix of the history that holds all that was synced, and the store can
 // be used and cut again.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	const seed = 6
-	for round := range rounds(8, 400) {
+	for round := range rounds(6, 400) {
 		t.Run(fmt.Sprint("seed ", seed, " round ", round), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(round)))
 			c := &cutter{T: t, r: r, opts: create(t), h: newHistory(), settler: newSettler()}

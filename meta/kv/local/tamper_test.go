@@ -15,6 +15,7 @@ import (
 // part of records. The store does not open, or its log ends there: it never shows anything that was not its
 // state at some record. With an anchor it does not open where the log has lost something anchored.
 func TestFlippedByte(t *testing.T) {
+	t.Parallel()
 	opts := create(t)
 	sim := newSimFiles()
 	opts.Files, opts.Settler = sim, newSettler()
@@ -170,6 +171,7 @@ func TestSegmentsMoved(t *testing.T) {
 
 // TestRollback opens older and forked copies with the anchor of the store they were copied from.
 func TestRollback(t *testing.T) {
+	t.Parallel()
 	opts := create(t)
 	s := open(t, opts)
 	put(t, s, "a", "1")

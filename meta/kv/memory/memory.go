@@ -19,12 +19,12 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// Limits of a store, in bytes but for maxOps. They are those of kv/local.
+// Limits of a store, in bytes but for maxOps: those of kv/local, journal-only values included.
 const (
 	maxOps      = 1 << 16
 	maxTxnBytes = 4 << 20
 	maxKey      = 1 << 10
-	maxValue    = 1 << 20
+	maxValue    = 1<<20 + 1<<10 // an image of a block of 1 MiB
 )
 
 // optimisticRuns is how often a transaction is run beside others before it is run alone.
