@@ -239,10 +239,16 @@ func (e *Engine) object(ino meta.Ino, serial uint64) object.ID {
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	already := e.closed
-	e.closed = true
 	e.mu.Unlock()
-	if already || e.cfg.ReadOnly {
+	if already {
 		return nil
 	}
-	return e.checkpoint(ctx)
+	var err error
+	if !e.cfg.ReadOnly {
+		err = e.checkpoint(ctx) // opens files to carry out garbage
+	}
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	return err
 }
