@@ -22,9 +22,13 @@ type fakeToken struct {
 	keys    map[hsm.KeyID]cipher.AEAD
 	fail    func(op string) error // nil: nothing fails
 	encrypt int                   // calls
+
+	mechanism string // of what Decrypt takes
 }
 
-func newFakeToken() *fakeToken { return &fakeToken{keys: map[hsm.KeyID]cipher.AEAD{}} }
+func newFakeToken() *fakeToken {
+	return &fakeToken{keys: map[hsm.KeyID]cipher.AEAD{}, mechanism: hsm.AESGCM}
+}
 
 func (t *fakeToken) key(op string, id hsm.KeyID) (cipher.AEAD, error) {
 	t.mu.Lock()
@@ -92,7 +96,7 @@ func (t *fakeToken) Decrypt(_ context.Context, id hsm.KeyID, s hsm.Sealed, aad [
 	if err != nil {
 		return nil, err
 	}
-	if err := hsm.CheckDecrypt(s, aad, hsm.AESGCM, 12); err != nil {
+	if err := hsm.CheckDecrypt(s, aad, t.mechanism, k.NonceSize()); err != nil {
 		return nil, err
 	}
 	p, err := k.Open(nil, s.IV, s.Ciphertext, aad)
