@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -48,33 +47,19 @@ func Command(t testing.TB, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// CommandAs is Command as another user, who can execute a copy of the test binary.
-func CommandAs(t testing.TB, cred *syscall.Credential, program string, args ...string) *exec.Cmd {
+// CopyForAll copies the test binary to where every user may run it, and returns its path.
+func CopyForAll(t testing.TB) string {
 	t.Helper()
-	cmd := Command(t, program, args...)
-	cmd.Path = copyForAll(t, cmd.Path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-	cmd.Dir = "/"
-	return cmd
-}
-
-// copyForAll copies an executable to where every user may run it.
-func copyForAll(t testing.TB, exe string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "fstest-bin-")
+	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	data, err := os.ReadFile(exe)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "client")
+	path := filepath.Join(openTempDir(t), "client")
 	if err := os.WriteFile(path, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return path

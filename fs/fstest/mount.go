@@ -57,7 +57,7 @@ func NewMount(t testing.TB, o Options) *Mount {
 	t.Helper()
 	RequireMount(t)
 	if o.Under == "" {
-		o.Under = t.TempDir()
+		o.Under = openTempDir(t)
 	}
 	m := &Mount{
 		Dir: filepath.Join(o.Under, "mnt"), Volume: filepath.Join(o.Under, "volume"),
@@ -67,9 +67,6 @@ func NewMount(t testing.TB, o Options) *Mount {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.Chmod(o.Under, 0o755); err != nil { // other users come by
-		t.Fatal(err)
 	}
 	t.Cleanup(m.close)
 	if err := m.format(); err != nil {
@@ -83,6 +80,21 @@ func NewMount(t testing.TB, o Options) *Mount {
 func (m *Mount) Path(elements ...string) string {
 	return filepath.Join(append([]string{m.Dir}, elements...)...)
 }
+
+// openTempDir returns a temporary directory of the test's that other users may pass through.
+func openTempDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// SetMountOptions changes how the next Mount mounts.
+func (m *Mount) SetMountOptions(o fs.MountOptions) { m.opts.Mount = o }
 
 // Remount unmounts and closes everything, opens it again and mounts it: nothing but the volume's files is left over between.
 func (m *Mount) Remount() {

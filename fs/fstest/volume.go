@@ -2,6 +2,8 @@ package fstest
 
 import (
 	"context"
+	"errors"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -115,7 +117,7 @@ func (m *Mount) up(ctx context.Context) error {
 	}
 	m.undo(kept.Close)
 	m.Store = m.keys.Open(m.t, meta.Config{KV: kept, Now: fs.Now})
-	if err := m.setZone(ctx); err != nil {
+	if err := errors.Join(m.setZone(ctx), m.setOwner(ctx)); err != nil {
 		return err
 	}
 	inline := m.opts.Inline
@@ -144,6 +146,18 @@ func (m *Mount) setZone(ctx context.Context) error {
 	}
 	zone.BlockSize = m.opts.BlockSize
 	_, err = m.Store.PutZone(ctx, zone)
+	return err
+}
+
+// setOwner gives the root directory to who runs the test.
+func (m *Mount) setOwner(ctx context.Context) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	_, err := m.Store.SetAttr(ctx, meta.RootIno, func(a *meta.Attr) error {
+		a.UID, a.GID = uint32(os.Geteuid()), uint32(os.Getegid())
+		return nil
+	})
 	return err
 }
 
