@@ -115,14 +115,11 @@ func (f *File) shrinkBatch(ctx context.Context, blocks uint64, rows []mapped, op
 	return c.commit(ctx)
 }
 
-// cut releases everything from a block on; rows are all that hold entries there.
+// cut releases everything from a block on; rows are all that hold entries there. If there are none, the object may still be longer: slots that
+// lost their entries before are cut off with the new end.
 func (c *change) cut(ctx context.Context, first uint64, rows []mapped) error {
-	n := 0
 	for i := range rows {
-		n += c.remove(&rows[i], first, meta.ToEnd)
-	}
-	if n == 0 {
-		return nil
+		c.remove(&rows[i], first, meta.ToEnd)
 	}
 	return c.release(ctx, first, meta.ToEnd)
 }

@@ -21,7 +21,10 @@ type kernel struct {
 	maxSize int64
 }
 
-// openKernel opens the objects directory; it must be a directory, not a link.
+// OpenLower opens the directory at path, which must not be a link, as Open does without Options.Lower: for those who put something of their own in
+// between.
+func OpenLower(path string) (Lower, error) { return openKernel(path) }
+
 func openKernel(path string) (*kernel, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
