@@ -38,7 +38,7 @@ var options = keystore.Options{OpenKV: openTables}
 // keyText is the content of the key file of every key store here.
 var keyText = strings.Repeat("0123456789abcdef", 4)
 
-func buffer(t *testing.T, s string) *locked.Buffer {
+func buffer(t testing.TB, s string) *locked.Buffer {
 	t.Helper()
 	b, err := locked.FromBytes([]byte(s))
 	if err != nil {
@@ -49,7 +49,7 @@ func buffer(t *testing.T, s string) *locked.Buffer {
 }
 
 // newKeyStore makes a key store. An attended one does not know where its key file is.
-func newKeyStore(t *testing.T, attended bool) (dir string) {
+func newKeyStore(t testing.TB, attended bool) (dir string) {
 	t.Helper()
 	base := t.TempDir()
 	unlock := keystore.UnlockConfig{Kind: keystore.KeyFile}
@@ -67,7 +67,7 @@ func newKeyStore(t *testing.T, attended bool) (dir string) {
 }
 
 // serve runs keyd in this process until the test ends or stop is called.
-func serve(t *testing.T, cfg RunConfig) (stop func()) {
+func serve(t testing.TB, cfg RunConfig) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan error, 1), make(chan error, 1)

@@ -176,6 +176,9 @@ func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Bu
 
 // record writes what keyd itself decides into the key-use log.
 func (s *server) record(by keymgr.Caller, operation, detail string, outcome error) error {
+	if by.RequestID == "" {
+		by.RequestID = requestID()
+	}
 	u := keymgr.Use{Time: time.Now().UTC(), RequestID: by.RequestID, Operation: operation, Principal: by.Principal, UID: by.UID, GID: by.GID, PID: by.PID,
 		Detail: detail, Decision: keymgr.Allow, Error: keymgr.Code(outcome)}
 	if outcome != nil {
