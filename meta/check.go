@@ -109,6 +109,7 @@ type checker struct {
 type checkInode struct {
 	ino      Ino
 	parent   Ino
+	tag      uint64 // tagPrefix of the primary link
 	zone     ZoneID
 	nlink    uint32
 	links    uint32 // link rows seen
@@ -127,6 +128,7 @@ const (
 	markTarget                // the row of its target was seen
 	markConnected             // known to be connected to the root
 	markVisiting              // on the way to the root
+	markBlocks                // blocks are allocated, and no entry was seen
 	markDamaged               // the row does not open: reported, nothing else is known
 )
 
@@ -155,8 +157,11 @@ func (c *checker) damaged(ino Ino) bool {
 	return n != nil && n.marks&markDamaged != 0
 }
 
-// fault reports a finding.
+// fault reports a finding, unless the store failed: what was not read cannot be judged.
 func (c *checker) fault(class FaultClass, key []byte, ino Ino, format string, args ...any) {
+	if c.failed != nil {
+		return
+	}
 	f := Fault{Class: class, Row: append([]byte(nil), key...), Ino: ino, Detail: fmt.Sprintf(format, args...)}
 	if c.opt.Paths && ino != 0 {
 		if path, err := c.tx.path(ino); err == nil {

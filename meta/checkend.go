@@ -63,6 +63,9 @@ func (c *checker) inode(n *checkInode) {
 	if uint32(n.typ)<<12 == ModeSymlink && n.marks&markTarget == 0 {
 		c.fault(FaultContent, key, n.ino, "symlink without target")
 	}
+	if n.marks&markBlocks != 0 {
+		c.fault(FaultAllocated, key, n.ino, "blocks are allocated, but none is mapped")
+	}
 	if c.zones[n.zone] == 0 {
 		c.fault(FaultZone, key, n.ino, "zone %d does not exist", n.zone)
 	}

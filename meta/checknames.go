@@ -65,12 +65,7 @@ func (c *checker) leadsTo(key []byte, parent Ino, tag NameTag, d *dentry) {
 	case uint32(n.typ)<<12 != d.typ:
 		c.fault(FaultDentry, key, d.ino, "dentry says type %#o", d.typ)
 	}
-	a, err := c.tx.readAttr(d.ino)
-	if err != nil {
-		c.failed = err
-		return
-	}
-	if a.Parent == parent && a.Tag == tag {
+	if n.parent == parent && n.tag == tagPrefix(tag) && n.marks&markOrphan == 0 {
 		n.marks |= markPrimary
 		return
 	}

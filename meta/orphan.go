@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// removeBatch is how many rows of a removed inode go in one transaction.
+// removeBatch is how many rows of a removed inode go in one transaction, if the KV store takes so many.
 const removeBatch = 512
 
 // deleteRows deletes up to limit rows that belong to an inode: map, images, xattrs. more says that some are left.
@@ -74,7 +74,7 @@ func (s *Store) ReleaseOrphan(ctx context.Context, ino Ino) error {
 			if err != nil || !e.cur.Flags.Orphan() {
 				return err
 			}
-			if more, err = tx.deleteRows(e.cur, removeBatch); err != nil {
+			if more, err = tx.deleteRows(e.cur, s.batch); err != nil {
 				return err
 			}
 			if !more {

@@ -8,9 +8,6 @@ import (
 	"slices"
 )
 
-// repairBatch is how many map rows one transaction of Finish changes.
-const repairBatch = 256
-
 // RecoveryReport says what Finish did.
 type RecoveryReport struct {
 	Verified int // blocks whose ciphertext was there
@@ -155,7 +152,7 @@ func (fix *repair) plan(tx *Tx, a *Attr) error {
 // apply makes holes of lost entries. The size changes with the first ones, so that a crash in between leaves nothing half done: what is
 // left is found in doubt again.
 func (fix *repair) apply(ctx context.Context, s *Store) error {
-	for batch := range slices.Chunk(fix.rows, repairBatch) {
+	for batch := range slices.Chunk(fix.rows, s.batch) {
 		_, err := s.Update(ctx, func(tx *Tx) error {
 			a, err := tx.Attr(fix.ino)
 			if err != nil {

@@ -27,6 +27,8 @@ const DefaultCacheRows = 128 << 10
 // Store is the metadata of one open volume. It is safe for concurrent use.
 type Store struct {
 	kv     kv.Store
+	caps   kv.Caps
+	batch  int // rows of one inode that one transaction removes or repairs
 	volume VolumeID
 	rows   *rowSealer
 	keys   Keyring
@@ -49,7 +51,11 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
-	s := &Store{kv: cfg.KV, volume: cfg.Volume, rows: rows, keys: cfg.Keys, now: cfg.Now}
+	s := &Store{kv: cfg.KV, caps: cfg.KV.Caps(), volume: cfg.Volume, rows: rows, keys: cfg.Keys, now: cfg.Now}
+	s.batch = removeBatch
+	if s.caps.MaxOps > 0 {
+		s.batch = max(min(removeBatch, s.caps.MaxOps/2), 1) // the rest is for the rows of the inode itself
+	}
 	if s.now == nil {
 		s.now = func() Time { return TimeOf(time.Now()) }
 	}

@@ -7,11 +7,14 @@ import (
 	"testing"
 
 	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/meta/metatest"
 )
 
 // newFullTree is a volume with a row of every sealed kind.
-func newFullTree(t *testing.T) *tree {
-	v := newTree(t)
+func newFullTree(t *testing.T) *tree { return fullTreeOn(t, metatest.NewVolume(t)) }
+
+func fullTreeOn(t *testing.T, volume *metatest.Volume) *tree {
+	v := &tree{volume, t}
 	d := v.dir(meta.RootIno, "d")
 	f := v.file(d.Ino, "f")
 	v.mk(d.Ino, "s", meta.ModeSymlink|0o777)

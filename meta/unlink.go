@@ -135,10 +135,10 @@ func (tx *Tx) dropName(zk *ZoneKeys, e *txAttr, at place, open func(Ino) bool) (
 		}
 		tx.w.Delete(linkKey(a.Ino, next.parent, next.tag))
 		return a, tx.s.move(zk, a, next.parent, next.tag)
-	case open != nil && open(a.Ino):
+	case open != nil && open(a.Ino), !tx.s.caps.Exclusive: // other users of a shared store learn of a removal by the orphan's row
 		return a, tx.makeOrphan(zk, a)
 	}
-	more, err := tx.deleteRows(a, removeBatch)
+	more, err := tx.deleteRows(a, tx.s.batch)
 	if err != nil {
 		return nil, err
 	}
