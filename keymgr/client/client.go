@@ -45,9 +45,11 @@ func New(socket string, opts Options) *Client {
 	}
 	c := &Client{opts: opts, dialer: dialer{path: socket, owner: opts.Owner, volume: opts.Volume}}
 	c.http = &http.Transport{
-		DialContext: c.dialer.dial, DisableCompression: true, MaxIdleConns: 16, MaxIdleConnsPerHost: 16,
+		DialContext: c.dialer.dial, DisableCompression: true, MaxIdleConns: 4, MaxIdleConnsPerHost: 4,
 		IdleConnTimeout: time.Minute, // the server keeps them longer, so it is not the one to hang up
-		Proxy:           nil,
+	}
+	if !opts.Volume.IsZero() {
+		c.http.IdleConnTimeout = 0 // as long as it is connected, Status shows the volume
 	}
 	return c
 }

@@ -16,17 +16,17 @@ import (
 const MaxSecret = 64 << 10
 
 // read fetches the secret from where the configuration says. ErrNoSecret if it says nothing, hsm.ErrPIN if it cannot be had.
-func (u UnlockConfig) read(tokenKind string) (*locked.Buffer, error) {
+func (u UnlockConfig) read() (*locked.Buffer, error) {
 	switch {
 	case u.KeyFile != "":
 		return readSecret(u.KeyFile, true)
 	case u.Credential != "":
-		return readCredential(u.Credential, tokenKind == hsm.KindPKCS11)
+		return readCredential(u.Credential)
 	}
 	return nil, fmt.Errorf("%w: its %s", ErrNoSecret, u.Kind)
 }
 
-func readCredential(name string, text bool) (*locked.Buffer, error) {
+func readCredential(name string) (*locked.Buffer, error) {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
 		return nil, fmt.Errorf("%w: systemd credential %s is not here ($CREDENTIALS_DIRECTORY is not set)", ErrNoSecret, name)
@@ -34,18 +34,20 @@ func readCredential(name string, text bool) (*locked.Buffer, error) {
 	if name != filepath.Base(name) || name == "." || name == ".." {
 		return nil, fmt.Errorf("%w: %q is not the name of a credential", ErrDamaged, name)
 	}
-	b, err := readSecret(filepath.Join(dir, name), false) // systemd grants access by an ACL, which shows as group bits
-	if err != nil || !text {
-		return b, err
+	return readSecret(filepath.Join(dir, name), false) // systemd grants access by an ACL, which shows as group bits
+}
+
+// trim takes one newline off the end of a PIN that comes from a credential: files tend to have one. done is called when the result is no longer needed.
+func (c *Config) trim(secret *locked.Buffer) (trimmed *locked.Buffer, done func(), err error) {
+	line, found := bytes.CutSuffix(secret.Bytes(), []byte("\n"))
+	if !found || c.Token.Kind != hsm.KindPKCS11 || c.Unlock.Kind != Credential {
+		return secret, func() {}, nil
 	}
-	defer b.Close()
-	line := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-	out, err := locked.New(len(line))
-	if err != nil {
-		return nil, fmt.Errorf("%w: credential %s: %w", hsm.ErrPIN, name, err)
+	if trimmed, err = locked.New(len(line)); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", hsm.ErrPIN, err)
 	}
-	copy(out.Bytes(), line)
-	return out, nil
+	copy(trimmed.Bytes(), line)
+	return trimmed, trimmed.Close, nil
 }
 
 // readSecret reads a regular file straight into locked memory; a private one is ours or root's and closed to everybody else.

@@ -128,7 +128,12 @@ func checkVacant(dir string) error {
 
 // fill makes token, store key and tables.
 func fill(ctx context.Context, cfg InitConfig, c *Config) (err error) {
-	token, err := openToken(ctx, cfg.Dir, *c, cfg.Secret, cfg.Options, true)
+	secret, done, err := c.trim(cfg.Secret)
+	if err != nil {
+		return err
+	}
+	defer done()
+	token, err := openToken(ctx, cfg.Dir, *c, secret, cfg.Options, true)
 	if err != nil {
 		return err
 	}
@@ -192,11 +197,16 @@ func Open(ctx context.Context, dir string, secret *locked.Buffer, opts Options) 
 		return nil, err
 	}
 	if secret == nil {
-		if secret, err = cfg.Unlock.read(cfg.Token.Kind); err != nil {
+		if secret, err = cfg.Unlock.read(); err != nil {
 			return nil, fmt.Errorf("unlock key store %s: %w", dir, err)
 		}
 		defer secret.Close()
 	}
+	secret, done, err := cfg.trim(secret)
+	if err != nil {
+		return nil, fmt.Errorf("unlock key store %s: %w", dir, err)
+	}
+	defer done()
 	s := &Store{Dir: dir, Config: cfg, opts: opts}
 	if err := s.open(ctx, secret); err != nil {
 		_ = s.Close()
@@ -230,6 +240,11 @@ func (s *Store) open(ctx context.Context, secret *locked.Buffer) (err error) {
 
 // Verify is nil if secret is the one that opens the key store, hsm.ErrPIN if not. It does not trouble a PKCS#11 token, which counts wrong PINs.
 func (s *Store) Verify(secret *locked.Buffer) error {
+	secret, done, err := s.Config.trim(secret)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if s.Config.Token.Kind == hsm.KindPKCS11 {
 		if d := s.digest(secret); subtle.ConstantTimeCompare(d[:], s.secret[:]) != 1 {
 			return hsm.ErrPIN

@@ -366,3 +366,25 @@ func FuzzParseConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestTrim(t *testing.T) {
+	pin := Config{Token: TokenConfig{Kind: hsm.KindPKCS11}, Unlock: UnlockConfig{Kind: Credential}}
+	typed := Config{Token: TokenConfig{Kind: hsm.KindPKCS11}, Unlock: UnlockConfig{Kind: PIN}}
+	key := Config{Token: TokenConfig{Kind: hsm.KindSoft}, Unlock: UnlockConfig{Kind: Credential}}
+	for _, c := range []struct {
+		cfg      Config
+		in, want string
+	}{
+		{pin, "1234\n", "1234"}, {pin, "1234\n\n", "1234\n"}, {pin, "1234", "1234"}, {typed, "1234\n", "1234\n"}, {key, "1234\n", "1234\n"},
+	} {
+		got, done, err := c.cfg.trim(buffer(t, c.in))
+		if err != nil || string(got.Bytes()) != c.want {
+			t.Errorf("%s of %s: %q, %v", c.cfg.Unlock.Kind, c.cfg.Token.Kind, c.in, err)
+			continue
+		}
+		done()
+	}
+	if _, _, err := pin.trim(buffer(t, "\n")); !errors.Is(err, hsm.ErrPIN) {
+		t.Errorf("an empty PIN: %v", err)
+	}
+}

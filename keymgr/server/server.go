@@ -28,12 +28,12 @@ type bounds struct {
 	header time.Duration // from the first byte of a request to the end of its header
 	read   time.Duration // … of its body
 	write  time.Duration // from the end of the header to the end of the answer
-	idle   time.Duration // of a connection; clients drop theirs earlier
+	idle   time.Duration // of a connection between requests: long, because a connection says that its front end is there
 	grace  time.Duration // for requests under way when keyd ends
 }
 
 var defaultBounds = bounds{conns: 512, call: 10 * time.Second, unlock: 2 * time.Minute, header: 5 * time.Second, read: 10 * time.Second,
-	write: 20 * time.Second, idle: 10 * time.Minute, grace: 5 * time.Second}
+	write: 20 * time.Second, idle: 24 * time.Hour, grace: 5 * time.Second}
 
 // askTimeout bounds what Status asks the token, and what keyd itself writes into the key-use log.
 const askTimeout = 2 * time.Second
