@@ -155,6 +155,11 @@ func TestForward(t *testing.T) {
 	if err != nil || len(long.Path) != 4096 || len(long.Program) != 4096 {
 		t.Errorf("long path: %d, %v", len(long.Path), err)
 	}
+	for in, want := range map[string]string{"/a\xff\x00b\xc3": "/a\\xff\x00b\\xc3", strings.Repeat("\xfe", 4096): strings.Repeat(`\xfe`, 1024), strings.Repeat("ü", 4000): strings.Repeat("ü", 2048), "x" + strings.Repeat("ü", 4000): "x" + strings.Repeat("ü", 2047)} {
+		if got, err := DecodeForward(EncodeForward(keymgr.Caller{Path: in})); err != nil || got.Path != want {
+			t.Errorf("path %.40q came back as %.40q, %v", in, got.Path, err)
+		}
+	}
 	for _, bad := range []string{"", "!", "e30=", strings.Repeat("A", maxForward+4), "W10", "eyJ1aWQiOi0xfQ", "eyJ1aWQiOjEsInVpZCI6Mn0"} {
 		if _, err := DecodeForward(bad); !errors.Is(err, keymgr.ErrValidation) {
 			t.Errorf("%.40q: %v", bad, err)

@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"unicode/utf8"
 
 	"github.com/kmsfs/kmsfs/keymgr"
 )
@@ -32,21 +34,34 @@ type forward struct {
 	Path    string `json:"path"`
 }
 
-// EncodeForward returns the value of HeaderForward for a forwarded caller: URL-safe base64 without padding of a JSON object {uid, gid, pid, program, path}. What is longer than a
-// path may be is cut.
+// EncodeForward returns the value of HeaderForward for a forwarded caller: URL-safe base64 without padding of a JSON object {uid, gid, pid, program, path}. Bytes
+// of a path that are not UTF-8 stand as \xNN; what is longer than a path may be is cut.
 func EncodeForward(c keymgr.Caller) string {
-	raw, err := json.Marshal(forward{c.UID, c.GID, c.PID, cut(c.Program), cut(c.Path)})
+	raw, err := json.Marshal(forward{c.UID, c.GID, c.PID, text(c.Program), text(c.Path)})
 	if err != nil { // such a struct always marshals
 		return ""
 	}
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-func cut(s string) string {
-	if len(s) > maxPath {
-		return s[:maxPath]
+// text makes valid UTF-8 of at most maxPath bytes from a file's name, which may be any bytes.
+func text(s string) string {
+	if utf8.ValidString(s) && len(s) <= maxPath {
+		return s
 	}
-	return s
+	var b []byte
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		next := []byte(s[:n])
+		if r == utf8.RuneError && n == 1 {
+			next = fmt.Appendf(nil, "\\x%02x", s[0])
+		}
+		if len(b)+len(next) > maxPath {
+			break
+		}
+		b, s = append(b, next...), s[n:]
+	}
+	return string(b)
 }
 
 // DecodeForward is the inverse of EncodeForward; Via is set to keymgr.ViaFileDaemon. Error: keymgr.ErrValidation.
