@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -34,7 +35,7 @@ func (fs *FS) opened(ctx *requestContext, ino meta.Ino, flags, openFlags uint32,
 	return nil
 }
 
-// prepare does what an open does besides: checks the key and the space, truncates, notes the access.
+// prepare does what an open does besides: checks the key and the space, truncates.
 func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) error {
 	a, err := h.file.Attr(ctx)
 	if err != nil {
@@ -47,13 +48,7 @@ func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) e
 		return h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: openFlags&fuse.OPEN_KILL_SUIDGID != 0})
 	}
 	if h.write {
-		if err := fs.space.admit(); err != nil {
-			return err
-		}
-	}
-	// Reads from the page cache are never seen here, so an open for reading counts as one.
-	if flags&syscall.O_ACCMODE != syscall.O_WRONLY && !h.noAtime && fs.atimes.accessed(a) {
-		fs.upkeep.outdated(h.ino)
+		return fs.space.admit()
 	}
 	return nil
 }
@@ -70,10 +65,9 @@ func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	if err != nil {
 		return nil, fs.status("read", in.NodeId, err)
 	}
-	if !h.noAtime && !fs.atimes.off {
-		if a, err := h.file.Attr(ctx); err == nil {
-			fs.atimes.accessed(a)
-		}
+	if h.read {
+		h.seen.Store(true)
+		fs.touch(ctx, h.ino)
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
@@ -116,6 +110,10 @@ func (fs *FS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 	h := fs.handles.remove(in.Fh)
 	if h == nil || h.file == nil {
 		return
+	}
+	// Reads from the page cache and of mappings are never seen here. A file that was open for reading while none was seen counts as read.
+	if h.read && !h.seen.Load() && h.file.Size() > 0 && fs.touch(context.Background(), h.ino) {
+		fs.upkeep.outdated(h.ino)
 	}
 	if err := h.file.Close(); err != nil {
 		fs.status("release", in.NodeId, err)

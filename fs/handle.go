@@ -3,6 +3,7 @@ package fs
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/kmsfs/kmsfs/fs/content"
@@ -11,18 +12,20 @@ import (
 
 // handle is one open file or directory.
 type handle struct {
-	ino     meta.Ino
-	file    *content.File // nil for a directory
-	write   bool          // opened for writing
-	noAtime bool          // opened with O_NOATIME
+	ino   meta.Ino
+	file  *content.File // nil for a directory
+	write bool          // opened for writing
+	read  bool          // opened for reading, in a way that counts as access
+	seen  atomic.Bool   // a read reached us, and was counted
 }
 
 // newHandle returns the handle of a file opened with the flags of open(2).
 func newHandle(ino meta.Ino, file *content.File, flags uint32) *handle {
+	mode := flags & syscall.O_ACCMODE
 	return &handle{
 		ino: ino, file: file,
-		write:   flags&syscall.O_ACCMODE != syscall.O_RDONLY,
-		noAtime: flags&syscall.O_NOATIME != 0,
+		write: mode != syscall.O_RDONLY,
+		read:  mode != syscall.O_WRONLY && flags&syscall.O_NOATIME == 0,
 	}
 }
 

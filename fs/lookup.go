@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -51,12 +52,11 @@ func (fs *FS) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.
 	return target, fuse.OK
 }
 
-// touch notes an access to an inode that is no open file.
-func (fs *FS) touch(ctx *requestContext, ino meta.Ino) {
+// touch notes an access to an inode. It returns whether the access time changed.
+func (fs *FS) touch(ctx context.Context, ino meta.Ino) bool {
 	if fs.atimes.off {
-		return
+		return false
 	}
-	if a, err := fs.meta.Getattr(ctx, ino); err == nil {
-		fs.atimes.accessed(a)
-	}
+	a, err := fs.meta.Getattr(ctx, ino)
+	return err == nil && fs.atimes.accessed(a)
 }
