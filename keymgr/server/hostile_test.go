@@ -147,7 +147,7 @@ func TestLongBodies(t *testing.T) {
 func TestSlowClients(t *testing.T) {
 	dir := newKeyStore(t, false)
 	short := defaultBounds
-	short.conns, short.header, short.read, short.write, short.idle = 8, 200*time.Millisecond, 300*time.Millisecond, 400*time.Millisecond, 500*time.Millisecond
+	short.conns, short.header, short.read, short.write, short.idle = 8, time.Second, 1500*time.Millisecond, 2*time.Second, 2*time.Second
 	serve(t, RunConfig{Dir: dir, Options: options, bounds: &short})
 	var slow []net.Conn
 	for i := range 16 {
@@ -159,7 +159,7 @@ func TestSlowClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := client.New(keystore.SocketPath(dir), client.Options{Timeout: 10 * time.Second})
+	c := client.New(keystore.SocketPath(dir), client.Options{Timeout: 30 * time.Second})
 	t.Cleanup(func() { _ = c.Close() })
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Errorf("behind slow clients: %v", err)
