@@ -161,3 +161,27 @@ func BenchmarkScan(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRecovery opens a store with 50,000 records, 57 MB, in its journal.
+func BenchmarkRecovery(b *testing.B) {
+	opts := create(b)
+	opts.SegmentSize, opts.MaxJournal = 0, 0
+	s := open(b, opts)
+	for n := range uint64(50000) {
+		if err := benchUpdate(s, n); err != nil {
+			b.Fatal(err)
+		}
+	}
+	killed := copyStore(b, opts)
+	killed.ReadOnly = true
+	for b.Loop() {
+		again, err := Open(ctx, killed)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(again.Stats().Recovery.Bytes)/1e6, "MB")
+		if err := again.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

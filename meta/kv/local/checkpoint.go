@@ -202,6 +202,7 @@ func (s *Store) syncBase() error {
 	if err := syncBadger(metaDir(s.opts)); err != nil {
 		return s.fail(fmt.Errorf("sync %s: %w", metaDir(s.opts), err))
 	}
+	s.at("(badger is synced)")
 	return nil
 }
 

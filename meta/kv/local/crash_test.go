@@ -279,7 +279,7 @@ func TestCheckpointCut(t *testing.T) {
 	}
 	checkpointNow(t, s)
 	s.step = nil
-	if len(steps) != 8 {
+	if len(steps) != 9 {
 		t.Errorf("steps seen: %v", steps)
 	}
 	h.check(t, s, settler, h.last())

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -435,4 +437,64 @@ func TestReplay(t *testing.T) {
 	if rec := again.Stats().Recovery; rec.Records != 3 || rec.Clean || rec.Bytes == 0 {
 		t.Errorf("recovery %+v", rec)
 	}
+}
+
+// TestEmptyLogs: Badger's logs of no length, which a crash leaves between making one and giving it its size,
+// do not keep the store from opening.
+func TestEmptyLogs(t *testing.T) {
+	opts := create(t)
+	s := open(t, opts)
+	put(t, s, "a", "1")
+	checkpointNow(t, s)
+	put(t, s, "b", "2")
+	for _, readOnly := range []bool{false, true} {
+		killed := copyStore(t, opts)
+		for _, name := range []string{"00099.mem", "000099.vlog"} {
+			if err := os.WriteFile(filepath.Join(metaDir(killed), name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		killed.ReadOnly = readOnly
+		if got := dump(t, open(t, killed)); len(got) != 2 {
+			t.Errorf("read-only %v: rows %q", readOnly, got)
+		}
+	}
+}
+
+// TestLargeRows brings rows and images of the largest size through Badger (several of its memory tables) and
+// through recovery.
+func TestLargeRows(t *testing.T) {
+	opts := create(t)
+	opts.SegmentSize, opts.MaxJournal = 0, 0
+	settler := newSettler()
+	opts.Settler = settler
+	s := open(t, opts)
+	const n = 160
+	row := func(i int) string { return strings.Repeat(string(rune('a'+i%26)), s.Caps().MaxValue) }
+	picture := strings.Repeat("0123456789abcdef", 1<<16) + "head"
+	for i := range n {
+		put(t, s, fmt.Sprintf("A%03d", i), row(i))
+	}
+	put(t, s, "B1", picture)
+	check := func(s *Store, where string, settled bool) {
+		t.Helper()
+		got := dump(t, s)
+		for i := range n {
+			if got[fmt.Sprintf("A%03d", i)] != row(i) {
+				t.Fatalf("%s: row %d is not what was written", where, i)
+			}
+		}
+		if settled == (got["B1"] == picture) || settled != (settler.get("B1") == picture) {
+			t.Fatalf("%s: image of %d bytes in the store, %d settled", where, len(got["B1"]), len(settler.get("B1")))
+		}
+	}
+	check(s, "overlay", false)
+	killed := copyStore(t, opts)
+	check(open(t, killed), "recovered", false)
+	checkpointNow(t, s)
+	check(s, "Badger", true)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(open(t, opts), "reopened", true)
 }

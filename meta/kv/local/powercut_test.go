@@ -22,10 +22,35 @@ func TestPowerCut(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(round)))
 			c := &cutter{T: t, r: r, opts: create(t), h: newHistory(), settler: newSettler()}
 			c.opts.Files = newSimFiles()
-			for range 3 {
+			for range 4 {
 				c.live()
 			}
 		})
+	}
+}
+
+// TestKillThenPowerCut: what recovery found may have been in the page cache only. A sync after it makes that
+// durable, too.
+func TestKillThenPowerCut(t *testing.T) {
+	opts := create(t)
+	sim := newSimFiles()
+	opts.Files = sim
+	put(t, open(t, opts), "a", strings.Repeat("x", 3000))
+	killed := copyStore(t, opts)
+	sim = sim.clone()
+	killed.Files = sim
+	s := open(t, killed)
+	syncNow(t, s, put(t, s, "b", "2"))
+	cut := copyStore(t, killed)
+	for seed := range uint64(20) {
+		cut.Files, cut.ReadOnly = sim.powerCut(rand.New(rand.NewPCG(15, seed))), true
+		again := open(t, cut)
+		if got := dump(t, again); len(got) != 2 {
+			t.Fatalf("power cut %d leaves %d rows", seed, len(got))
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -39,18 +64,23 @@ type cutter struct {
 
 	synced  string       // copy of Badger's directory as of its last sync
 	durable *fakeSettler // what was settled as of its last sync
-	next    *Options     // where the cut has left the store
+	killed  bool         // the last life ended without a power cut: nothing is lost yet, and nothing more durable
+	next    *Options     // where the end has left the store
 }
 
 // live recovers the store, works on it and cuts the power.
 func (c *cutter) live() {
 	c.opts.Settler = c.settler
 	s := open(c, c.opts)
-	at := c.h.check(c.T, s, c.settler, c.h.synced)
-	c.h.states, c.h.synced = c.h.states[:at+1], at
-	c.durable = c.settler.clone()
-	c.synced = filepath.Join(c.TempDir(), "synced")
-	copyStable(c, metaDir(c.opts), c.synced)
+	if c.killed {
+		c.h.check(c.T, s, c.settler, c.h.last())
+	} else {
+		at := c.h.check(c.T, s, c.settler, c.h.synced)
+		c.h.states, c.h.synced = c.h.states[:at+1], at
+		c.durable = c.settler.clone()
+		c.synced = filepath.Join(c.TempDir(), "synced")
+		copyStable(c, metaDir(c.opts), c.synced)
+	}
 	s.step = c.noteSyncs
 	var wg sync.WaitGroup
 	for range 20 + c.r.IntN(150) {
@@ -69,7 +99,10 @@ func (c *cutter) live() {
 	}
 	wg.Wait()
 	c.next = nil
-	if c.r.IntN(3) > 0 {
+	switch c.killed = c.r.IntN(3) == 0; {
+	case c.killed:
+		c.kill()
+	case c.r.IntN(3) > 0:
 		c.cutInCheckpoint(s)
 	}
 	if c.next == nil {
@@ -85,7 +118,7 @@ func (c *cutter) live() {
 // noteSyncs remembers what is durable below the store after the steps that make it so.
 func (c *cutter) noteSyncs(step string) {
 	switch step {
-	case "write the checkpoint row", "drop the overlay":
+	case "(badger is synced)":
 		if err := os.RemoveAll(c.synced); err != nil {
 			c.Error(err)
 		}
@@ -97,7 +130,7 @@ func (c *cutter) noteSyncs(step string) {
 
 // cutInCheckpoint cuts before a random step of a checkpoint, with a few more updates made meanwhile.
 func (c *cutter) cutInCheckpoint(s *Store) {
-	at := c.r.IntN(9)
+	at := 1 + c.r.IntN(10)
 	s.step = func(step string) {
 		c.noteSyncs(step)
 		if at--; at != 0 {
@@ -111,6 +144,13 @@ func (c *cutter) cutInCheckpoint(s *Store) {
 		c.cut(s)
 	}
 	checkpointNow(c, s)
+}
+
+// kill makes the state after the death of the process.
+func (c *cutter) kill() {
+	next := copyStore(c, c.opts)
+	next.Files, next.Settler = c.opts.Files.(*simFiles).clone(), c.settler.clone()
+	c.next = &next
 }
 
 // cut makes the state after a power cut.
