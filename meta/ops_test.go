@@ -466,3 +466,26 @@ func TestPath(t *testing.T) {
 	_, err = v.Path(bg, tmp.Ino)
 	want(t, "path of an orphan", err, meta.ErrNotFound)
 }
+
+func TestInodesAfter(t *testing.T) {
+	v := newTree(t)
+	all := []meta.Ino{meta.RootIno}
+	for i := range 5 {
+		all = append(all, v.mk(meta.RootIno, fmt.Sprint(i), meta.ModeFIFO).Ino)
+	}
+	var got []meta.Ino
+	for after := meta.Ino(0); ; after = got[len(got)-1] {
+		batch, err := v.InodesAfter(bg, after, 2)
+		want(t, "inodes", err, nil)
+		if len(batch) == 0 {
+			break
+		}
+		got = append(got, batch...)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(all) {
+		t.Fatalf("%v, want %v", got, all)
+	}
+	if batch, err := v.InodesAfter(bg, 1<<64-1, 2); err != nil || len(batch) != 0 {
+		t.Fatalf("behind the last: %v, %v", batch, err)
+	}
+}

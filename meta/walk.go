@@ -13,7 +13,7 @@ func (s *Store) InodesAfter(ctx context.Context, after Ino, limit int) ([]Ino, e
 	var found []Ino
 	err := s.kv.View(ctx, func(r kv.Reader) error {
 		found = found[:0]
-		return r.Scan(ctx, attrKey(after+1), []byte{kindAttr + 1}, limit, func(k, _ []byte) bool {
+		return r.Scan(ctx, append(attrKey(after), 0), []byte{kindAttr + 1}, limit, func(k, _ []byte) bool {
 			if ino, ok := parseIno(kindAttr, k); ok {
 				found = append(found, ino)
 			}
