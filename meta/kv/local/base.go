@@ -74,7 +74,15 @@ func openBadger(opts Options) (*badger.DB, error) {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.EIO):
 		return nil, fmt.Errorf("open %s: %w", metaDir(opts), err)
 	}
-	return nil, fmt.Errorf("open %s: %w", metaDir(opts), noSpace(err))
+	if err = noSpace(err); errors.Is(err, kv.ErrNoSpace) || isResource(err) {
+		return nil, fmt.Errorf("open %s: %w", metaDir(opts), err)
+	}
+	return nil, fmt.Errorf("open %s: %w: %w", metaDir(opts), kv.ErrCorrupt, err) // checksums, formats, files that are not there
+}
+
+// isResource says whether the machine lacks something, so that trying again later may help.
+func isResource(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // clearEmptyLogs removes logs of no length: Badger creates a log and then gives it its size, and refuses to
