@@ -47,6 +47,9 @@ func (s *sweep) item(ctx context.Context, it object.Item) error {
 	if isGone(err) || errors.Is(err, ErrNotRegular) {
 		return s.homeless(ctx, it, meta.Ino(ino), serial)
 	}
+	if errors.Is(err, meta.ErrAuth) || errors.Is(err, meta.ErrCorrupt) {
+		return nil // a fault of the inode's row, not of the object, which stays
+	}
 	if err != nil {
 		return err
 	}
