@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -37,6 +39,7 @@ type rigOptions struct {
 	blockSize uint32
 	lower     func(object.Lower) object.Lower // wraps the objects directory
 	maxUses   uint64
+	cutting   bool // with disk: journal and objects lie on disks that forget (see cutPower)
 	untidy    bool // leave out the checkpoint that Run begins with
 }
 
@@ -57,6 +60,8 @@ type rig struct {
 	kvID                   blockcrypt.VolumeID
 	kept                   *memory.Store
 	vol                    *metatest.Volume
+
+	journalDisk, objectsDisk *disk
 
 	objects *object.Store
 	namer   *blockcrypt.ObjectNamer
@@ -80,6 +85,9 @@ func newRigFor(tb testing.TB, t tester, opts rigOptions) *rig {
 	}
 	r := &rig{t: t, tb: tb, opts: opts, dir: tempDir(t), journalKey: newTestKey(t), objectsKey: newTestKey(t)}
 	must(t, os.Mkdir(filepath.Join(r.dir, "objects"), 0o700))
+	if opts.cutting {
+		r.journalDisk, r.objectsDisk = newDisk(), newDisk()
+	}
 	if opts.disk {
 		id, err := blockcrypt.NewVolumeID()
 		must(t, err)
@@ -107,14 +115,20 @@ func tempDir(t tester) string {
 }
 
 func (r *rig) localOptions() local.Options {
-	return local.Options{Dir: r.dir, Key: r.journalKey, Volume: r.kvID, SegmentSize: 6 << 20, MaxJournal: 18 << 20, MinFree: -1}
+	o := local.Options{Dir: r.dir, Key: r.journalKey, Volume: r.kvID, SegmentSize: 6 << 20, MaxJournal: 18 << 20, MinFree: -1}
+	if r.journalDisk != nil {
+		o.Files = journalDisk{r.journalDisk}
+	}
+	return o
 }
 
 // open opens the volume and recovers it.
 func (r *rig) open() {
 	r.t.Helper()
 	var objectOpts object.Options
-	if r.opts.lower != nil {
+	if r.objectsDisk != nil {
+		objectOpts.Lower = lowerDisk{r.objectsDisk}
+	} else if r.opts.lower != nil {
 		plain, err := object.OpenLower(filepath.Join(r.dir, "objects"))
 		must(r.t, err)
 		objectOpts.Lower = r.opts.lower(plain)
@@ -195,6 +209,20 @@ func (r *rig) kill() {
 		return
 	}
 	r.reopenAt(r.copyDir())
+}
+
+// cutPower cuts the power and opens what is left. Badger's directory stays as it is: it is written during checkpoints only, and those are over.
+func (r *rig) cutPower(rng *rand.Rand) {
+	r.t.Helper()
+	dir := tempDir(r.t)
+	must(r.t, os.Mkdir(filepath.Join(dir, "journal"), 0o700))
+	copyTree(r.t, r.dir, dir, "meta")
+	journal, objects := r.journalDisk.cut(rng), r.objectsDisk.cut(rng)
+	must(r.t, r.kv.Close()) // changes the old disks only
+	r.objects.Close()
+	os.RemoveAll(r.dir)
+	r.dir, r.journalDisk, r.objectsDisk = dir, journal, objects
+	r.open()
 }
 
 // reopenAt lets go of the volume and opens the one in dir.
@@ -326,12 +354,40 @@ func newTestKey(t tester) *blockcrypt.Key {
 	return k
 }
 
-// copyTree copies regular files and directories of from/part to to/part; holes may become zeros.
+// copyTree copies regular files and directories of from/part to to/part as they were at one moment: it starts again if anything changed meanwhile
+// (Badger compacts when it likes).
 func copyTree(t tester, from, to, part string) {
 	t.Helper()
-	from = filepath.Join(from, part)
-	to = filepath.Join(to, part)
-	must(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	from, to = filepath.Join(from, part), filepath.Join(to, part)
+	for range 100 {
+		before := listing(from)
+		err := copyOnce(from, to)
+		if err == nil && listing(from) == before {
+			return
+		}
+		must(t, os.RemoveAll(to))
+	}
+	t.Fatalf("%s does not stay as it is", from)
+}
+
+// listing describes a tree: names, sizes, times.
+func listing(dir string) string {
+	var out strings.Builder
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			fmt.Fprintln(&out, path, info.Size(), info.ModTime().UnixNano())
+		}
+		return err
+	})
+	return out.String()
+}
+
+func copyOnce(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -348,7 +404,7 @@ func copyTree(t tester, from, to, part string) {
 			return err
 		}
 		return os.WriteFile(target, b, 0o600)
-	}))
+	})
 }
 
 // pattern returns n bytes that depend on seed and are all different from zero.

@@ -1,0 +1,219 @@
+package content
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// history is what a file may be after a power cut: any of its versions since it was last durable, block by block.
+type history struct {
+	ino      meta.Ino
+	f        *File
+	versions [][]byte // the last one is current
+}
+
+func (h *history) now() []byte { return h.versions[len(h.versions)-1] }
+
+// change adds a version made by fn from a copy of the present one.
+func (h *history) change(fn func(b []byte) []byte) {
+	h.versions = append(h.versions, fn(append([]byte(nil), h.now()...)))
+}
+
+// durable says that nothing older than the present may come back.
+func (h *history) durable() { h.versions = h.versions[len(h.versions)-1:] }
+
+// verify compares the content after a cut with the history and goes on from it.
+func (h *history) verify(got []byte, bs int) error {
+	lo, hi := len(h.now()), 0
+	for _, v := range h.versions {
+		lo, hi = min(lo, len(v)), max(hi, len(v))
+	}
+	if len(got) < lo || len(got) > hi {
+		return fmt.Errorf("size %d, was %d to %d", len(got), lo, hi)
+	}
+	for from := 0; from < len(got); from += bs {
+		to := min(from+bs, len(got))
+		if !h.has(got[from:to], from) {
+			return fmt.Errorf("block at %d is none of %d versions", from, len(h.versions))
+		}
+	}
+	h.versions = [][]byte{got}
+	return nil
+}
+
+func (h *history) has(block []byte, from int) bool {
+	for _, v := range h.versions {
+		old := make([]byte, len(block))
+		if from < len(v) {
+			copy(old, v[from:])
+		}
+		if bytes.Equal(old, block) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestPowerCut cuts the power at random points of random work, and checks that everything that was synced is there, that each block is one that
+// was written, and that nothing fails to open.
+func TestPowerCut(t *testing.T) {
+	runs := 8
+	if os.Getenv("KMSFS_LONG") != "" {
+		runs = 400
+	}
+	for seed := range runs {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(uint64(seed), 0))
+			c := &cutter{t: t, rng: rng, bs: []int{4096, 16384}[seed%2]}
+			c.r = newRig(t, rigOptions{disk: true, cutting: true, inline: []int{0, 4096}[seed/2%2], blockSize: uint32(c.bs)})
+			c.run()
+		})
+	}
+}
+
+type cutter struct {
+	t     *testing.T
+	r     *rig
+	rng   *rand.Rand
+	bs    int
+	files []*history
+	seed  uint64
+	log   []string
+}
+
+func (c *cutter) run() {
+	for range 3 {
+		ino := c.r.create()
+		c.files = append(c.files, &history{ino: ino, versions: [][]byte{nil}})
+	}
+	must(c.t, c.r.eng.SyncAll(ctx))
+	for range 6 {
+		c.openAll()
+		for range 5 + c.rng.IntN(40) {
+			c.step()
+		}
+		for _, h := range c.files {
+			must(c.t, h.f.Close())
+		}
+		c.r.opts.untidy = c.rng.IntN(2) == 0
+		c.logf("cut, untidy %v", c.r.opts.untidy)
+		c.r.cutPower(c.rng)
+		c.logf("recovered: %+v", c.r.report)
+		c.verify()
+	}
+}
+
+func (c *cutter) logf(format string, args ...any) {
+	c.log = append(c.log, fmt.Sprintf(format, args...))
+}
+
+func (c *cutter) fatalf(format string, args ...any) {
+	c.t.Helper()
+	for _, line := range c.log {
+		c.t.Log(line)
+	}
+	c.t.Fatalf(format, args...)
+}
+
+func (c *cutter) openAll() {
+	for _, h := range c.files {
+		h.f = c.r.openFile(h.ino)
+	}
+}
+
+func (c *cutter) verify() {
+	c.openAll()
+	inos := make([]meta.Ino, 0, len(c.files))
+	for _, h := range c.files {
+		p := make([]byte, 1<<20)
+		n, err := h.f.ReadAt(ctx, p, 0)
+		if err != nil {
+			c.fatalf("inode %d: %v", h.ino, err)
+		}
+		if err := h.verify(p[:n], c.bs); err != nil {
+			c.fatalf("inode %d: %v", h.ino, err)
+		}
+		must(c.t, h.f.Close())
+		inos = append(inos, h.ino)
+	}
+	c.r.check(inos...)
+	if c.t.Failed() {
+		c.fatalf("check failed")
+	}
+}
+
+// step does one random thing.
+func (c *cutter) step() {
+	h := c.files[c.rng.IntN(len(c.files))]
+	size := len(h.now())
+	off := c.rng.IntN(size + c.bs)
+	if c.rng.IntN(2) == 0 {
+		off = off / c.bs * c.bs
+	}
+	n := 1 + c.rng.IntN(3*c.bs)
+	switch op := c.rng.IntN(20); {
+	case op < 6:
+		c.write(h, off, n)
+	case op < 10:
+		c.write(h, size, n)
+	case op < 12:
+		c.logf("%d: truncate to %d", h.ino, off)
+		must(c.t, h.f.Truncate(ctx, uint64(off), WriteOpts{}))
+		h.change(func(b []byte) []byte { return resized(b, off) })
+	case op < 13:
+		c.logf("%d: truncate to 0", h.ino)
+		must(c.t, h.f.Truncate(ctx, 0, WriteOpts{}))
+		h.change(func(b []byte) []byte { return nil })
+	case op < 15:
+		c.logf("%d: punch %d at %d", h.ino, n, off)
+		must(c.t, h.f.Fallocate(ctx, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, uint64(off), uint64(n), WriteOpts{}))
+		h.change(func(b []byte) []byte {
+			if off < len(b) {
+				clear(b[off:min(off+n, len(b))])
+			}
+			return b
+		})
+	case op < 18:
+		c.logf("%d: sync", h.ino)
+		must(c.t, h.f.Sync(ctx))
+		h.durable()
+	case op < 19:
+		c.logf("sync all")
+		must(c.t, c.r.eng.SyncAll(ctx))
+		c.allDurable()
+	default:
+		c.logf("checkpoint")
+		must(c.t, c.r.eng.Checkpoint(ctx))
+		c.allDurable()
+	}
+}
+
+func (c *cutter) allDurable() {
+	for _, h := range c.files {
+		h.durable()
+	}
+}
+
+func (c *cutter) write(h *history, off, n int) {
+	if off+n > 40*c.bs {
+		return
+	}
+	c.seed++
+	c.logf("%d: write %d at %d (size %d)", h.ino, n, off, len(h.now()))
+	p := pattern(n, c.seed)
+	mustWrite(c.t, h.f, p, uint64(off))
+	h.change(func(b []byte) []byte {
+		if off+n > len(b) {
+			b = resized(b, off+n)
+		}
+		copy(b[off:], p)
+		return b
+	})
+}
