@@ -58,7 +58,8 @@ func checkHere(ctx context.Context, store, dir string, repair bool, report func(
 	if err := v.settle(ctx); err != nil {
 		return sum, err
 	}
-	return v.check(ctx, repair, report)
+	// What a crash has lost of space is given back, as a mount does in the background; in a volume that was closed it is a fault.
+	return v.check(ctx, repair || !v.kv.Stats().Recovery.Clean, report)
 }
 
 // settle carries out what a mount would do first: release what was unlinked but open, checkpoint, destroy what the checkpoint lets go.

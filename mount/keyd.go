@@ -41,7 +41,7 @@ func ensureKeyd(ctx context.Context, keyStore string, secret *SecretSource) erro
 func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (started bool, err error) {
 	cfg, err := keystore.Load(keyStore)
 	if errors.Is(err, keystore.ErrNone) {
-		return false, advise(fmt.Errorf("key store %s: %w", keyStore, err), "--keystore or $KMSFS_KEYSTORE names another one; kmsfs init makes one with the volume")
+		return false, noKeyStore(keyStore)
 	}
 	if err != nil {
 		return false, err
@@ -74,6 +74,10 @@ func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (star
 		case <-time.After(keydPoll):
 		}
 	}
+}
+
+func noKeyStore(dir string) error {
+	return advise(fmt.Errorf("key store %s: %w", dir, keystore.ErrNone), "--keystore or $KMSFS_KEYSTORE names another one; kmsfs init makes one with the volume")
 }
 
 func keydStatus(ctx context.Context, keys *client.Client) (keymgr.Status, error) {
@@ -134,22 +138,40 @@ func spawnKeyd(keyStore string, secret *heldSecret) error {
 
 // stopKeyd ends the key daemon of a key store, cleanly, and waits until it is gone. It is no error if none runs; ErrInUse if volumes are mounted.
 func stopKeyd(ctx context.Context, keyStore string) error {
-	keys := dialKeys(keyStore)
-	st, err := keydStatus(ctx, keys)
-	keys.Close()
+	st, err := idleKeyd(ctx, keyStore)
 	if errors.Is(err, keymgr.ErrKeyUnavailable) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if len(st.Volumes) > 0 {
-		return fmt.Errorf("%w: %d volumes of key store %s are mounted", ErrInUse, len(st.Volumes), keyStore)
-	}
 	if err := unix.Kill(st.PID, unix.SIGTERM); err != nil {
 		return fmt.Errorf("end key daemon %d: %w", st.PID, err)
 	}
 	return awaitExit(ctx, st.PID)
+}
+
+// idleWait is how long a key daemon may take to notice that a front end has gone.
+const idleWait = 2 * time.Second
+
+// idleKeyd returns the status of a key daemon that no volume needs. ErrInUse if one does.
+func idleKeyd(ctx context.Context, keyStore string) (keymgr.Status, error) {
+	keys := dialKeys(keyStore)
+	defer keys.Close()
+	for deadline := time.Now().Add(idleWait); ; {
+		st, err := keydStatus(ctx, keys)
+		if err != nil || len(st.Volumes) == 0 {
+			return st, err
+		}
+		if time.Now().After(deadline) {
+			return st, fmt.Errorf("%w: %d volumes of key store %s are mounted", ErrInUse, len(st.Volumes), keyStore)
+		}
+		select {
+		case <-ctx.Done():
+			return st, ctx.Err()
+		case <-time.After(keydPoll):
+		}
+	}
 }
 
 // keydKeeper starts the key daemon again when it has died, where the secret can be had without anybody there.

@@ -33,6 +33,24 @@ func OpenKeys(ctx context.Context, dir string, secret SecretSource) (*Keys, erro
 	return &Keys{dialKeys(dir)}, nil
 }
 
+// Enable enables a CMK, however it is named: the service itself takes no alias here, as AWS' does not.
+func (k *Keys) Enable(ctx context.Context, name string) error {
+	key, err := k.DescribeKey(ctx, keymgr.Caller{}, name)
+	if err != nil {
+		return err
+	}
+	return k.EnableKey(ctx, keymgr.Caller{}, key.ARN)
+}
+
+// Disable disables a CMK, however it is named.
+func (k *Keys) Disable(ctx context.Context, name string) error {
+	key, err := k.DescribeKey(ctx, keymgr.Caller{}, name)
+	if err != nil {
+		return err
+	}
+	return k.DisableKey(ctx, keymgr.Caller{}, key.ARN)
+}
+
 // Each calls fn for every CMK, in the order of their ids.
 func (k *Keys) Each(ctx context.Context, fn func(keymgr.KeyMetadata)) error {
 	for page := (keymgr.Page{}); ; {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +34,9 @@ func checkMountPoint(volume, keyStore, mountPoint string) (place, error) {
 	if p.Volume, err = resolve(volume); err != nil {
 		return place{}, fmt.Errorf("%w: %s: %w", ErrNotVolume, volume, err)
 	}
-	if p.KeyStore, err = resolve(keyStore); err != nil {
+	if p.KeyStore, err = resolve(keyStore); errors.Is(err, os.ErrNotExist) {
+		return place{}, noKeyStore(keyStore)
+	} else if err != nil {
 		return place{}, fmt.Errorf("key store %s: %w", keyStore, err)
 	}
 	if err := p.checkNesting(); err != nil {
@@ -89,25 +91,48 @@ func dirEmpty(path string) (bool, error) {
 	return len(names) == 0, ignoreEOF(err)
 }
 
-// removeStale detaches mounts of ours at path whose daemon is dead: they answer ENOTCONN to everything. Others are left alone.
+// removeStale detaches mounts of ours at path whose daemon is dead. Others are left alone.
 func removeStale(path string) error {
+	real, err := realPath(path)
+	if err != nil {
+		return fmt.Errorf("%w %s: %w", ErrMountPoint, path, err)
+	}
 	for range 16 { // one on top of another is possible, but not without end
-		if _, err := os.Lstat(path); !errors.Is(err, syscall.ENOTCONN) {
-			return nil
-		}
 		table, err := mountTable()
 		if err != nil {
 			return err
 		}
-		m, ok := mountAt(table, path)
+		m, ok := mountAt(table, real)
 		if !ok || m.Type != fsType {
-			return fmt.Errorf("%w: %s is a dead mount of another filesystem; unmount it first", ErrMountPoint, path)
+			return nil
 		}
-		if err := detach(path); err != nil {
+		dead, err := isDead(real)
+		if err != nil || !dead {
+			return err
+		}
+		if err := detach(real); err != nil {
 			return fmt.Errorf("remove the dead mount at %s: %w", path, err)
 		}
 	}
 	return fmt.Errorf("%w: %s has too many dead mounts", ErrMountPoint, path)
+}
+
+// deadWait bounds the wait for a mount's answer.
+const deadWait = 5 * time.Second
+
+// isDead asks a mount for what the kernel has not cached (attributes it may have): a dead one answers ENOTCONN.
+func isDead(path string) (bool, error) {
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t
+		answer <- unix.Statfs(path, &st)
+	}()
+	select {
+	case err := <-answer:
+		return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED), nil
+	case <-time.After(deadWait):
+		return false, fmt.Errorf("%w: the mount at %s does not answer", ErrMountPoint, path)
+	}
 }
 
 // detach unmounts lazily, as root by the system call and otherwise by FUSE's helper.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs"
+	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
 
@@ -56,12 +57,15 @@ func serve(ctx context.Context, cfg daemonConfig, log *slog.Logger, ready func(e
 	upkeep := make(chan error, 1)
 	go func() { upkeep <- d.volume.content.Run(ctx) }()
 	go keepKeyd(d.cfg, log).run(ctx)
+	swept := make(chan struct{})
+	go func() { defer close(swept); d.sweep(ctx) }()
 	select {
 	case <-ctx.Done():
 	case <-d.server.Done():
 	}
 	unmountErr := d.leave()
 	quit()
+	<-swept
 	upkeepErr := <-upkeep
 	if errors.Is(upkeepErr, context.Canceled) {
 		upkeepErr = nil
@@ -138,6 +142,26 @@ func (d *daemon) announce(p place) (err error) {
 	return d.run.write(record{Volume: p.Volume, ID: id, MountPoint: p.MountPoint, Device: device, PID: os.Getpid()})
 }
 
+// sweep gives back the space that a crash has lost: objects without a file, and ends of objects beyond their file.
+func (d *daemon) sweep(ctx context.Context) {
+	if d.volume.kv.Stats().Recovery.Clean || d.cfg.Options.ReadOnly {
+		return
+	}
+	removed := 0
+	err := d.volume.content.CheckObjects(ctx, true, func(f content.Fault) {
+		if f.Kind.Leftover() {
+			removed++
+		} else {
+			d.log.Warn("found while sweeping", "object", f.Object, "fault", f.Kind)
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.Error("sweep after a crash", "error", err)
+		return
+	}
+	d.log.Info("swept after a crash", "removed", removed)
+}
+
 // leave unmounts if the mount is still there. If programs still use it, it is detached: they lose their files, what they had written is kept.
 func (d *daemon) leave() error {
 	d.setClosing()
@@ -169,7 +193,7 @@ func (d *daemon) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var errs []error
-	if d.server != nil {
+	if d.server != nil && !d.isClosing() { // leave has not been there: the start went wrong
 		errs = append(errs, d.server.Unmount(ctx))
 	}
 	if d.fs != nil {

@@ -44,8 +44,8 @@ func viewKey(k keymgr.KeyMetadata) keyView {
 func keyCommand(io stdio) *cobra.Command {
 	return group("key", "Customer master keys of a key store",
 		keyCreateCommand(io), keyListCommand(io), keyDescribeCommand(io),
-		keySwitchCommand("enable ID", "Enable a key", (*mount.Keys).EnableKey),
-		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).DisableKey))
+		keySwitchCommand("enable ID", "Enable a key", (*mount.Keys).Enable),
+		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).Disable))
 }
 
 // withKeys runs fn with the key manager of the key store that the flags name.
@@ -130,13 +130,13 @@ func keyDescribeCommand(io stdio) *cobra.Command {
 }
 
 // keySwitchCommand is enable or disable.
-func keySwitchCommand(use, short string, do func(*mount.Keys, context.Context, keymgr.Caller, string) error) *cobra.Command {
+func keySwitchCommand(use, short string, do func(*mount.Keys, context.Context, string) error) *cobra.Command {
 	var store storeFlags
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				return do(keys, cmd.Context(), keymgr.Caller{}, args[0])
+				return do(keys, cmd.Context(), args[0])
 			})
 		},
 	}
