@@ -75,6 +75,9 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 	km, err := d.volume.keys.Status(ctx)
 	if err == nil {
 		st.Keys.Token, st.Keys.HSM = describeToken(km.Token), km.Token.HSM
+		if km.Token.Error != "" {
+			st.Problem = "token: " + km.Token.Error
+		}
 	}
 	if err == nil && km.Locked {
 		err = keymgr.ErrLocked
@@ -100,10 +103,10 @@ func describeToken(t keymgr.TokenStatus) string {
 	if t.Kind == "soft" {
 		name = "embedded, not an HSM"
 	} else if t.Label != "" {
-		name = fmt.Sprintf("%s token %q (%s, serial %s)", t.Kind, t.Label, t.Model, t.Serial)
+		name = fmt.Sprintf("%s token %q, serial %s", t.Kind, t.Label, t.Serial)
 	}
 	if t.Error != "" {
-		name += ": " + t.Error
+		name += ", does not answer"
 	}
 	return name
 }

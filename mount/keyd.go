@@ -184,10 +184,8 @@ type keydKeeper struct {
 // keepEvery is how often the key daemon is looked for; nothing but new keys waits for it.
 const keepEvery = time.Second
 
-// run looks after the key daemon until ctx is done.
-func (k *keydKeeper) run(ctx context.Context) {
-	keys := dialKeys(k.keyStore)
-	defer keys.Close()
+// run looks after the key daemon until ctx is done. It asks as the volume's front end, so that a new daemon soon knows who needs it.
+func (k *keydKeeper) run(ctx context.Context, keys *client.Client) {
 	for failures := 0; ; {
 		select {
 		case <-ctx.Done():

@@ -114,6 +114,9 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 		out.State = "locked"
 	}
 	out.Token, out.Problem = describeToken(st.Token), st.LogError
+	if st.Token.Error != "" {
+		out.Problem = "token: " + st.Token.Error
+	}
 	out.Volumes = append(out.Volumes, st.Volumes...)
 	return out, nil
 }

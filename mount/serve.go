@@ -56,7 +56,7 @@ func serve(ctx context.Context, cfg daemonConfig, log *slog.Logger, ready func(e
 	log.Info("mounted", "volume", d.volume.ID, "pid", os.Getpid(), "recovery", d.volume.Recovery)
 	upkeep := make(chan error, 1)
 	go func() { upkeep <- d.volume.content.Run(ctx) }()
-	go keepKeyd(d.cfg, log).run(ctx)
+	go keepKeyd(d.cfg, log).run(ctx, d.volume.keys)
 	swept := make(chan struct{})
 	go func() { defer close(swept); d.sweep(ctx) }()
 	select {

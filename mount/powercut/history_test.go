@@ -56,16 +56,20 @@ func (h *history) begin(o op) {
 	}
 }
 
-// cached notes that a write to the inode at path may still be in the kernel's cache, or no longer.
-func (h *history) cached(path string, yes bool) { h.late[h.now().names[path]] = yes }
+// cached notes that what is written to the inode at path may stay in the kernel's cache, until uncached.
+func (h *history) cached(path string) { h.late[h.now().names[path]] = true }
+
+func (h *history) uncached() { clear(h.late) }
 
 // end notes that the last operation was acknowledged.
 func (h *history) end() {
 	o := h.ops[len(h.ops)-1]
 	switch o.kind {
 	case opFsync, opFdata:
-		h.floors = append(h.floors, floor{id: h.now().names[o.path], from: h.last()})
+		id := h.now().names[o.path]
+		h.floors = append(h.floors, floor{id: id, from: h.last()})
 		h.synced = h.last()
+		delete(h.late, id)
 	case opFsyncDir:
 		h.synced = h.last()
 		if o.path == "" { // fsync of the mount's root is a sync of everything

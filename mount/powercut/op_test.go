@@ -89,11 +89,6 @@ type picker struct {
 	seed  uint64
 }
 
-func (p *picker) fresh(prefix string) string {
-	p.names++
-	return join(p.dir, fmt.Sprintf("%s%d", prefix, p.names))
-}
-
 func join(dir, name string) string {
 	if dir == "" {
 		return name
@@ -132,9 +127,12 @@ func (p *picker) mutation(kind opKind, s *state) (op, bool) {
 	o := op{kind: kind, path: f}
 	switch kind {
 	case opRename:
-		if others := s.others(files, f); p.IntN(2) == 0 && len(others) > 0 {
+		switch others, dir := s.others(files, f), dirs[p.IntN(len(dirs))]; {
+		case p.IntN(2) == 0 && len(others) > 0:
 			o.to = others[p.IntN(len(others))]
-		} else {
+		case p.IntN(4) == 0 && dir != p.dir:
+			o.path, o.to = dir, join(p.dir, fmt.Sprintf("d%d", p.names))
+		default:
 			o.to = name("r")
 		}
 	case opLink:
@@ -187,15 +185,15 @@ func (p *picker) length() int64 {
 	return 1 + p.Int64N(12*block)
 }
 
-// sync draws what makes a mutation durable, or nothing.
-func (p *picker) sync(kind opKind, after op) (op, bool) {
+// sync returns what makes a mutation durable that led to state s, or nothing.
+func (p *picker) sync(kind opKind, after op, s *state) (op, bool) {
 	path := after.path
-	if after.to != "" && after.kind != opSymlink {
+	if after.kind == opRename || after.kind == opLink {
 		path = after.to
 	}
 	switch kind {
 	case opFsync, opFdata:
-		if after.kind == opUnlink || after.kind == opRmdir || after.kind == opSymlink || after.kind == opMkdir {
+		if n := s.file(path); n == nil || n.kind != kindFile {
 			return op{kind: opFsyncDir, path: parentOf(path)}, true
 		}
 		return op{kind: kind, path: path}, true

@@ -103,8 +103,7 @@ func (s *state) after(o op, newID int) *state {
 	case opRename:
 		if s.names[o.to] != s.names[o.path] || s.names[o.to] == 0 {
 			next.drop(o.to)
-			next.names[o.to] = s.names[o.path]
-			delete(next.names, o.path)
+			next.move(o.path, o.to)
 		}
 	default:
 		changed := *s.file(o.path)
@@ -117,6 +116,16 @@ func (s *state) after(o op, newID int) *state {
 func (s *state) add(path string, id int, n *node) {
 	s.names[path] = id
 	s.nodes[id] = n
+}
+
+// move renames a name and, if it is a directory, what lies below.
+func (s *state) move(from, to string) {
+	for p, id := range s.names {
+		if p == from || below(p, from) {
+			delete(s.names, p)
+			s.names[to+p[len(from):]] = id
+		}
+	}
 }
 
 func (s *state) drop(path string) {

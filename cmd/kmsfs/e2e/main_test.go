@@ -14,7 +14,12 @@ var (
 	worker bool
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(writerEnv); spec != "" { // a writer of TestKill
+		os.Exit(runWriter(spec))
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "kmsfs-e2e-bin-")
