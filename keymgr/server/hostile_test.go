@@ -130,7 +130,7 @@ func TestLongBodies(t *testing.T) {
 			continue
 		}
 		body, _ := io.ReadAll(resp.Body)
-		if resp.StatusCode != 400 || !bytes.Contains(body, []byte("SerializationException")) {
+		if resp.StatusCode != 400 || !bytes.Contains(body, []byte("SerializationException")) || !bytes.Contains(body, []byte("longer than")) {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
 		}
 	}
@@ -141,6 +141,46 @@ func TestLongBodies(t *testing.T) {
 		}
 	}
 	dial(t, dir, client.Options{})
+}
+
+// TestRegistration: a connection is registered once; a second volume on it is refused, the first one stays.
+func TestRegistration(t *testing.T) {
+	dir := newKeyStore(t, false)
+	serve(t, RunConfig{Dir: dir})
+	c := rawConn(t, dir)
+	in := bufio.NewReader(c)
+	ask := func(operation, body string) (int, string) {
+		t.Helper()
+		if _, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nX-Amz-Target: KmsfsService.%s\r\nContent-Length: %d\r\n\r\n%s",
+			wire.ContentType, operation, len(body), body); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(answer)
+	}
+	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
+	for _, step := range []struct {
+		operation, volume string
+		status            int
+	}{
+		{"AdvanceAnchor", one, 400}, {"RegisterVolume", one, 200}, {"RegisterVolume", one, 200}, {"RegisterVolume", two, 400},
+		{"AdvanceAnchor", one, 200}, {"AdvanceAnchor", two, 400},
+	} {
+		status, answer := ask(step.operation, fmt.Sprintf(`{"VolumeId":%q,"Anchor":{"Generation":1,"Sequence":1,"Head":%q}}`, step.volume, one))
+		if status != step.status || status == 400 && !strings.Contains(answer, "AccessDeniedException") {
+			t.Errorf("%s %s: %d %s", step.operation, step.volume, status, answer)
+		}
+	}
+	if _, answer := ask("Status", "{}"); !strings.Contains(answer, `"FrontEndVolumes":["`+one+`"]`) {
+		t.Errorf("status %s", answer)
+	}
 }
 
 // TestSlowClients: clients that send nothing, half a header, half a body, or do not read, fill all connections for a bounded time only.

@@ -232,6 +232,7 @@ func TestForwarding(t *testing.T) {
 		"another volume":  gen(front, blockcrypt.VolumeID{8}.String()),
 		"not registered":  gen(plain, volume.String()),
 		"management":      front.DisableKey(t.Context(), alice, md.KeyID),
+		"listing":         second(front.ListKeys(t.Context(), alice, keymgr.Page{})),
 		"volume registry": front.PutVolume(t.Context(), alice, keymgr.VolumeRecord{ID: volume, CMK: md.ARN}),
 	} {
 		if !errors.Is(err, keymgr.ErrAccessDenied) {
