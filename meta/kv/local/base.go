@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -41,7 +42,8 @@ func badgerOptions(opts Options) badger.Options {
 		WithBaseTableSize(baseTableSize).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogSize).
-		WithCompression(0). // rows are ciphertext
+		WithCompression(options.None). // rows are ciphertext
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
 		WithNumVersionsToKeep(1).
@@ -58,31 +60,76 @@ func journalDir(opts Options) string { return filepath.Join(opts.Dir, "journal")
 // openBadger opens the database. A read-only opening falls back to a writing one where the last process
 // died, because Badger must then cut torn files.
 func openBadger(opts Options) (*badger.DB, error) {
-	if err := clearEmptyLogs(metaDir(opts), opts.ReadOnly); err != nil {
-		return nil, fmt.Errorf("open %s: %w", metaDir(opts), err)
+	dir := metaDir(opts)
+	if err := clearEmptyLogs(dir, opts.ReadOnly); err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	bo := badgerOptions(opts)
+	if err := verifyBadger(bo); err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
 	db, err := badger.Open(bo)
-	if err != nil && opts.ReadOnly && !errors.Is(err, unix.EWOULDBLOCK) {
+	if err != nil && opts.ReadOnly && lock(dir, unix.LOCK_SH) == nil {
 		db, err = badger.Open(bo.WithReadOnly(false))
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return db, nil
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return nil, fmt.Errorf("open %s: %w", metaDir(opts), kv.ErrLocked)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.EIO):
-		return nil, fmt.Errorf("open %s: %w", metaDir(opts), err)
 	}
-	if err = noSpace(err); errors.Is(err, kv.ErrNoSpace) || isResource(err) {
-		return nil, fmt.Errorf("open %s: %w", metaDir(opts), err)
-	}
-	return nil, fmt.Errorf("open %s: %w: %w", metaDir(opts), kv.ErrCorrupt, err) // checksums, formats, files that are not there
+	return nil, fmt.Errorf("open %s: %w: %w", dir, diagnose(dir, opts.ReadOnly), err)
 }
 
-// isResource says whether the machine lacks something, so that trying again later may help.
-func isResource(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+// lock tries Badger's lock on its directory, of the kind LOCK_EX or LOCK_SH, and gives it back.
+// Error: kv.ErrLocked.
+func lock(dir string, kind int) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = unix.Flock(int(d.Fd()), kind|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return kv.ErrLocked
+	}
+	return os.NewSyscallError("flock", err)
+}
+
+// diagnose finds out why Badger did not open: its errors are text. What the system refuses it refuses here
+// as well; what is left are checksums, formats, and files that are not there.
+func diagnose(dir string, readOnly bool) error {
+	kind, flags := unix.LOCK_EX, os.O_RDWR
+	if readOnly {
+		kind, flags = unix.LOCK_SH, os.O_RDONLY
+	}
+	if err := lock(dir, kind); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		f, err := os.OpenFile(filepath.Join(dir, e.Name()), flags|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return noSpace(err)
+		}
+		f.Close()
+	}
+	if !readOnly {
+		if err := tryWrite(dir); err != nil {
+			return noSpace(err)
+		}
+	}
+	return kv.ErrCorrupt
+}
+
+// tryWrite writes a file and removes it.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, "probe-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
 // clearEmptyLogs removes logs of no length: Badger creates a log and then gives it its size, and refuses to
@@ -94,12 +141,13 @@ func clearEmptyLogs(dir string, readOnly bool) error {
 	}
 	defer d.Close()
 	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK) && readOnly:
-		return nil // other readers may have it; Badger decides
-	case errors.Is(err, unix.EWOULDBLOCK):
+	if err == unix.EWOULDBLOCK && readOnly {
+		return lock(dir, unix.LOCK_SH) // other readers may have it
+	}
+	if err == unix.EWOULDBLOCK {
 		return kv.ErrLocked
-	case err != nil:
+	}
+	if err != nil {
 		return os.NewSyscallError("flock", err)
 	}
 	entries, err := d.ReadDir(-1)
@@ -240,3 +288,8 @@ func (l badgerLog) Errorf(format string, args ...any)   { l.write(slog.LevelErro
 func (l badgerLog) Warningf(format string, args ...any) { l.write(slog.LevelWarn, format, args) }
 func (l badgerLog) Infof(string, ...any)                {}
 func (l badgerLog) Debugf(string, ...any)               {}
+
+// isResource reports whether the machine lacks something, so that trying again later may help.
+func isResource(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}

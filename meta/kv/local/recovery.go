@@ -155,7 +155,7 @@ func (r *recovery) start() (*segment, int, error) {
 			return seg, off, nil
 		}
 	}
-	if r.from.generation == 0 && r.from.point.seq == 0 {
+	if r.from.generation == 0 && r.from.point.seq == 0 && len(r.found) == 0 {
 		return nil, 0, nil // created and never written to
 	}
 	return nil, 0, fmt.Errorf("no segment continues checkpoint %d: %w", r.from.point.seq, kv.ErrCorrupt)

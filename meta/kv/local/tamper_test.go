@@ -1,10 +1,13 @@
 package local
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -96,6 +99,89 @@ func flips(t *testing.T, seg *segment, r *rand.Rand) (offs []int) {
 		offs = append(offs, off, off+4, off+8, off+20, off+90)
 	}
 	return offs
+}
+
+// TestBadgerFlipped flips a byte, or cuts, or removes a file of Badger's, in a store that was closed and in one
+// whose process died. It does not open, or shows just what was there, by way of the journal if need be.
+func TestBadgerFlipped(t *testing.T) {
+	t.Parallel()
+	opts := create(t)
+	settler := newSettler()
+	opts.Settler = settler
+	s := open(t, opts)
+	h := newHistory()
+	r := rand.New(rand.NewPCG(13, 13))
+	for i := range 400 {
+		if err := h.commit(s, r); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 50 {
+			checkpointNow(t, s)
+		}
+	}
+	killed := copyStore(t, opts)
+	killed.Settler = settler.clone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for what, o := range map[string]Options{"closed": opts, "killed": killed} {
+		files, err := filepath.Glob(filepath.Join(metaDir(o), "*"))
+		if err != nil || len(files) < 5 {
+			t.Fatal(files, err)
+		}
+		outcomes := map[string]int{}
+		for _, path := range files {
+			for i := range rounds(8, 150) {
+				name := filepath.Base(path)
+				damaged := copyStore(t, o)
+				damaged.Settler = o.Settler.(*fakeSettler).clone()
+				damage := damageFile(t, r, filepath.Join(metaDir(damaged), name), i)
+				outcome, at := openFlipped(t, damaged, h)
+				outcomes[outcome]++
+				if outcome == "opens" && at != h.last() {
+					t.Fatalf("%s, %s: %s: opens at %d of %d", what, name, damage, at, h.last())
+				}
+				if err := os.RemoveAll(damaged.Dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		t.Log(what, outcomes)
+		if outcomes["corrupt"] == 0 {
+			t.Errorf("%s: outcomes %v", what, outcomes)
+		}
+	}
+}
+
+// damageFile changes a file and says how.
+func damageFile(t *testing.T, r *rand.Rand, path string, i int) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := len(bytes.TrimRight(b, "\x00"))
+	if i == 0 {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		return "removed"
+	}
+	what := "empty, one byte added"
+	switch {
+	case used == 0:
+		b = append(b, 1)
+	case i == 1:
+		b, what = b[:r.IntN(used)], "cut"
+	default:
+		off := r.IntN(used)
+		b[off] ^= byte(1 + r.IntN(255))
+		what = fmt.Sprint("byte ", off, " of ", used, " flipped")
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return what
 }
 
 func openFlipped(t *testing.T, o Options, h *history) (outcome string, at uint64) {
