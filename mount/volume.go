@@ -29,6 +29,9 @@ type OpenConfig struct {
 	KeyTTL        time.Duration
 	Log           *slog.Logger
 
+	// SegmentSize and MaxJournal are those of the journal, in bytes; 0: the defaults of meta/kv/local. Small ones suit small volumes.
+	SegmentSize, MaxJournal int64
+
 	// GiveUp is asked while the lock is held by somebody else: why waiting is in vain, or nil.
 	GiveUp func(id blockcrypt.VolumeID) error
 }
@@ -179,7 +182,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	}
 	v.kv, err = local.Open(ctx, local.Options{
 		Dir: v.Dir, Volume: v.ID, Key: secrets.Journal, Settler: content.NewSettler(v.objects, v.namer),
-		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log,
+		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log, SegmentSize: cfg.SegmentSize, MaxJournal: cfg.MaxJournal,
 	})
 	if err != nil {
 		return fmt.Errorf("open metadata: %w", err)
