@@ -172,6 +172,8 @@ func aliveAt(pid int) bool {
 
 // whyBusy asks the daemon that holds a volume whether waiting for it is in vain: it is, unless it is closing.
 func (r runDir) whyBusy(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
 	var st MountStatus
 	if err := control.Do(ctx, r.socket(id), opState, nil, nil, &st); err != nil {
 		return nil // starting, gone, or not ours to ask: wait for the lock

@@ -238,7 +238,9 @@ type entry struct {
 	xattr  string
 }
 
-func newObserved() *observed { return &observed{entries: map[string]entry{}, data: map[uint64][]byte{}} }
+func newObserved() *observed {
+	return &observed{entries: map[string]entry{}, data: map[uint64][]byte{}}
+}
 
 func (o *observed) nameOf(ino uint64) string {
 	for path, e := range o.entries {

@@ -136,8 +136,8 @@ func asInit() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	env := append(os.Environ(), stageVariable+"="+stageTests)
-	tests, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{Env: env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	os.Setenv(stageVariable, stageTests)
+	tests, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

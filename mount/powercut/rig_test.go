@@ -27,13 +27,13 @@ type rig struct {
 	mnt    string
 	env    []string
 	pid    int // of the file daemon
+	keyd   int // of the key daemon
 }
 
 // rigOptions say where things lie.
 type rigOptions struct {
 	lower     string // ext4, xfs
 	storeToo  bool   // the key store lies on the disk that is cut
-	keepSpare bool
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -79,9 +79,9 @@ func (r *rig) clean() {
 		r.end(r.pid)
 		_ = unix.Unmount(r.mnt, unix.MNT_DETACH)
 	}
-	if pid := r.keyd(); pid != 0 {
-		_ = syscall.Kill(pid, syscall.SIGTERM)
-		r.awaitGone(pid)
+	if r.keyd != 0 {
+		_ = syscall.Kill(r.keyd, syscall.SIGTERM)
+		r.awaitGone(r.keyd)
 	}
 }
 
@@ -147,22 +147,17 @@ func (r *rig) mount() {
 		r.t.Fatalf("status after mount: %v, %v", all, err)
 	}
 	r.pid = all[0].PID
+	var st struct{ PID int }
+	if err := json.Unmarshal([]byte(r.must("keystore", "status", "--json")), &st); err != nil {
+		r.t.Fatalf("status of the key store: %v", err)
+	}
+	r.keyd = st.PID
 }
 
 func (r *rig) umount() {
 	r.t.Helper()
 	r.must("umount", r.mnt)
 	r.pid = 0
-}
-
-// keyd returns the process id of the key daemon, 0 if none runs.
-func (r *rig) keyd() int {
-	var st struct{ PID int }
-	res := r.run("keystore", "status", "--json")
-	if res.code != 0 || json.Unmarshal([]byte(res.out), &st) != nil {
-		return 0
-	}
-	return st.PID
 }
 
 func (r *rig) end(pid int) {
@@ -184,9 +179,7 @@ func (r *rig) awaitGone(pid int) {
 func (r *rig) crash() {
 	r.t.Helper()
 	if r.store != filepath.Join(r.dir, "keys") {
-		if pid := r.keyd(); pid != 0 {
-			r.end(pid)
-		}
+		r.end(r.keyd)
 	}
 	r.end(r.pid)
 	r.pid = 0

@@ -160,7 +160,8 @@ func (r *rig) second() *rig {
 	return &s
 }
 
-// busy writes files in the mount until stop is called, which returns how many were written and the errors other than ENOKEY.
+// busy writes files in the mount until stop is called, which returns how many were written and the errors other than a missing key's: that is ENOKEY, or
+// EIO of a close if it goes missing between the write and the write-back, because that is what the kernel makes of it.
 func busy(dir string) (stop func() (int, []error)) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	written, errs := 0, []error(nil)
@@ -176,7 +177,7 @@ func busy(dir string) (stop func() (int, []error)) {
 			switch err := os.WriteFile(name, []byte(name), 0o600); {
 			case err == nil:
 				written++
-			case !errors.Is(err, syscall.ENOKEY):
+			case !errors.Is(err, syscall.ENOKEY) && !isCloseEIO(err):
 				errs = append(errs, err)
 			}
 			time.Sleep(time.Millisecond)
@@ -187,6 +188,11 @@ func busy(dir string) (stop func() (int, []error)) {
 		<-done
 		return written, errs
 	}
+}
+
+func isCloseEIO(err error) bool {
+	var p *os.PathError
+	return errors.As(err, &p) && p.Op == "close" && errors.Is(err, syscall.EIO)
 }
 
 // workerPID finds the HSM worker below the key daemon.
