@@ -32,8 +32,8 @@ type rig struct {
 
 // rigOptions say where things lie.
 type rigOptions struct {
-	lower     string // ext4, xfs
-	storeToo  bool   // the key store lies on the disk that is cut
+	lower    string // ext4, xfs
+	storeToo bool   // the key store lies on the disk that is cut
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
