@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -132,6 +133,10 @@ var self = keymgr.Caller{}
 // TestMain lets the test binary be keyd (KEYD_TEST_DIR), or a client of another user (KEYD_TEST_DIAL).
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("KEYD_TEST_DIR"); dir != "" {
+		go func() { // die with the test, however that dies
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(3)
+		}()
 		err := Run(context.Background(), RunConfig{Dir: dir, Options: options, Ready: func(err error) { fmt.Println("ready", err) }})
 		if err != nil {
 			fmt.Println(err)
@@ -173,11 +178,21 @@ func dialAsOther(socket string) {
 	fmt.Println("raw:", resp.StatusCode, string(body[:n]))
 }
 
+// keyd is this test binary as the keyd of dir, not started yet.
+func keyd(t *testing.T, dir string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "KEYD_TEST_DIR="+dir)
+	if _, err := cmd.StdinPipe(); err != nil { // held open while the test lives
+		t.Fatal(err)
+	}
+	return cmd
+}
+
 // child starts this test binary again as keyd and waits until it is ready.
 func child(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "KEYD_TEST_DIR="+dir)
+	cmd := keyd(t, dir)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

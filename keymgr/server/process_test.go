@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -27,7 +28,7 @@ func TestKilledAndRestarted(t *testing.T) {
 	var keys []keymgr.KeyMetadata
 	var blobs [][]byte
 	for round := range 4 {
-		keyd := child(t, dir)
+		running := child(t, dir)
 		for i, md := range keys {
 			out, err := c.Decrypt(t.Context(), self, keymgr.DecryptInput{Blob: blobs[i], KeyID: fmt.Sprintf("alias/%d", i)})
 			if err != nil || out.KeyID != md.ARN || string(out.Plaintext) != fmt.Sprint(i) {
@@ -51,10 +52,10 @@ func TestKilledAndRestarted(t *testing.T) {
 			t.Fatal(err)
 		}
 		keys, blobs = append(keys, md), append(blobs, out.Blob)
-		if err := keyd.Process.Kill(); err != nil {
+		if err := running.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		_ = keyd.Wait()
+		_ = running.Wait()
 		if _, err := c.Status(t.Context()); !errors.Is(err, keymgr.ErrKeyUnavailable) {
 			t.Fatalf("nobody there: %v", err)
 		}
@@ -63,9 +64,10 @@ func TestKilledAndRestarted(t *testing.T) {
 
 func TestSigtermAndSecondProcess(t *testing.T) {
 	dir := newKeyStore(t, false)
-	keyd := child(t, dir)
-	second := exec.Command(os.Args[0])
-	second.Env = append(os.Environ(), "KEYD_TEST_DIR="+dir)
+	first := child(t, dir)
+	second := keyd(t, dir)
+	timer := time.AfterFunc(20*time.Second, func() { _ = second.Process.Kill() })
+	defer timer.Stop()
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "in use by another process") {
 		t.Errorf("second keyd: %s %v", out, err)
@@ -74,10 +76,10 @@ func TestSigtermAndSecondProcess(t *testing.T) {
 	if _, err := c.CreateKey(t.Context(), self, keymgr.CreateKeyInput{Alias: "alias/x"}); err != nil {
 		t.Error(err)
 	}
-	if err := keyd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := keyd.Wait(); err != nil {
+	if err := first.Wait(); err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	}
 	if _, err := os.Lstat(keystore.SocketPath(dir)); !errors.Is(err, os.ErrNotExist) {
