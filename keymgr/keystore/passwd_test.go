@@ -1,0 +1,51 @@
+package keystore
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/kmsfs/kmsfs/hsm"
+)
+
+func TestChangeSecret(t *testing.T) {
+	dir := t.TempDir() + "/ks"
+	opts := Options{OpenKV: new(shelf).open}
+	one, two := buffer(t, "one"), buffer(t, "two")
+	unlock := UnlockConfig{Kind: Passphrase}
+	if _, err := Init(t.Context(), InitConfig{Dir: dir, Unlock: unlock, Secret: one, Options: opts}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ChangeSecret(t.Context(), dir, two, one, unlock, opts); !errors.Is(err, hsm.ErrPIN) {
+		t.Fatalf("wrong old secret: %v", err)
+	}
+	if err := ChangeSecret(t.Context(), dir, one, two, UnlockConfig{Kind: KeyFile, KeyFile: "/k"}, opts); !errors.Is(err, ErrOtherKind) {
+		t.Fatalf("another kind: %v", err)
+	}
+	if err := ChangeSecret(t.Context(), dir, one, two, unlock, opts); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), dir, one, opts); !errors.Is(err, hsm.ErrPIN) {
+		t.Fatalf("the old secret: %v", err)
+	}
+	s, err := Open(t.Context(), dir, two, opts)
+	if err != nil {
+		t.Fatalf("the new secret: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(LogPath(dir))
+	if err != nil || strings.Count(string(log), "ChangeSecret") != 1 {
+		t.Fatalf("key-use log: %s %v", log, err)
+	}
+	lock, err := Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	if err := ChangeSecret(t.Context(), dir, two, one, unlock, opts); !errors.Is(err, ErrInUse) {
+		t.Fatalf("while in use: %v", err)
+	}
+}
