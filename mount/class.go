@@ -53,7 +53,7 @@ var classOfError = []struct {
 	class  Class
 	errors []error
 }{
-	{ClassUsage, []error{ErrUsage, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn}},
+	{ClassUsage, []error{ErrUsage, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},

@@ -11,7 +11,7 @@ import (
 
 func keystoreCommand(io stdio) *cobra.Command {
 	return group("keystore", "Make, unlock and look at a key store",
-		keystoreInitCommand(io), keystoreStatusCommand(io), keystoreUnlockCommand(io), keystoreLockCommand(io))
+		keystoreInitCommand(io), keystoreStatusCommand(io), keystoreUnlockCommand(io), keystoreLockCommand(io), keystorePasswdCommand())
 }
 
 func keystoreInitCommand(io stdio) *cobra.Command {
@@ -90,5 +90,25 @@ func keystoreLockCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return mount.LockKeyStore(cmd.Context(), store.dir) },
 	}
 	store.addDir(cmd)
+	return cmd
+}
+
+func keystorePasswdCommand() *cobra.Command {
+	var store storeFlags
+	var fresh storeFlags
+	cmd := &cobra.Command{
+		Use:   "passwd",
+		Short: "Change the passphrase or key file of an embedded token, while its daemon does not run",
+		Args:  usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return mount.ChangeSecret(cmd.Context(), store.dir, store.secret, fresh.secret)
+		},
+	}
+	store.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&fresh.secret.PassphraseFile, "new-passphrase-file", "", "read the new passphrase from `FILE`")
+	flags.StringVar(&fresh.secret.KeyFile, "new-key-file", "", "open the key store by the content of `FILE` from now on, which is made if it is not there")
+	flags.IntVar(&fresh.secret.FD, "new-passphrase-fd", 0, "read the new passphrase from descriptor `N`")
+	fresh.secret.Prompt = prompt
 	return cmd
 }

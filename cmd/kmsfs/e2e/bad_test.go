@@ -320,3 +320,31 @@ func TestDisabledKey(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 }
+
+// TestPasswd changes a passphrase and a key file.
+func TestPasswd(t *testing.T) {
+	r := newRig(t)
+	r.withPassphrase()
+	r.init()
+	fresh := filepath.Join(r.dir, "fresh")
+	if err := os.WriteFile(fresh, []byte("staple battery\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	passwd := append([]string{"keystore", "passwd", "--new-passphrase-file", fresh}, r.secret...)
+	r.mount()
+	r.refused(exitInUse, []string{"keystore lock"}, passwd...)
+	r.umount()
+	r.must("keystore", "lock")
+	r.refused(exitWrongSecret, nil, "keystore", "passwd", "--passphrase-file", fresh, "--new-passphrase-file", fresh)
+	r.must(passwd...)
+	r.refused(exitWrongSecret, nil, r.mountArgs()...)
+	r.secret = []string{"--passphrase-file", fresh}
+	r.mount()
+
+	k := newRig(t)
+	k.init()
+	k.must("keystore", "passwd", "--new-key-file", filepath.Join(k.dir, "key2"))
+	k.refused(exitWrongSecret, nil, k.mountArgs()...)
+	k.secret = nil // the key store knows where its new key file is
+	k.mount()
+}
