@@ -1,0 +1,61 @@
+package mount
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kmsfs/kmsfs/mount/control"
+)
+
+// TestMain lets the test binary play the daemon that spawn starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "spawned" {
+		os.Exit(spawned(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func spawned(what string) int {
+	ready := ReadyTo(ReadyFD)
+	input, err := io.ReadAll(os.NewFile(InputFD, "input"))
+	switch {
+	case err != nil || string(input) != "the input":
+		ready.Tell(errors.New("wrong input"))
+	case what == "well":
+		ready.Tell(nil)
+		ready.Tell(errors.New("too late"))
+	case what == "refuse":
+		ready.Tell(advise(ErrInUse, "do %s", "this"))
+	case what == "die":
+		os.Stderr.WriteString("last words\n")
+		return 3
+	}
+	return 0
+}
+
+func TestSpawn(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	start := func(what string) error { return spawn([]string{"spawned", what}, log, []byte("the input")) }
+	if err := start("well"); err != nil {
+		t.Fatal(err)
+	}
+	err := start("refuse")
+	var f *control.Failure
+	if !errors.As(err, &f) || ClassOf(err) != ClassInUse || NextOf(err) != "do this" || err.Error() != ErrInUse.Error() {
+		t.Fatalf("refusal: %v, class %s, next %q", err, ClassOf(err), NextOf(err))
+	}
+	err = start("die")
+	if !errors.Is(err, ErrDaemon) || !strings.Contains(NextOf(err), log) {
+		t.Fatalf("death: %v, next %q", err, NextOf(err))
+	}
+	if text := string(must(os.ReadFile(log))(t)); text != "last words\n" {
+		t.Fatalf("log: %q", text)
+	}
+	if st := must(os.Stat(log))(t); st.Mode().Perm() != 0o600 {
+		t.Fatalf("mode of the log: %v", st.Mode())
+	}
+}
