@@ -6,6 +6,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -33,12 +34,13 @@ func Now() meta.Time {
 }
 
 // blocks returns st_blocks. Inline content counts as the sectors it would fill: a file with content but no blocks would pass for a hole, and tar
-// would not read it.
+// would not read it. A file without content stays inline when it grows to any size.
 func blocks(a *meta.Attr) uint64 {
-	if a.Layout == meta.LayoutInline {
-		return (a.Size + statBlock - 1) / statBlock
+	bytes := a.Allocated
+	if a.Layout == meta.LayoutInline && a.Size <= blockcrypt.MaxInline {
+		bytes = a.Size
 	}
-	return (a.Allocated + statBlock - 1) / statBlock
+	return (bytes + statBlock - 1) / statBlock
 }
 
 func ioSize(a *meta.Attr) uint32 { return max(a.BlockSize, minIOSize) }

@@ -49,17 +49,26 @@ func (fs *FS) setAttr(ctx *requestContext, in *fuse.SetAttrIn) (*meta.Attr, erro
 
 // truncate sets the size through the handle that came with the request, or through one of its own.
 func (fs *FS) truncate(ctx *requestContext, in *fuse.SetAttrIn) error {
-	opts := content.WriteOpts{KillSUID: in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
 	if fh, ok := in.GetFh(); ok {
 		if h, err := fs.handles.file(fh); err == nil {
-			return h.file.Truncate(ctx, in.Size, opts)
+			return truncateTo(ctx, h.file, in)
 		}
 	}
 	file, err := fs.content.Open(ctx, meta.Ino(in.NodeId))
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Truncate(ctx, in.Size, opts), file.Close())
+	return errors.Join(truncateTo(ctx, file, in), file.Close())
+}
+
+// truncateTo sets the size of file. Where it is this size already and the kernel, which owns the times of files that it caches, sends none, they stay: ours
+// would be others, and be seen when the kernel has forgotten its own.
+func truncateTo(ctx *requestContext, file *content.File, in *fuse.SetAttrIn) error {
+	kill := in.Valid&fuse.FATTR_KILL_SUIDGID != 0
+	if file.Size() == in.Size && in.Valid&fuse.FATTR_MTIME == 0 && !kill {
+		return nil
+	}
+	return file.Truncate(ctx, in.Size, content.WriteOpts{KillSUID: kill})
 }
 
 // changeAttr does everything but the size, in one transaction. A chmod of an inode with an access ACL changes the ACL with it.

@@ -42,10 +42,13 @@ func Command(t testing.TB, program string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), childVariable+"="+program)
+	cmd.Env = append(os.Environ(), ChildEnv(program))
 	cmd.Stderr = os.Stderr
 	return cmd
 }
+
+// ChildEnv is what a child that runs the program needs in its environment.
+func ChildEnv(program string) string { return childVariable + "=" + program }
 
 // CopyForAll copies the test binary to where every user may run it, and returns its path.
 func CopyForAll(t testing.TB) string {
