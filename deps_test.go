@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 
 	"fs/object":    {},
 	"fs/transport": {},
+	"fs/posix":     {},
 	"fs/keyring":   {"meta", "blockcrypt", "blockcrypt/locked", "keymgr"},
 	"fs/content":   {"fs/object", "meta", "meta/kv", "blockcrypt"},
 	"fs":           {"fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr"},
