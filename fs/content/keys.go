@@ -141,7 +141,7 @@ func (f *File) newEpoch(ctx context.Context) error {
 	f.mu.RLock()
 	left := f.uses.left(f.e.maxUses)
 	f.mu.RUnlock()
-	if left > maxBlocks { // somebody else did it
+	if left >= epochReserve { // somebody else did it
 		return nil
 	}
 	var epoch uint32
@@ -172,6 +172,9 @@ func (f *File) newEpoch(ctx context.Context) error {
 func (e *Engine) dropInvalidKeys() {
 	e.ciphers.removeIf(func(c *cipherEntry) bool { return c.zone.Valid != nil && c.zone.Valid() != nil })
 }
+
+// epochReserve is how many uses must be left of a key for an operation to begin: more than any takes.
+const epochReserve = 2 * maxBlocks
 
 // keyUses counts the uses of a block key. Uses are reserved in the inode's row ahead of time, so that a crash cannot make them fewer: what is
 // reserved counts as used. Only the first transaction after the reservation ran out may use the key before it is committed.

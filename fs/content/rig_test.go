@@ -439,3 +439,20 @@ func mustWrite(t tester, f *File, p []byte, off uint64) {
 		t.Fatalf("wrote %d of %d bytes", n, len(p))
 	}
 }
+
+// editRow changes a raw row behind the volume's back.
+func (r *rig) editRow(key []byte, fn func(v []byte) []byte) {
+	r.t.Helper()
+	_, err := r.kv.Update(ctx, kv.OpID{}, func(tx kv.Txn) error {
+		v, err := tx.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		if v[0] == nil {
+			return fmt.Errorf("row %x is not there", key)
+		}
+		tx.Put(key, fn(append([]byte(nil), v[0]...)))
+		return nil
+	})
+	must(r.t, err)
+}

@@ -39,12 +39,24 @@ func (f *File) Sync(ctx context.Context) error {
 	}
 	f.syncs.Add(1)
 	f.lastSync.Store(time.Now().UnixNano())
-	err := f.syncContent(ctx)
+	err := f.e.healthy()
+	if err == nil {
+		err = f.syncContent(ctx)
+	}
 	if err == nil {
 		err = f.e.cfg.KV.Sync(ctx, f.e.meta.LastRev())
 	}
 	if err != nil {
 		return fmt.Errorf("sync inode %d: %w", f.ino, err)
+	}
+	return nil
+}
+
+// healthy returns object.ErrFailed once a sync of objects has failed: the kernel may have dropped what it could not write, and nothing that is
+// synced later may be taken for a sign that it did not.
+func (e *Engine) healthy() error {
+	if e.objects.Failed() {
+		return object.ErrFailed
 	}
 	return nil
 }
@@ -134,6 +146,9 @@ func (e *Engine) SyncContent(ctx context.Context, ino meta.Ino) error {
 func (e *Engine) SyncAll(ctx context.Context) error {
 	if e.cfg.ReadOnly {
 		return nil
+	}
+	if err := e.healthy(); err != nil {
+		return fmt.Errorf("sync everything: %w", err)
 	}
 	rev := e.meta.LastRev()
 	if e.durable.reached(rev) {

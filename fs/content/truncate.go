@@ -44,7 +44,7 @@ func (f *File) truncate(ctx context.Context, k *keys, size uint64, opts WriteOpt
 
 // ready returns the error that makes withKeys bring a usable key of the current epoch. Called with mu held.
 func (f *File) ready(k *keys) error {
-	if f.uses.left(f.e.maxUses) < 2*maxBlocks {
+	if f.uses.left(f.e.maxUses) < epochReserve {
 		return errEpochFull
 	}
 	_, err := k.get(f.epoch.Load())

@@ -41,6 +41,8 @@ func (f *File) writable(off, n uint64) error {
 		return meta.ErrReadOnly
 	case f.e.isClosed():
 		return ErrClosed
+	case f.e.objects.Failed():
+		return object.ErrFailed
 	case off > f.e.maxSize || n > f.e.maxSize-off:
 		return ErrTooLarge
 	}
@@ -51,7 +53,7 @@ func (f *File) writable(off, n uint64) error {
 func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, opts WriteOpts) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.uses.left(f.e.maxUses) < 2*maxBlocks {
+	if f.uses.left(f.e.maxUses) < epochReserve {
 		return errEpochFull
 	}
 	if _, err := k.get(f.epoch.Load()); err != nil {
