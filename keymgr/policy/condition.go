@@ -191,15 +191,15 @@ func (c *condition) null(e entry) truth {
 	if absent == yes && e.incomplete {
 		absent = maybe
 	}
-	t := no
-	for _, o := range c.operands {
-		if o.flag {
-			t = t.or(absent)
-		} else {
-			t = t.or(absent.not())
-		}
+	wantsAbsent := slices.ContainsFunc(c.operands, func(o operand) bool { return o.flag })
+	wantsPresent := slices.ContainsFunc(c.operands, func(o operand) bool { return !o.flag })
+	switch {
+	case wantsAbsent && wantsPresent:
+		return yes
+	case wantsAbsent:
+		return absent
 	}
-	return t
+	return absent.not()
 }
 
 // fits decides the condition for one value: it matches one of the operands, or, for a negated operator, none.

@@ -6,13 +6,13 @@ import "strings"
 type principalForm uint8
 
 const (
-	everybody  principalForm = iota // "*"
-	wholeAccount // an account, as its number or the ARN of its root
-	exactly // a user, a session, exactly
-	roleOrSession // a role, and its sessions
-	unixUser                        // a user of the host
-	unixGroup                       // a group of the host
-	awsService                      // a service
+	everybody     principalForm = iota // "*"
+	wholeAccount                       // an account, as its number or the ARN of its root
+	exactly                            // a user, a session, exactly
+	roleOrSession                      // a role, and its sessions
+	unixUser                           // a user of the host
+	unixGroup                          // a group of the host
+	awsService                         // a service
 )
 
 // principal is one principal of a statement.
