@@ -230,15 +230,10 @@ func (o *operator) matches(r *Request, v *value, want *operand, t valueType) tru
 		return truthOf(bytes.Equal(v.binary(t), want.binary))
 	case arnLike:
 		return matchARN(r, want.fields, v.text)
+	case stringIgnoreCase:
+		return want.pattern.equalsFold(r, v.text)
 	}
-	g, known := want.pattern.resolve(r)
-	switch {
-	case known != yes:
-		return known
-	case o.family == stringIgnoreCase:
-		return truthOf(strings.EqualFold(g.text(), v.text))
-	}
-	return truthOf(g.match(v.text))
+	return want.pattern.matches(r, v.text)
 }
 
 // matchARN compares field by field. What is not an ARN matches nothing.
@@ -249,11 +244,7 @@ func matchARN(r *Request, fields []pattern, arn string) truth {
 	}
 	t := yes
 	for i := range fields {
-		g, known := fields[i].resolve(r)
-		if known == yes {
-			known = truthOf(g.match(got[i]))
-		}
-		t = t.and(known)
+		t = t.and(fields[i].matches(r, got[i]))
 	}
 	return t
 }

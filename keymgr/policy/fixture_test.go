@@ -126,8 +126,3 @@ func documentOf(version string, statements ...string) string {
 	}
 	return fmt.Sprintf(`{"Version": %q, "Statement": [%s]}`, version, list)
 }
-
-// counted is the number of cases of the tables; TestCases holds it to what was promised.
-var counted = map[string]int{}
-
-func count(t *testing.T, n int) { counted[t.Name()] = n }

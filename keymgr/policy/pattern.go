@@ -194,25 +194,48 @@ func (p *pattern) program() bool {
 	return false
 }
 
-// resolve puts the request's values into the variables, whose wildcards are none. Not yes: a variable has no value (no) or none that is known
-// (maybe), so there is nothing to compare with.
+// resolve puts the request's values into the variables; a wildcard in a value is none. no: a variable has no value, so nothing matches. maybe: a variable has
+// a value that is not known, for which * stands, so what does not match the glob does not match the pattern.
 func (p *pattern) resolve(r *Request) (glob, truth) {
 	if p.parts == nil {
 		return p.fixed, yes
 	}
 	var g glob
+	known := yes
 	for _, part := range p.parts {
 		if part.v == nil {
 			g = append(g, part.glob...)
 			continue
 		}
-		text, t := part.v.resolve(r)
-		if t != yes {
-			return nil, t
+		switch text, t := part.v.resolve(r); t {
+		case no:
+			return nil, no
+		case maybe:
+			known = maybe
+			g = append(g, many)
+		default:
+			g = append(g, literal(text)...)
 		}
-		g = append(g, literal(text)...)
 	}
-	return g, yes
+	return g, known
+}
+
+// matches decides whether the pattern matches text.
+func (p *pattern) matches(r *Request, text string) truth {
+	g, known := p.resolve(r)
+	if known == no || !g.match(text) {
+		return no
+	}
+	return known
+}
+
+// equalsFold decides whether the pattern, which has no wildcards, is text but for case.
+func (p *pattern) equalsFold(r *Request, text string) truth {
+	g, known := p.resolve(r)
+	if known == yes {
+		return truthOf(strings.EqualFold(g.text(), text))
+	}
+	return known
 }
 
 func (v *variable) resolve(r *Request) (string, truth) {
