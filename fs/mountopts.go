@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,19 @@ func (o MountOptions) flags() uintptr {
 	return flags
 }
 
+// requestSize returns the size of the largest read or write that the kernel allows us, in bytes.
+func requestSize() int {
+	limit, err := os.ReadFile("/proc/sys/fs/fuse/max_pages_limit")
+	if err != nil {
+		return maxRequest // an older kernel, with a fixed limit of this
+	}
+	pages, err := strconv.Atoi(strings.TrimSpace(string(limit)))
+	if err != nil || pages <= 0 {
+		return maxRequest
+	}
+	return min(maxRequest, pages*os.Getpagesize())
+}
+
 func (o MountOptions) source() string {
 	if o.FsName == "" {
 		return subtype
@@ -63,14 +77,14 @@ func (o MountOptions) source() string {
 func (o MountOptions) data(fd int) string {
 	options := []string{
 		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", unix.S_IFDIR), fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()),
-		"default_permissions", "allow_other", fmt.Sprintf("max_read=%d", maxRequest),
+		"default_permissions", "allow_other", fmt.Sprintf("max_read=%d", requestSize()),
 	}
 	return strings.Join(options, ",")
 }
 
 // helperOptions returns what fusermount3 is told.
 func (o MountOptions) helperOptions() []string {
-	options := []string{"default_permissions", "nosuid", "nodev", "fsname=" + o.source(), "subtype=" + subtype, fmt.Sprintf("max_read=%d", maxRequest)}
+	options := []string{"default_permissions", "nosuid", "nodev", "fsname=" + o.source(), "subtype=" + subtype, fmt.Sprintf("max_read=%d", requestSize())}
 	for _, f := range []struct {
 		on   bool
 		word string
@@ -103,7 +117,7 @@ func (o MountOptions) serverOptions(log *slog.Logger, fatal func(reason any, sta
 	return &fuse.MountOptions{
 		FsName:               o.source(),
 		Name:                 subtype,
-		MaxWrite:             maxRequest,
+		MaxWrite:             requestSize(),
 		MaxBackground:        maxBackground,
 		EnableAcl:            true,
 		EnableSymlinkCaching: true,

@@ -42,7 +42,7 @@ func TestPermissionsAreTheKernels(t *testing.T) {
 
 func TestServerOptions(t *testing.T) {
 	o := MountOptions{}.serverOptions(slog.New(slog.DiscardHandler), nil)
-	if o.Debug || o.EnableLocks || o.MaxWrite != maxRequest {
+	if o.Debug || o.EnableLocks || o.MaxWrite != requestSize() {
 		t.Errorf("%+v", o)
 	}
 	if o.ExtraCapabilities&fuse.CAP_OVER_IO_URING != 0 {
