@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -189,15 +190,19 @@ func TestRun(t *testing.T) {
 	mustWrite(t, f, data, 0)
 	mustWrite(t, f, data[:50000], 50000)
 	for settled := false; !settled; { // until the images are in their slots
+		runtime.Gosched()
 		settled = !f.res.hasImage(13)
 	}
-	for f.e.dirty() != nil {
+	for r.eng.dirty() != nil {
+		runtime.Gosched()
 	}
 	must(t, f.Truncate(ctx, 0, WriteOpts{}))
 	must(t, f.Close())
 	for gone := false; !gone; {
-		_, err := r.objects.Get(r.eng.object(f.Ino(), 1))
-		gone = err != nil
+		obj, err := r.objects.Get(r.eng.object(f.Ino(), 1))
+		if gone = err != nil; !gone {
+			obj.Release()
+		}
 	}
 	stop()
 	if err := <-done; !errors.Is(err, context.Canceled) {

@@ -177,8 +177,8 @@ func (s *Store) Remove(id ID) error {
 	if s.failed.Load() {
 		return fmt.Errorf("remove object %s: %w", id, ErrFailed)
 	}
-	s.forget(id)
 	err := s.lower.Unlink(id.path())
+	s.forget(id) // afterwards, so that nobody opens it again in between
 	s.fresh.remove(id)
 	if err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("remove object %s: %w", id, err)
