@@ -51,7 +51,7 @@ func badgerOptions(opts Options) badger.Options {
 		WithMetricsEnabled(false).
 		WithSyncWrites(false).
 		WithReadOnly(opts.ReadOnly).
-		WithLogger(badgerLog{opts.Log})
+		WithLogger(badgerLog{opts.Log, opts.trouble})
 }
 
 func metaDir(opts Options) string    { return filepath.Join(opts.Dir, "meta") }
@@ -68,9 +68,15 @@ func openBadger(opts Options) (*badger.DB, error) {
 	if err := verifyBadger(bo); err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	db, err := badger.Open(bo)
+	open := func(bo badger.Options) (*badger.DB, error) {
+		return bound(opts.trouble, func() (*badger.DB, error) { return badger.Open(bo) })
+	}
+	db, err := open(bo)
+	if errors.Is(err, errStuck) {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
 	if err != nil && opts.ReadOnly && lock(dir, unix.LOCK_SH) == nil {
-		db, err = badger.Open(bo.WithReadOnly(false))
+		db, err = open(bo.WithReadOnly(false))
 	}
 	if err == nil {
 		return db, nil
@@ -277,14 +283,20 @@ func (b *baseSource) value() (v []byte, present bool, err error) {
 func (b *baseSource) next() { b.it.Next() }
 
 // badgerLog passes Badger's warnings on.
-type badgerLog struct{ log *slog.Logger }
+type badgerLog struct {
+	log     *slog.Logger
+	trouble *trouble
+}
 
 func (l badgerLog) write(level slog.Level, format string, args []any) {
 	l.log.Log(context.Background(), level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
 // Errorf and the others implement badger.Logger.
-func (l badgerLog) Errorf(format string, args ...any)   { l.write(slog.LevelError, format, args) }
+func (l badgerLog) Errorf(format string, args ...any) {
+	l.trouble.note()
+	l.write(slog.LevelError, format, args)
+}
 func (l badgerLog) Warningf(format string, args ...any) { l.write(slog.LevelWarn, format, args) }
 func (l badgerLog) Infof(string, ...any)                {}
 func (l badgerLog) Debugf(string, ...any)               {}

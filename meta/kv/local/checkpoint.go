@@ -93,7 +93,7 @@ func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 		{"sync the journal", func() error { return s.syncTo(ctx, f.at.seq) }},
 		{"settle rows", func() error { return s.settle(ctx, f) }},
 		{"sync what was settled", func() error { return s.syncSettled(ctx) }},
-		{"write rows", func() error { return s.writeRows(ctx, f) }},
+		{"write rows", func() error { return s.bounded(func() error { return s.writeRows(ctx, f) }) }},
 		{"sync rows", s.syncBase},
 		{"write the checkpoint row", func() error { return s.mark(checkpoint{point: f.at}, clean) }},
 	}
@@ -214,7 +214,7 @@ func (s *Store) mark(c checkpoint, clean bool) error {
 	s.mu.Lock()
 	c.heads = s.heads.before(c.point.seq)
 	s.mu.Unlock()
-	if err := writeCheckpoint(s.db, s.checkpointKey, c); err != nil {
+	if err := s.bounded(func() error { return writeCheckpoint(s.db, s.checkpointKey, c) }); err != nil {
 		return err
 	}
 	s.at("sync the checkpoint row")

@@ -59,6 +59,12 @@ type Options struct {
 
 	// Files is the journal directory's file layer. Nil: the operating system's.
 	Files Files
+
+	// Step is called before each step of a checkpoint, with its name: tests look around there, or cut the
+	// power. Nil: nobody asks.
+	Step func(name string)
+
+	trouble *trouble // of Badger; set by withDefaults
 }
 
 // Settler is where journal-only rows go. Its methods are called by checkpoints, one at a time; it may read

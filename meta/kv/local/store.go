@@ -85,6 +85,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.trouble = new(trouble)
 	if o.Files == nil {
 		o.Files = osFiles{journalDir(o)}
 	}
@@ -134,11 +135,11 @@ func Create(ctx context.Context, opts Options) error {
 		return err
 	}
 	if err := format(db, opts); err != nil {
-		db.Close()
+		closeBadger(opts, db)
 		return err
 	}
-	if err := db.Close(); err != nil {
-		return fmt.Errorf("close %s: %w", metaDir(opts), err)
+	if err := closeBadger(opts, db); err != nil {
+		return err
 	}
 	for _, dir := range []string{metaDir(opts), journalDir(opts), opts.Dir} {
 		if err := syncDir(dir); err != nil {
@@ -201,6 +202,7 @@ func newStore(opts Options, db *badger.DB) *Store {
 		},
 		active: newGeneration(1),
 		base:   newBase(db),
+		step:   opts.Step,
 	}
 	s.opts.Key = nil
 	s.generations = []*generation{s.active}
@@ -279,7 +281,7 @@ func (s *Store) dismantle() {
 		s.journal.current.file.Close()
 	}
 	s.base.discard()
-	s.db.Close()
+	closeBadger(s.opts, s.db)
 	s.wipe()
 }
 
@@ -369,9 +371,7 @@ func (s *Store) Close() error {
 		errs = append(errs, s.finish())
 	}
 	s.base.discard()
-	if err := s.db.Close(); err != nil {
-		errs = append(errs, fmt.Errorf("close %s: %w", metaDir(s.opts), err))
-	}
+	errs = append(errs, closeBadger(s.opts, s.db))
 	s.journal.close()
 	for _, f := range s.opened {
 		f.Close() // those that the journal had are closed already
