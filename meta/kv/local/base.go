@@ -61,6 +61,9 @@ func journalDir(opts Options) string { return filepath.Join(opts.Dir, "journal")
 // died, because Badger must then cut torn files.
 func openBadger(opts Options) (*badger.DB, error) {
 	dir := metaDir(opts)
+	if err := checkPlain(dir); err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
 	if err := clearEmptyLogs(dir, opts.ReadOnly); err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}

@@ -1,7 +1,7 @@
 package local
 
 import (
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -11,7 +11,11 @@ import (
 // osFiles is a directory of the operating system.
 type osFiles struct{ dir string }
 
+// List refuses a journal that is a link: its segments are written over.
 func (d osFiles) List() ([]string, error) {
+	if err := checkDir(d.dir); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return nil, err
@@ -36,9 +40,9 @@ func (d osFiles) open(name string, flags int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+	if st, err := f.Stat(); err != nil || !isPlain(st) {
 		f.Close()
-		return nil, fmt.Errorf("%s is not a regular file: %w", name, os.ErrInvalid)
+		return nil, errors.Join(err, notPlain(name))
 	}
 	return osFile{f, int(f.Fd())}, nil
 }

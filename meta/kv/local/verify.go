@@ -27,7 +27,7 @@ import (
 func verifyBadger(bo badger.Options) error {
 	f, err := os.Open(filepath.Join(bo.Dir, badger.ManifestFilename))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a new directory
+		return noTables(bo.Dir) // a new directory
 	}
 	if err != nil {
 		return err
@@ -42,6 +42,9 @@ func verifyBadger(bo badger.Options) error {
 		return err
 	}
 	for id, entry := range manifest.Tables {
+		if int(entry.Level) >= bo.MaxLevels {
+			return fmt.Errorf("manifest: table %d in level %d: %w", id, entry.Level, kv.ErrCorrupt)
+		}
 		name := table.NewFilename(id, bo.Dir)
 		err := guard(filepath.Base(name), func() error { return verifyTable(name, entry) })
 		if err != nil {
@@ -49,6 +52,15 @@ func verifyBadger(bo badger.Options) error {
 		}
 	}
 	return nil
+}
+
+// noTables refuses a directory that holds tables: without a manifest, Badger would remove them all.
+func noTables(dir string) error {
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err == nil && len(tables) > 0 {
+		err = fmt.Errorf("%d tables and no manifest: %w", len(tables), kv.ErrCorrupt)
+	}
+	return err
 }
 
 // guard turns what a damaged file makes Badger's readers do into kv.ErrCorrupt: errors, panics, and faults
