@@ -302,7 +302,7 @@ func (b *builder) condition(c *condition, m *Member) error {
 		return m.refuse("%s can't compare %s, whose type is %s", c.op.name, m.Name, c.key.typ)
 	case c.key.multi && c.set == single && c.op.family != null:
 		return m.refuse("%s can have several values: the operator needs ForAllValues: or ForAnyValue: before it", m.Name)
-	case c.set == forAllValues && c.key.isFamily():
+	case c.set == forAllValues && c.key.family:
 		return m.refuse("OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued condition key, %s, "+
 			"matches requests that don't have it", m.Name)
 	}

@@ -80,7 +80,7 @@ func compare(t *testing.T, seed uint64) string {
 
 // TestAgainstReference: both evaluators agree on random policies and requests, in every detail, and enough of them are allowed.
 func TestAgainstReference(t *testing.T) {
-	n := 12_000
+	n := 10_000
 	if long() {
 		n = 2_000_000
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -59,10 +60,13 @@ func (c *Context) Addr(key string, v netip.Addr) {
 	c.set(key, e, addrValue)
 }
 
-// Digest sets a key of digests. A nil digest leaves the key absent.
+// Digest sets a key of SHA-256 digests, of 32 bytes. A nil digest leaves the key absent.
 func (c *Context) Digest(key string, v []byte) {
 	var e entry
 	if v != nil {
+		if len(v) != sha256.Size {
+			panic(fmt.Sprintf("policy: condition key %q is a digest of %d bytes", key, sha256.Size))
+		}
 		e.values = []value{{text: hex.EncodeToString(v)}}
 	}
 	c.set(key, e, digestValue)
@@ -109,16 +113,16 @@ func (c *Context) family(prefix string, pairs map[string]string) []string {
 	if c.entries == nil {
 		c.entries = map[string]entry{}
 	}
+	folded := fold(prefix)
 	for old := range c.entries {
-		if strings.HasPrefix(old, fold(prefix)) {
+		if strings.HasPrefix(old, folded) {
 			delete(c.entries, old)
 		}
 	}
 	for _, name := range names {
-		folded := fold(prefix + name)
-		e := c.entries[folded]
+		e := c.entries[folded+fold(name)]
 		e.values = append(e.values, value{text: pairs[name]})
-		c.entries[folded] = e
+		c.entries[folded+fold(name)] = e
 	}
 	return names
 }

@@ -42,10 +42,13 @@ type keyInfo struct {
 	typ   valueType
 	multi bool // a request can have several values of it, so a condition needs ForAllValues: or ForAnyValue:
 	from  derivation
+
+	folded string // the name, folded; filled in by indexKeys
+	family bool   // the name ends in ':' or '/'; filled in by indexKeys
 }
 
 // keys are all condition keys that have a meaning here. docs/KMS.md lists them (tested).
-var keys = []keyInfo{
+var keys = indexKeys([]keyInfo{
 	{name: "aws:CurrentTime", typ: dateValue, from: fromTime},
 	{name: "aws:EpochTime", typ: epochValue, from: fromTime},
 	{name: "aws:PrincipalAccount", from: fromAccount},
@@ -93,13 +96,35 @@ var keys = []keyInfo{
 	{name: "kmsfs:ProgramSha256", typ: digestValue},
 	{name: "kmsfs:Uid", typ: numberValue, from: fromUID},
 	{name: "kmsfs:Volume"},
+})
+
+// keysByName finds the keys that are spelt as usual, but for families.
+var keysByName = keysOf(keys)
+
+func indexKeys(keys []keyInfo) []keyInfo {
+	for i := range keys {
+		k := &keys[i]
+		k.folded = fold(k.name)
+		k.family = strings.HasSuffix(k.name, ":") || strings.HasSuffix(k.name, "/")
+	}
+	return keys
+}
+
+func keysOf(keys []keyInfo) map[string]*keyInfo {
+	m := make(map[string]*keyInfo, len(keys))
+	for i := range keys {
+		if k := &keys[i]; !k.family {
+			m[k.name] = k
+		}
+	}
+	return m
 }
 
 // keyRef is a condition key as a document or a Context names it.
 type keyRef struct {
 	*keyInfo
 	name   string // with the part that is the user's, in canonical spelling
-	folded string // by which it is found
+	folded string // the same, folded: by which it is found
 }
 
 // fold makes names comparable: those of condition keys, their parts and actions have no case.
@@ -131,17 +156,20 @@ func (k *keyInfo) isProgram() bool { return strings.HasPrefix(k.name, "kmsfs:Pro
 
 // findKey returns the key that is called name, in any case.
 func findKey(name string) (keyRef, bool) {
+	if k, ok := keysByName[name]; ok {
+		return keyRef{keyInfo: k, name: k.name, folded: k.folded}, true
+	}
 	for i := range keys {
 		k := &keys[i]
-		if !k.isFamily() {
+		if !k.family {
 			if sameASCII(name, k.name) {
-				return keyRef{keyInfo: k, name: k.name, folded: fold(k.name)}, true
+				return keyRef{keyInfo: k, name: k.name, folded: k.folded}, true
 			}
 			continue
 		}
 		if len(name) > len(k.name) && sameASCII(name[:len(k.name)], k.name) {
 			rest := name[len(k.name):]
-			return keyRef{keyInfo: k, name: k.name + rest, folded: fold(k.name) + fold(rest)}, true
+			return keyRef{keyInfo: k, name: k.name + rest, folded: k.folded + fold(rest)}, true
 		}
 	}
 	return keyRef{}, false

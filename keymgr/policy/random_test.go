@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -106,29 +108,10 @@ var derivedValues = map[string][]string{
 
 var severalValues = []string{"kms:GrantOperations", "kms:ResourceAliases", "kmsfs:Groups", "kms:EncryptionContextKeys"}
 
-func isSeveral(key string) bool {
-	for _, k := range severalValues {
-		if k == key {
-			return true
-		}
-	}
-	return false
-}
+func isSeveral(key string) bool { return slices.Contains(severalValues, key) }
 
-func sortedKeys(m map[string][]string) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	for i := range keys { // maps have no order, and the same seed must give the same case
-		for j := i + 1; j < len(keys); j++ {
-			if keys[j] < keys[i] {
-				keys[i], keys[j] = keys[j], keys[i]
-			}
-		}
-	}
-	return keys
-}
+// sortedKeys: maps have no order, and the same seed must give the same case.
+func sortedKeys(m map[string][]string) []string { return slices.Sorted(maps.Keys(m)) }
 
 // request makes a request.
 func (r random) request() *flat {
@@ -175,7 +158,7 @@ func (r random) statements(f *flat, identity bool) []any {
 
 func (r random) statement(f *flat, identity bool) map[string]any {
 	s := map[string]any{"Effect": "Allow"}
-	if r.chance(30) {
+	if r.chance(22) {
 		s["Effect"] = "Deny"
 	}
 	program := r.conditions(s, f)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"maps"
 	"net"
 	"net/netip"
 	"regexp"
@@ -115,8 +116,8 @@ func (f *flat) everything() map[string]known {
 	for key, values := range f.values {
 		put(key, values...)
 	}
-	for name, v := range f.context {
-		put("kms:EncryptionContext:"+name, v)
+	for _, name := range slices.Sorted(maps.Keys(f.context)) { // the order matters to random, which picks from the values
+		put("kms:EncryptionContext:"+name, f.context[name])
 		put("kms:EncryptionContextKeys", name)
 	}
 	for name, v := range f.tags {
