@@ -12,16 +12,9 @@ import (
 func (m *Manager) CreateAlias(ctx context.Context, by Caller, alias, keyID string) error {
 	u := &Use{Operation: "CreateAlias", Key: printable(keyID), Detail: printable(alias)}
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
-		if err := checkNewAlias(alias); err != nil {
-			return nil, err
-		}
-		k, err := m.resolve(ctx, keyID, false)
+		k, err := m.admitted(ctx, by, u, ask{key: keyID, bad: checkNewAlias(alias)})
 		if err != nil {
 			return nil, err
-		}
-		u.Key = k.id.ARN()
-		if k.record.State == StatePendingDeletion {
-			return nil, k.usable()
 		}
 		if len(k.record.Aliases) >= MaxAliases {
 			return nil, fault(ErrLimit, "%s has %d aliases already", k.id.ARN(), len(k.record.Aliases))
@@ -37,16 +30,60 @@ func (m *Manager) addAlias(ctx context.Context, tx kv.Txn, alias string, id keyU
 	if err := m.aliasFree(ctx, tx, alias); err != nil {
 		return err
 	}
+	if err := m.putAlias(tx, alias, id); err != nil {
+		return err
+	}
+	return m.editAliases(ctx, tx, id, func(have []string) []string { return append(have, alias) })
+}
+
+// UpdateAlias gives an alias to another key (id or ARN). The key that had it may be in any state. Errors as CreateAlias, without ErrAlreadyExists.
+func (m *Manager) UpdateAlias(ctx context.Context, by Caller, alias, keyID string) error {
+	u := &Use{Operation: "UpdateAlias", Key: printable(keyID), Detail: printable(alias)}
+	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		k, err := m.admitted(ctx, by, u, ask{key: keyID, bad: checkNewAlias(alias)})
+		if err != nil {
+			return nil, err
+		}
+		old, err := m.loadAlias(ctx, alias)
+		if err != nil {
+			return nil, err
+		}
+		if k.id == old {
+			return func(kv.Txn) error { return nil }, nil
+		}
+		if len(k.record.Aliases) >= MaxAliases {
+			return nil, fault(ErrLimit, "%s has %d aliases already", k.id.ARN(), len(k.record.Aliases))
+		}
+		return func(tx kv.Txn) error { return m.moveAlias(ctx, tx, alias, old, k.id) }, nil
+	}, nil)
+}
+
+func (m *Manager) moveAlias(ctx context.Context, tx kv.Txn, alias string, from, to keyUUID) error {
+	rec, err := m.readAlias(ctx, tx, alias)
+	if err != nil {
+		return err
+	}
+	rec.Key, rec.Updated = to.String(), m.now().UTC()
+	if err := m.rows.put(tx, m.rows.aliasKey(alias), rec); err != nil {
+		return err
+	}
+	if err := m.editAliases(ctx, tx, from, func(have []string) []string {
+		return slices.DeleteFunc(have, func(a string) bool { return a == alias })
+	}); err != nil {
+		return err
+	}
+	return m.editAliases(ctx, tx, to, func(have []string) []string { return append(have, alias) })
+}
+
+// editAliases changes a key's list of aliases, which edit gets as a copy.
+func (m *Manager) editAliases(ctx context.Context, tx kv.Txn, id keyUUID, edit func([]string) []string) error {
 	k, err := m.loadKey(ctx, tx, id)
 	if err != nil {
 		return err
 	}
 	rec := k.record
-	rec.Aliases = append(slices.Clone(rec.Aliases), alias)
+	rec.Aliases = edit(slices.Clone(rec.Aliases))
 	slices.Sort(rec.Aliases)
-	if err := m.putAlias(tx, alias, id); err != nil {
-		return err
-	}
 	return m.rows.put(tx, key(rowKey, id[:]), rec)
 }
 
@@ -64,14 +101,10 @@ func (m *Manager) DeleteAlias(ctx context.Context, by Caller, alias string) erro
 		}
 		u.Key = id.ARN()
 		return func(tx kv.Txn) error {
-			k, err := m.loadKey(ctx, tx, id)
-			if err != nil {
-				return err
-			}
-			rec := k.record
-			rec.Aliases = slices.DeleteFunc(slices.Clone(rec.Aliases), func(a string) bool { return a == alias })
 			tx.Delete(m.rows.aliasKey(alias))
-			return m.rows.put(tx, key(rowKey, id[:]), rec)
+			return m.editAliases(ctx, tx, id, func(have []string) []string {
+				return slices.DeleteFunc(have, func(a string) bool { return a == alias })
+			})
 		}, nil
 	}, nil)
 }

@@ -52,7 +52,7 @@ func (m *Manager) Encrypt(ctx context.Context, by Caller, in EncryptInput) (Encr
 // ErrValidation, and those that are ErrKeyUnavailable.
 func (m *Manager) Decrypt(ctx context.Context, by Caller, in DecryptInput) (DecryptOutput, error) {
 	u := &Use{Operation: "Decrypt", Key: printable(in.KeyID), Context: in.Context}
-	out, err := m.decrypt(ctx, by, in, u)
+	out, err := m.decrypt(ctx, by, in, "Decrypt", u)
 	if err = m.record(ctx, by, u, err); err != nil {
 		clear(out.Plaintext)
 		return DecryptOutput{}, err
@@ -72,14 +72,18 @@ func (m *Manager) ReEncrypt(ctx context.Context, by Caller, in ReEncryptInput) (
 }
 
 func (m *Manager) reEncrypt(ctx context.Context, by Caller, in ReEncryptInput, u *Use) (ReEncryptOutput, error) {
-	to := &Use{}
+	to := &Use{Operation: "ReEncryptTo"}
 	if err := checkLength("destinationKeyId", in.DestinationKeyID, 1, MaxKeyID, true); err != nil {
 		return ReEncryptOutput{}, err
 	}
-	if _, err := m.usableKey(ctx, in.DestinationKeyID); err != nil {
+	destination, err := m.resolve(ctx, in.DestinationKeyID, true)
+	if err == nil {
+		err = destination.allows("ReEncryptTo")
+	}
+	if err != nil {
 		return ReEncryptOutput{}, err
 	}
-	from, err := m.decrypt(ctx, by, DecryptInput{Blob: in.Blob, Context: in.SourceContext, KeyID: in.SourceKeyID}, u)
+	from, err := m.decrypt(ctx, by, DecryptInput{Blob: in.Blob, Context: in.SourceContext, KeyID: in.SourceKeyID}, "ReEncryptFrom", u)
 	defer clear(from.Plaintext)
 	if err != nil {
 		return ReEncryptOutput{}, err
@@ -118,15 +122,6 @@ type sealedUnder struct {
 	arn, material string
 }
 
-// usableKey resolves a key for a cryptographic operation and checks its state.
-func (m *Manager) usableKey(ctx context.Context, name string) (*cmk, error) {
-	k, err := m.resolve(ctx, name, true)
-	if err != nil {
-		return nil, err
-	}
-	return k, k.usable()
-}
-
 // encrypt does the work of Encrypt and fills in u; nothing is recorded.
 func (m *Manager) encrypt(ctx context.Context, by Caller, name string, plaintext []byte, c Context, u *Use) (sealedUnder, error) {
 	if n := len(plaintext); n < 1 || n > MaxPlaintext {
@@ -141,7 +136,7 @@ func (m *Manager) encrypt(ctx context.Context, by Caller, name string, plaintext
 	if err := checkForwarded(by, c); err != nil {
 		return sealedUnder{}, err
 	}
-	if err := k.usable(); err != nil {
+	if err := k.allows(u.Operation); err != nil {
 		return sealedUnder{}, err
 	}
 	aad, err := blobAAD(v.material, c)
@@ -164,7 +159,7 @@ func (m *Manager) encrypt(ctx context.Context, by Caller, name string, plaintext
 }
 
 // decrypt does the work of Decrypt and fills in u; nothing is recorded.
-func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, u *Use) (DecryptOutput, error) {
+func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, operation string, u *Use) (DecryptOutput, error) {
 	if n := len(in.Blob); n < 1 || n > MaxBlob {
 		return DecryptOutput{}, fault(ErrValidation, "1 validation error detected: Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length between 1 and %d", MaxBlob)
 	}
@@ -183,7 +178,7 @@ func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, u *Us
 	if err := checkForwarded(by, in.Context); err != nil {
 		return DecryptOutput{}, err
 	}
-	if err := k.usable(); err != nil {
+	if err := k.allows(operation); err != nil {
 		return DecryptOutput{}, err
 	}
 	aad, err := blobAAD(v.material, in.Context)

@@ -35,6 +35,8 @@ var (
 	ErrInvalidMarker = newClass("InvalidMarkerException", "invalid marker", nil)
 	// ErrLimit: a limit is reached, among them the number of uses of a key version.
 	ErrLimit = newClass("LimitExceededException", "limit exceeded", nil)
+	// ErrTag: tags that are doubled, too many, reserved or malformed.
+	ErrTag = newClass("TagException", "invalid tags", nil)
 	// ErrUnsupported: valid in AWS, not built here.
 	ErrUnsupported = newClass("UnsupportedOperationException", "unsupported operation", nil)
 	// ErrUnknownOperation: no such operation.
@@ -73,7 +75,7 @@ func (c *class) Unwrap() error { return c.parent }
 // classes returns all sentinels, the more special ones first.
 func classes() []error {
 	return []error{ErrNotFound, ErrAlreadyExists, ErrDisabled, ErrInvalidState, ErrInvalidCiphertext, ErrIncorrectKey, ErrAccessDenied,
-		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrUnsupported, ErrUnknownOperation,
+		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrTag, ErrUnsupported, ErrUnknownOperation,
 		ErrSerialization, ErrInternal, ErrDependencyTimeout, ErrLocked, ErrRecord, ErrKeyUnavailable, ErrWrongSecret, ErrRollback}
 }
 

@@ -194,6 +194,45 @@ type fixture struct {
 	store *brokenStore
 	tape  *tape
 	cfg   Config
+	clock *clock
+}
+
+// clock is both clocks of a fixture: it stands still until it is told to go on.
+type clock struct {
+	mu      sync.Mutex
+	wall    time.Time
+	elapsed time.Duration
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wall
+}
+
+func (c *clock) monotonic() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.elapsed
+}
+
+// advance moves the clocks, each by its own.
+func (c *clock) advance(wall, elapsed time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall, c.elapsed = c.wall.Add(wall), c.elapsed+elapsed
+}
+
+// pass lets time pass as it does on a machine that runs, observed every half hour.
+func (f *fixture) pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	for ; d > 0; d -= 30 * time.Minute {
+		step := min(d, 30*time.Minute)
+		f.clock.advance(step, step)
+		if err := f.Observe(t.Context(), me); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 var me = Caller{UID: 1000, GID: 1000, PID: 42, RequestID: "r"}
@@ -205,8 +244,8 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{token: newFakeToken(), store: &brokenStore{Store: memory.New()}, tape: &tape{}}
-	now := time.Date(2026, 1, 2, 3, 4, 5, 6000000, time.UTC)
-	f.cfg = Config{ID: [16]byte{7}, Token: f.token, Store: f.store, StoreKey: storeKey, Recorder: f.tape, Now: func() time.Time { return now }}
+	f.clock = &clock{wall: time.Date(2026, 1, 2, 3, 4, 5, 6000000, time.UTC)}
+	f.cfg = Config{ID: [16]byte{7}, Token: f.token, Store: f.store, StoreKey: storeKey, Recorder: f.tape, Now: f.clock.now, Elapsed: f.clock.monotonic}
 	if err := Format(t.Context(), f.cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (
 		if err := m.checkCreate(ctx, in); err != nil {
 			return nil, err
 		}
-		return func(tx kv.Txn) error { return m.putNewKey(ctx, tx, k, in.Alias) }, nil
+		return func(tx kv.Txn) error { return m.putNewKey(ctx, tx, k, in) }, nil
 	}, func() (undo func(), err error) {
 		k, err = m.generateKey(ctx, id, in.Description)
 		if err != nil {
@@ -39,6 +39,9 @@ func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (
 
 func (m *Manager) checkCreate(ctx context.Context, in CreateKeyInput) error {
 	if err := checkLength("description", in.Description, 0, MaxDescription, false); err != nil {
+		return err
+	}
+	if err := checkTags(in.Tags); err != nil {
 		return err
 	}
 	if in.Alias == "" {
@@ -77,16 +80,23 @@ func (m *Manager) generateVersion(ctx context.Context, id keyUUID, number uint32
 }
 
 // putNewKey stores a key with all its rows.
-func (m *Manager) putNewKey(ctx context.Context, tx kv.Txn, k *cmk, alias string) error {
+func (m *Manager) putNewKey(ctx context.Context, tx kv.Txn, k *cmk, in CreateKeyInput) error {
 	rec := k.record
-	if alias != "" {
-		if err := m.aliasFree(ctx, tx, alias); err != nil {
+	if in.Alias != "" {
+		if err := m.aliasFree(ctx, tx, in.Alias); err != nil {
 			return err
 		}
-		rec.Aliases = []string{alias}
-		if err := m.putAlias(tx, alias, k.id); err != nil {
+		rec.Aliases = []string{in.Alias}
+		if err := m.putAlias(tx, in.Alias, k.id); err != nil {
 			return err
 		}
+	}
+	tags := map[string]string{}
+	for _, t := range in.Tags {
+		tags[t.Key] = t.Value
+	}
+	if err := m.putTags(tx, k.id, tags); err != nil {
+		return err
 	}
 	for _, v := range k.versions {
 		if err := m.rows.put(tx, key(rowMaterial, v.material[:]), materialRecord{Key: k.id.String(), Version: v.number}); err != nil {
@@ -97,8 +107,8 @@ func (m *Manager) putNewKey(ctx context.Context, tx kv.Txn, k *cmk, alias string
 }
 
 // DescribeKey returns a key's metadata; keyID may be an alias. ErrNotFound, ErrInvalidArn, ErrValidation.
-func (m *Manager) DescribeKey(ctx context.Context, _ Caller, keyID string) (KeyMetadata, error) {
-	k, err := m.resolve(ctx, keyID, true)
+func (m *Manager) DescribeKey(ctx context.Context, by Caller, keyID string) (KeyMetadata, error) {
+	k, err := m.readable(ctx, by, "DescribeKey", ask{key: keyID, byAlias: true})
 	if err != nil {
 		return KeyMetadata{}, err
 	}
@@ -137,10 +147,16 @@ func (m *Manager) ListKeys(ctx context.Context, _ Caller, page Page) (KeyList, e
 	return list, err
 }
 
-// EnableKey makes a disabled key usable again; on an enabled one it does nothing. keyID is an id or ARN. ErrNotFound, ErrInvalidState, and those that
+// EnableKey makes a disabled key usable again, and rotates it if its period is over; on an enabled one it does nothing. keyID is an id or ARN. ErrNotFound, ErrInvalidState, and those that
 // are ErrKeyUnavailable.
 func (m *Manager) EnableKey(ctx context.Context, by Caller, keyID string) error {
-	return m.setState(ctx, by, "EnableKey", keyID, StateEnabled)
+	if err := m.setState(ctx, by, "EnableKey", keyID, StateEnabled); err != nil {
+		return err
+	}
+	if n, err := parseKeyName(keyID); err == nil { // what it may have missed; Observe tries again
+		_ = m.rotateIfDue(ctx, by, n.id)
+	}
+	return nil
 }
 
 // DisableKey makes a key unusable until EnableKey. When it has returned, no operation that starts uses the key; one under way may still finish.
@@ -151,23 +167,71 @@ func (m *Manager) DisableKey(ctx context.Context, by Caller, keyID string) error
 
 func (m *Manager) setState(ctx context.Context, by Caller, operation, keyID, state string) error {
 	u := &Use{Operation: operation, Key: printable(keyID)}
+	return m.changeKey(ctx, by, u, ask{key: keyID}, func(tx kv.Txn, k *cmk) error {
+		rec := k.record
+		rec.State = state
+		return m.rows.put(tx, key(rowKey, k.id[:]), rec)
+	})
+}
+
+// UpdateKeyDescription replaces the description of a key (id or ARN). ErrValidation, ErrNotFound, ErrInvalidState, ErrAccessDenied, and those that are
+// ErrKeyUnavailable.
+func (m *Manager) UpdateKeyDescription(ctx context.Context, by Caller, keyID, description string) error {
+	u := &Use{Operation: "UpdateKeyDescription", Key: printable(keyID)}
+	bad := checkLength("description", description, 0, MaxDescription, false)
+	return m.changeKey(ctx, by, u, ask{key: keyID, bad: bad}, func(tx kv.Txn, k *cmk) error {
+		rec := k.record
+		rec.Description = description
+		return m.rows.put(tx, key(rowKey, k.id[:]), rec)
+	})
+}
+
+// ask is what an operation asks of a key.
+type ask struct {
+	key     string           // as the caller named it
+	bad     error            // what is wrong with the request by itself
+	byAlias bool             // an alias will do
+	look    func(*cmk) error // nil, or what else has to hold; after the decision
+}
+
+// admitted finds the key and decides: the request itself, the key, its state. The operation is u's, and u gets to know the key. Errors: ask.bad, ErrNotFound,
+// ErrInvalidArn, ErrAccessDenied, those of allows, those of ask.look.
+func (m *Manager) admitted(ctx context.Context, by Caller, u *Use, a ask) (*cmk, error) {
+	if a.bad != nil {
+		return nil, a.bad
+	}
+	k, err := m.resolve(ctx, a.key, a.byAlias)
+	if err != nil {
+		return nil, err
+	}
+	u.Key = k.id.ARN()
+	if err := k.allows(u.Operation); err != nil {
+		return nil, err
+	}
+	if a.look != nil {
+		err = a.look(k)
+	}
+	return k, err
+}
+
+// readable is admitted for operations that only read: what is allowed is not recorded.
+func (m *Manager) readable(ctx context.Context, by Caller, operation string, a ask) (*cmk, error) {
+	return m.admitted(ctx, by, &Use{Operation: operation, Key: printable(a.key)}, a)
+}
+
+// changeKey is change for what changes one key: apply gets the key as it is in the transaction.
+func (m *Manager) changeKey(ctx context.Context, by Caller, u *Use, a ask, apply func(kv.Txn, *cmk) error) error {
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
-		k, err := m.resolve(ctx, keyID, false)
+		k, err := m.admitted(ctx, by, u, a)
 		if err != nil {
 			return nil, err
-		}
-		u.Key = k.id.ARN()
-		if s := k.record.State; s != StateEnabled && s != StateDisabled {
-			return nil, k.usable()
 		}
 		return func(tx kv.Txn) error {
 			k, err := m.loadKey(ctx, tx, k.id)
 			if err != nil {
 				return err
 			}
-			rec := k.record
-			rec.State = state
-			return m.rows.put(tx, key(rowKey, k.id[:]), rec)
+			return apply(tx, k)
 		}, nil
 	}, nil)
 }

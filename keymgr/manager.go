@@ -12,7 +12,7 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// Config is what a Manager stands on. All fields but Now are required; the Manager closes none of them.
+// Config is what a Manager stands on. All fields up to Recorder are required; the Manager closes none of them.
 type Config struct {
 	ID       [16]byte         // of the key store; part of every row's AAD
 	Token    hsm.Token        // holds the backing keys
@@ -20,6 +20,9 @@ type Config struct {
 	StoreKey *blockcrypt.Key  // the key store's own key; not kept
 	Recorder Recorder         // the key-use log
 	Now      func() time.Time // nil: time.Now
+
+	Elapsed   func() time.Duration // a monotonic clock, from any origin; nil: the time since now
+	AWSLimits bool                 // AWS' limit of 25 rotations on demand
 }
 
 // Manager is the key manager's service. Every method takes the caller, decides, and records the decision of what uses or changes a key before it
@@ -32,10 +35,15 @@ type Manager struct {
 	rows     *rows
 	recorder Recorder
 	now      func() time.Time
+	elapsed  func() time.Duration
+
+	awsLimits bool
 
 	changes chan struct{} // holds one token: whoever changes rows has taken it
 	cache   cache
 	uses    useCounter
+
+	observed observation
 }
 
 // Format makes an empty store into a key store's; nothing is changed if it is one already (ErrAlreadyExists).
@@ -85,10 +93,16 @@ func newManager(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{token: cfg.Token, store: cfg.Store, rows: r, recorder: cfg.Recorder, now: cfg.Now, changes: make(chan struct{}, 1)}
+	m := &Manager{token: cfg.Token, store: cfg.Store, rows: r, recorder: cfg.Recorder, now: cfg.Now, elapsed: cfg.Elapsed,
+		awsLimits: cfg.AWSLimits, changes: make(chan struct{}, 1)}
 	if m.now == nil {
 		m.now = time.Now
 	}
+	if m.elapsed == nil {
+		start := time.Now()
+		m.elapsed = func() time.Duration { return time.Since(start) }
+	}
+	m.observed = observation{turn: make(chan struct{}, 1), wall: m.now(), elapsed: m.elapsed()}
 	m.cache.reset()
 	m.uses.init(m)
 	return m, nil

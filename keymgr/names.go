@@ -150,7 +150,7 @@ func checkNewAlias(name string) error {
 		return err
 	}
 	if !strings.HasPrefix(name, aliasPrefix) {
-		return fault(ErrValidation, `Alias must start with the prefix "alias/".`)
+		return fault(ErrValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	}
 	if !validAlias(name) {
 		return fault(ErrInvalidAlias, "%s is not a valid alias name: use letters, digits and :/_-", printable(name))

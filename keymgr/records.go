@@ -20,6 +20,34 @@ type keyRecord struct {
 	Created     time.Time       `json:"created"`
 	Versions    []versionRecord `json:"versions"` // oldest first; INVARIANT: numbers 1..n
 	Aliases     []string        `json:"aliases"`  // sorted; INVARIANT: each has its alias row
+
+	Deletion *deletionRecord `json:"deletion,omitempty"` // INVARIANT: there if and only if the state is PendingDeletion, and then its row d is, too
+	Rotation *rotationRecord `json:"rotation,omitempty"` // INVARIANT: there if and only if its row r is
+}
+
+// deletionRecord is a deletion that was scheduled.
+type deletionRecord struct {
+	Requested time.Time     `json:"requested"`
+	Days      int           `json:"days"`
+	Remaining time.Duration `json:"remaining"` // nanoseconds that the key manager has yet to observe
+	Due       time.Time     `json:"due"`       // what Remaining meant when it was written, if nothing gets in between
+	Suspended bool          `json:"suspended"` // the clock has jumped; it goes on when somebody confirms it
+}
+
+// rotationRecord is the rotation of a key by period.
+type rotationRecord struct {
+	Days int       `json:"days"`
+	Next time.Time `json:"next"`
+}
+
+// tagsRecord is the row of a key's tags.
+type tagsRecord struct {
+	Tags map[string]string `json:"tags"`
+}
+
+// remainsRecord is what is left of a deleted key.
+type remainsRecord struct {
+	TokenKeys []string `json:"tokenKeys"` // ids in the token of backing keys to be destroyed
 }
 
 // versionRecord is one backing key.
@@ -29,6 +57,7 @@ type versionRecord struct {
 	TokenKey string    `json:"tokenKey"`   // 32 hex digits: its id in the token
 	Check    string    `json:"checkValue"` // hex
 	Created  time.Time `json:"created"`
+	Rotation string    `json:"rotation,omitempty"` // RotationOnDemand or RotationAutomatic; "" of the first
 }
 
 // materialRecord leads from a blob to its key.
@@ -71,7 +100,8 @@ type anchorRecord struct {
 type cmk struct {
 	id       keyUUID
 	record   keyRecord
-	versions []version // as record.Versions
+	versions []version         // as record.Versions
+	tags     map[string]string // only of what keyByID returns
 }
 
 // version is a versionRecord with its ids parsed.
@@ -80,6 +110,7 @@ type version struct {
 	material materialID
 	tokenKey hsm.KeyID
 	created  time.Time
+	rotation string
 }
 
 func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
@@ -96,29 +127,13 @@ func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
 		if err != nil {
 			return nil, fmt.Errorf("version %d of key %s: %v: %w", v.Number, id, err, errRow)
 		}
-		k.versions = append(k.versions, version{v.Number, material, tokenKey, v.Created})
+		k.versions = append(k.versions, version{v.Number, material, tokenKey, v.Created, v.Rotation})
 	}
 	return k, nil
 }
 
 // current is the version that encrypts.
 func (k *cmk) current() *version { return &k.versions[len(k.versions)-1] }
-
-// usable is nil if the key's state allows cryptographic operations.
-func (k *cmk) usable() error {
-	switch k.record.State {
-	case StateEnabled:
-		return nil
-	case StateDisabled:
-		return fault(ErrDisabled, "%s is disabled.", k.id.ARN())
-	case StatePendingDeletion:
-		return fault(ErrInvalidState, "%s is pending deletion.", k.id.ARN())
-	case StatePendingImport:
-		return fault(ErrInvalidState, "%s is pending import.", k.id.ARN())
-	default:
-		return fault(ErrInvalidState, "%s is unavailable.", k.id.ARN())
-	}
-}
 
 func (k *cmk) metadata() KeyMetadata {
 	md := KeyMetadata{
@@ -128,6 +143,9 @@ func (k *cmk) metadata() KeyMetadata {
 	}
 	for _, v := range k.versions {
 		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created})
+	}
+	if d := k.record.Deletion; d != nil {
+		md.DeletionDate, md.DeletionSuspended = d.Due, d.Suspended
 	}
 	return md
 }

@@ -31,11 +31,20 @@ func (m *Manager) resolve(ctx context.Context, name string, byAlias bool) (*cmk,
 func (m *Manager) keyByID(ctx context.Context, id keyUUID) (*cmk, error) {
 	return cached(&m.cache, func(c *cache) map[keyUUID]*cmk { return c.mu.keys }, id, func() (k *cmk, err error) {
 		err = m.view(ctx, func(r kv.Reader) error {
-			k, err = m.loadKey(ctx, r, id)
+			if k, err = m.loadKey(ctx, r, id); err == nil {
+				err = m.loadExtras(ctx, r, k)
+			}
 			return err
 		})
 		return k, err
 	})
+}
+
+// loadExtras reads what is kept in rows beside the key's.
+func (m *Manager) loadExtras(ctx context.Context, r kv.Reader, k *cmk) error {
+	tags, err := m.loadTags(ctx, r, k.id)
+	k.tags = tags
+	return err
 }
 
 // loadKey reads a key's row. ErrNotFound if there is none.

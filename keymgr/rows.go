@@ -20,6 +20,10 @@ const (
 	rowAlias    = 'a' // tag x[16] of the name: an alias
 	rowVolume   = 'v' // volume id x[16]: a volume
 	rowAnchor   = 'n' // volume id x[16]: its anchor
+	rowTags     = 'q' // UUID x[16]: a CMK's tags
+	rowDeletion = 'd' // UUID x[16]: its deletion is scheduled
+	rowRotation = 'r' // UUID x[16]: it rotates by period
+	rowRemains  = 'x' // UUID x[16]: what is left of a deleted CMK
 )
 
 const rowVersion = 1

@@ -37,7 +37,28 @@ const (
 	MaxKeyID       = 2048                  // characters of anything that names a key
 )
 
-// Key states. Only the first two occur so far; the others are AWS' names for what is to come.
+// Limits of what is kept with a key.
+const (
+	MaxTags         = 50
+	MaxTagKey       = 128 // characters
+	MaxTagValue     = 256 // characters
+	MaxVersions     = 250 // backing keys of one key; AWS has none
+	MinWindow       = 7   // days from ScheduleKeyDeletion to the deletion
+	MaxWindow       = 30  // days; the default, too
+	MinPeriod       = 90  // days from one rotation to the next
+	MaxPeriod       = 2560
+	DefaultPeriod   = 365
+	onDemandInAWS   = 25 // rotations on demand, with Config.AWSLimits
+	maxObservedStep = time.Hour
+)
+
+// Kinds of rotation.
+const (
+	RotationOnDemand  = "ON_DEMAND"
+	RotationAutomatic = "AUTOMATIC"
+)
+
+// Key states. The last two are AWS' for keys that are not made here.
 const (
 	StateEnabled         = "Enabled"
 	StateDisabled        = "Disabled"
@@ -58,6 +79,9 @@ type KeyMetadata struct {
 	CreationDate time.Time
 	Versions     []VersionInfo // oldest first; the last one encrypts
 	Aliases      []string      // with the prefix alias/, sorted
+
+	DeletionDate      time.Time // zero unless the state is StatePendingDeletion; moves on while time is not observed
+	DeletionSuspended bool      // the clock has jumped, and the deletion waits for ConfirmKeyDeletion
 }
 
 // VersionInfo describes one backing key of a CMK.
@@ -71,6 +95,46 @@ type VersionInfo struct {
 type CreateKeyInput struct {
 	Description string
 	Alias       string
+	Tags        []Tag
+}
+
+// Tag is one tag of a key. Names are case-sensitive.
+type Tag struct{ Key, Value string }
+
+// TagList is a page of tags, sorted by key; NextMarker is "" on the last one.
+type TagList struct {
+	Tags       []Tag
+	NextMarker string
+}
+
+// ScheduledDeletion is a deletion as it was scheduled.
+type ScheduledDeletion struct {
+	KeyID        string // ARN
+	DeletionDate time.Time
+	Days         int
+}
+
+// RotationStatus is how a key rotates. A key that does not rotate by period has only KeyID.
+type RotationStatus struct {
+	KeyID   string // UUID
+	Enabled bool
+	Days    int
+	Next    time.Time
+}
+
+// Rotation is one backing key in the list of rotations.
+type Rotation struct {
+	MaterialID string
+	Current    bool
+	Date       time.Time // zero, as Type is "", for the key's first material
+	Type       string    // RotationOnDemand or RotationAutomatic
+}
+
+// RotationList is a page of rotations, oldest first; NextMarker is "" on the last one.
+type RotationList struct {
+	KeyID      string // UUID
+	Rotations  []Rotation
+	NextMarker string
 }
 
 // DataKey is a fresh data key, in clear and under a CMK. The caller wipes Plaintext.

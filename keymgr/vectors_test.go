@@ -103,7 +103,7 @@ func TestBlobVectors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.update(t.Context(), func(tx kv.Txn) error { return f.putNewKey(t.Context(), tx, k, "") }); err != nil {
+		if err := f.update(t.Context(), func(tx kv.Txn) error { return f.putNewKey(t.Context(), tx, k, CreateKeyInput{}) }); err != nil {
 			t.Fatal(err)
 		}
 		if aad, err := blobAAD(materialID(c.Material), c.Context); err != nil || !bytes.Equal(aad, c.AAD) {

@@ -10,7 +10,7 @@ import (
 // CreateKey as keymgr.Manager.CreateKey.
 func (c *Client) CreateKey(ctx context.Context, by keymgr.Caller, in keymgr.CreateKeyInput) (keymgr.KeyMetadata, error) {
 	var out wire.KeyMetadataResponse
-	err := c.call(ctx, by, wire.ServiceAWS+"CreateKey", wire.CreateKeyRequest{Description: in.Description, KmsfsAlias: in.Alias}, &out)
+	err := c.call(ctx, by, wire.ServiceAWS+"CreateKey", wire.CreateKeyRequest{Description: in.Description, KmsfsAlias: in.Alias, Tags: wire.FromTags(in.Tags)}, &out)
 	return out.KeyMetadata.Metadata(), err
 }
 

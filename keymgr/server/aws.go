@@ -24,10 +24,10 @@ func createKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.Crea
 			return wire.KeyMetadataResponse{}, unsupported(c.name + " can only be " + c.only)
 		}
 	}
-	if in.MultiRegion || in.Policy != "" || len(in.Tags) > 0 { // to accept and ignore a policy would be a lie
-		return wire.KeyMetadataResponse{}, unsupported("MultiRegion, Policy and Tags are not supported")
+	if in.MultiRegion || in.CustomKeyStoreId != "" || in.XksKeyId != "" || in.Policy != "" { // to accept and ignore a policy would be a lie
+		return wire.KeyMetadataResponse{}, unsupported("MultiRegion, CustomKeyStoreId, XksKeyId and Policy are not supported")
 	}
-	md, err := m.CreateKey(ctx, r.by, keymgr.CreateKeyInput{Description: in.Description, Alias: in.KmsfsAlias})
+	md, err := m.CreateKey(ctx, r.by, keymgr.CreateKeyInput{Description: in.Description, Alias: in.KmsfsAlias, Tags: wire.Tags(in.Tags)})
 	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err
 }
 

@@ -39,6 +39,17 @@ var awsOperations = map[string]operation{
 	"CreateAlias":                     manage(createAlias),
 	"DeleteAlias":                     manage(deleteAlias),
 	"ListAliases":                     manage(listAliases),
+	"UpdateAlias":                     manage(updateAlias),
+	"UpdateKeyDescription":            manage(updateKeyDescription),
+	"TagResource":                     manage(tagResource),
+	"UntagResource":                   manage(untagResource),
+	"ListResourceTags":                manage(listResourceTags),
+	"ScheduleKeyDeletion":             manage(scheduleKeyDeletion),
+	"CancelKeyDeletion":               manage(cancelKeyDeletion),
+	"EnableKeyRotation":               manage(enableKeyRotation),
+	"DisableKeyRotation":              manage(disableKeyRotation),
+	"GetKeyRotationStatus":            manage(getKeyRotationStatus),
+	"ListKeyRotations":                manage(listKeyRotations),
 	"GenerateDataKey":                 use(generateDataKey),
 	"GenerateDataKeyWithoutPlaintext": use(generateDataKeyWithoutPlaintext),
 	"Encrypt":                         use(encrypt),
@@ -49,6 +60,8 @@ var awsOperations = map[string]operation{
 
 // kmsfsOperations are ours.
 var kmsfsOperations = map[string]operation{
+	"ConfirmKeyDeletion": manage(confirmKeyDeletion),
+
 	"RegisterVolume": {run: registerVolume},
 	"PutVolume":      manage(putVolume),
 	"GetVolume":      manage(getVolume),

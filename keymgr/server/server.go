@@ -30,10 +30,12 @@ type bounds struct {
 	write  time.Duration // from the end of the header to the end of the answer
 	idle   time.Duration // of a connection between requests: long, because a connection says that its front end is there
 	grace  time.Duration // for requests under way when keyd ends
+
+	observe time.Duration // from one look at the clocks to the next
 }
 
 var defaultBounds = bounds{conns: 512, call: 10 * time.Second, unlock: 2 * time.Minute, header: 5 * time.Second, read: 10 * time.Second,
-	write: 20 * time.Second, idle: 24 * time.Hour, grace: 5 * time.Second}
+	write: 20 * time.Second, idle: 24 * time.Hour, grace: 5 * time.Second, observe: time.Minute}
 
 // askTimeout bounds what Status asks the token, and what keyd itself writes into the key-use log.
 const askTimeout = 2 * time.Second
@@ -78,6 +80,10 @@ func (s *server) serve(ctx context.Context) error {
 	s.log.Info("keyd serves", "dir", s.cfg.Dir, "locked", s.store.Load() == nil)
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(s.socket) }()
+	observing, stopObserving := context.WithCancel(ctx)
+	observed := make(chan struct{})
+	go func() { defer close(observed); s.observe(observing) }()
+	defer stopObserving()
 	var err error
 	select {
 	case err = <-ended:
@@ -90,8 +96,30 @@ func (s *server) serve(ctx context.Context) error {
 		}
 		<-ended
 	}
+	stopObserving()
+	<-observed
 	s.log.Info("keyd ends", "dir", s.cfg.Dir)
 	return errors.Join(err, s.close())
+}
+
+// observe looks at the clocks for the key manager until ctx ends: keys are deleted and rotated when their time has come.
+func (s *server) observe(ctx context.Context) {
+	tick := time.NewTicker(s.bounds.observe)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		store := s.store.Load()
+		if store == nil {
+			continue
+		}
+		if err := store.Manager.Observe(ctx, s.self()); err != nil && ctx.Err() == nil {
+			s.log.Error("what was due could not be done", "error", err)
+		}
+	}
 }
 
 // session is what the server knows about a connection. Its volume is set once.

@@ -9,15 +9,17 @@ type KeyRequest struct{ KeyId string }
 
 // CreateKeyRequest is the input of CreateKey. The values of the other members that AWS knows must be the defaults.
 type CreateKeyRequest struct {
-	Description           string                              `json:",omitempty"`
-	KeyUsage              string                              `json:",omitempty"`
-	KeySpec               string                              `json:",omitempty"`
-	CustomerMasterKeySpec string                              `json:",omitempty"`
-	Origin                string                              `json:",omitempty"`
-	MultiRegion           bool                                `json:",omitempty"`
-	Policy                string                              `json:",omitempty"`
-	Tags                  []struct{ TagKey, TagValue string } `json:",omitempty"`
-	KmsfsAlias            string                              `json:",omitempty"`
+	Description           string `json:",omitempty"`
+	KeyUsage              string `json:",omitempty"`
+	KeySpec               string `json:",omitempty"`
+	CustomerMasterKeySpec string `json:",omitempty"`
+	Origin                string `json:",omitempty"`
+	MultiRegion           bool   `json:",omitempty"`
+	Policy                string `json:",omitempty"`
+	Tags                  []Tag  `json:",omitempty"`
+	CustomKeyStoreId      string `json:",omitempty"`
+	XksKeyId              string `json:",omitempty"`
+	KmsfsAlias            string `json:",omitempty"`
 }
 
 // KeyMetadata describes a key.
@@ -37,6 +39,8 @@ type KeyMetadata struct {
 	EncryptionAlgorithms  []string
 	MultiRegion           bool
 	CurrentKeyMaterialId  string
+	DeletionDate          Time `json:",omitzero"`
+	KmsfsDeletionHalted   bool `json:",omitempty"`
 	KmsfsVersions         []KeyVersion
 	KmsfsAliases          []string
 }
@@ -54,7 +58,7 @@ type KeyMetadataResponse struct{ KeyMetadata KeyMetadata }
 // KeyIDResponse is the output of operations that answer with the key's ARN.
 type KeyIDResponse struct{ KeyId string }
 
-// ListRequest is the input of ListKeys, and of ListAliases with a KeyId.
+// ListRequest is the input of ListKeys, and with a KeyId of the lists of what belongs to a key.
 type ListRequest struct {
 	KeyId  string `json:",omitempty"`
 	Limit  int    `json:",omitempty"`
@@ -71,7 +75,7 @@ type ListKeysResponse struct {
 // KeyEntry is a line of ListKeys.
 type KeyEntry struct{ KeyId, KeyArn string }
 
-// AliasRequest is the input of CreateAlias and DeleteAlias.
+// AliasRequest is the input of CreateAlias, UpdateAlias and DeleteAlias.
 type AliasRequest struct {
 	AliasName   string
 	TargetKeyId string `json:",omitempty"`
@@ -179,7 +183,7 @@ func FromMetadata(m keymgr.KeyMetadata) KeyMetadata {
 	out := KeyMetadata{
 		AWSAccountId: keymgr.AccountID, KeyId: m.KeyID, Arn: m.ARN, CreationDate: Time{m.CreationDate}, Enabled: m.Enabled, Description: m.Description,
 		KeyUsage: "ENCRYPT_DECRYPT", KeyState: m.State, Origin: m.Origin, KeyManager: m.Manager, CustomerMasterKeySpec: Symmetric, KeySpec: Symmetric,
-		EncryptionAlgorithms: []string{Symmetric}, KmsfsAliases: m.Aliases,
+		EncryptionAlgorithms: []string{Symmetric}, DeletionDate: Time{m.DeletionDate}, KmsfsDeletionHalted: m.DeletionSuspended, KmsfsAliases: m.Aliases,
 	}
 	for _, v := range m.Versions {
 		out.KmsfsVersions = append(out.KmsfsVersions, KeyVersion{v.Number, v.MaterialID, Time{v.Created}})
@@ -191,7 +195,7 @@ func FromMetadata(m keymgr.KeyMetadata) KeyMetadata {
 // Metadata is the inverse of FromMetadata.
 func (m KeyMetadata) Metadata() keymgr.KeyMetadata {
 	out := keymgr.KeyMetadata{KeyID: m.KeyId, ARN: m.Arn, Description: m.Description, State: m.KeyState, Enabled: m.Enabled, Manager: m.KeyManager,
-		Origin: m.Origin, CreationDate: m.CreationDate.Time, Aliases: m.KmsfsAliases}
+		Origin: m.Origin, CreationDate: m.CreationDate.Time, Aliases: m.KmsfsAliases, DeletionDate: m.DeletionDate.Time, DeletionSuspended: m.KmsfsDeletionHalted}
 	for _, v := range m.KmsfsVersions {
 		out.Versions = append(out.Versions, keymgr.VersionInfo{Number: v.Version, MaterialID: v.KeyMaterialId, Created: v.CreationDate.Time})
 	}
