@@ -364,7 +364,7 @@ func TestSIGKILL(t *testing.T) {
 	opts := create(t)
 	acked := 0
 	r := rand.New(rand.NewPCG(5, 5))
-	for round := range rounds(4, 100) {
+	for round := range rounds(4, 40) {
 		acked = max(acked, runChild(t, opts, time.Duration(30+r.IntN(200))*time.Millisecond))
 		s := open(t, opts)
 		rows := dump(t, s)

@@ -110,6 +110,9 @@ type Head struct {
 	Generation uint64 // how often the store had been opened for writing
 	Sequence   uint64 // last record
 	Tag        [TagSize]byte
+
+	// Closed, in Options.Head: the store was closed at this point, so its chain must end there too.
+	Closed bool
 }
 
 // TagSize is the length of a record's authentication tag in bytes.

@@ -268,6 +268,9 @@ func (r *recovery) checkHead() error {
 		return fmt.Errorf("journal goes from %d to %d and does not contain head %d: %w",
 			r.from.point.seq, r.end.seq, head.seq, kv.ErrRollback)
 	}
+	if r.store.opts.Head.Closed && r.end != head {
+		return fmt.Errorf("journal goes on to %d, the store was closed at %d: %w", r.end.seq, head.seq, kv.ErrRollback)
+	}
 	heads.add(head)
 	r.store.heads = heads
 	return nil

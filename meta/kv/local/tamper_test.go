@@ -309,7 +309,14 @@ func TestRollback(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchor = s.Head()
+	anchor.Closed = true
 	accepted(opts, "closed")
+	accepted(opts, "closed, opened and closed without a change")
+	longer := copyStore(t, opts)
+	put(t, open(t, longer), "a", "by somebody who had an older store")
+	rolledBack(copyStore(t, longer), "going on after the end")
+	anchor.Closed = false
+	accepted(copyStore(t, longer), "going on after an anchor that is not the end")
 	s = open(t, opts)
 	anchor.Sequence++
 	if err := s.Close(); err != nil {
