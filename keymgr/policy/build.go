@@ -279,10 +279,10 @@ func (b *builder) operator(s *statement, m *Member) error {
 		if err := b.condition(&c, k); err != nil {
 			return err
 		}
-		if seen[c.key.folded] {
+		if seen[c.key.id] {
 			return k.refuse("%s stands twice under %s: the names of condition keys have no case", quote(k.Name), m.Name)
 		}
-		seen[c.key.folded] = true
+		seen[c.key.id] = true
 		if len(s.conditions) == MaxConditions {
 			return k.refuse("the statement has more than %d conditions", MaxConditions)
 		}

@@ -148,7 +148,7 @@ func (w *writer) conditions(list []condition) {
 		if c := strings.Compare(a.name(), b.name()); c != 0 {
 			return c
 		}
-		return strings.Compare(a.key.folded, b.key.folded)
+		return strings.Compare(a.key.id, b.key.id)
 	})
 	w.open('{')
 	for i := range sorted {
@@ -160,7 +160,7 @@ func (w *writer) conditions(list []condition) {
 			w.name(c.name())
 			w.open('{')
 		}
-		w.name(c.key.name)
+		w.name(c.key.spelling)
 		w.texts(textsOf(c.operands, func(o operand) string { return o.text }), func(i int) bool { return c.operands[i].bare })
 	}
 	w.close('}')

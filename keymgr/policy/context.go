@@ -142,7 +142,7 @@ func (c *Context) set(key string, e entry, types ...valueType) {
 	if c.entries == nil {
 		c.entries = map[string]entry{}
 	}
-	c.entries[k.folded] = e
+	c.entries[k.id] = e
 }
 
 func (c *Context) mark(key string, change func(*entry)) {
@@ -150,9 +150,9 @@ func (c *Context) mark(key string, change func(*entry)) {
 	if c.entries == nil {
 		c.entries = map[string]entry{}
 	}
-	e := c.entries[k.folded]
+	e := c.entries[k.id]
 	change(&e)
-	c.entries[k.folded] = e
+	c.entries[k.id] = e
 }
 
 // settable returns the key, which must be one that a Context holds.
@@ -199,7 +199,7 @@ func (r *Request) lookup(k *keyRef) entry {
 	case fromTime:
 		return r.now(k.typ)
 	}
-	return r.Context.entries[k.folded]
+	return r.Context.entries[k.id]
 }
 
 // uncertain drops what depends on the name of a user of the host where that is not known.

@@ -123,8 +123,8 @@ func keysOf(keys []keyInfo) map[string]*keyInfo {
 // keyRef is a condition key as a document or a Context names it.
 type keyRef struct {
 	*keyInfo
-	name   string // with the part that is the user's, in canonical spelling
-	folded string // the same, folded: by which it is found
+	spelling string // in the usual spelling, with the part that is the user's as written
+	id       string // the same, folded: by which it is found
 }
 
 // fold makes names comparable: those of condition keys, their parts and actions have no case.
@@ -157,19 +157,19 @@ func (k *keyInfo) isProgram() bool { return strings.HasPrefix(k.name, "kmsfs:Pro
 // findKey returns the key that is called name, in any case.
 func findKey(name string) (keyRef, bool) {
 	if k, ok := keysByName[name]; ok {
-		return keyRef{keyInfo: k, name: k.name, folded: k.folded}, true
+		return keyRef{keyInfo: k, spelling: k.name, id: k.folded}, true
 	}
 	for i := range keys {
 		k := &keys[i]
 		if !k.family {
 			if sameASCII(name, k.name) {
-				return keyRef{keyInfo: k, name: k.name, folded: k.folded}, true
+				return keyRef{keyInfo: k, spelling: k.name, id: k.folded}, true
 			}
 			continue
 		}
 		if len(name) > len(k.name) && sameASCII(name[:len(k.name)], k.name) {
 			rest := name[len(k.name):]
-			return keyRef{keyInfo: k, name: k.name + rest, folded: k.folded + fold(rest)}, true
+			return keyRef{keyInfo: k, spelling: k.name + rest, id: k.folded + fold(rest)}, true
 		}
 	}
 	return keyRef{}, false
