@@ -49,7 +49,7 @@ func (a *anchorer) expected() local.Head {
 	if a.restore {
 		return local.Head{}
 	}
-	return local.Head{Generation: a.known.Generation, Sequence: a.known.Sequence, Tag: a.known.Head}
+	return local.Head{Generation: a.known.Generation, Sequence: a.known.Sequence, Tag: a.known.Head, Closed: a.known.Clean}
 }
 
 // opened anchors the state that was found, before anything is changed.
