@@ -26,7 +26,7 @@ type volumeLock struct{ file *os.File }
 // lockVolume takes the lock, waiting for a holder that is about to go: giveUp is asked now and then whether waiting is in vain, and says why. It is
 // ErrInUse, with the holder's pid, when giveUp says so or after lockWait.
 func lockVolume(ctx context.Context, volumeDir string, giveUp func() error) (*volumeLock, error) {
-	f, err := os.OpenFile(filepath.Join(volumeDir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := openLock(filepath.Join(volumeDir, lockName))
 	if err != nil {
 		return nil, fmt.Errorf("lock volume %s: %w", volumeDir, err)
 	}
@@ -48,6 +48,24 @@ func lockVolume(ctx context.Context, volumeDir string, giveUp func() error) (*vo
 			return nil, fmt.Errorf("%w: %s: %w", ErrInUse, volumeDir, err)
 		}
 	}
+}
+
+// openLock opens or makes the lock file. ErrDamaged if something else is in its place: it is written to.
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, lost(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 { // it may be gone again, which the next one to come finds
+		f.Close()
+		return nil, fmt.Errorf("%w: it is not a regular file, or has a second name", ErrDamaged)
+	}
+	return f, nil
 }
 
 func waitOrGiveUp(ctx context.Context, f *os.File, deadline time.Time, giveUp func() error) error {

@@ -62,6 +62,28 @@ func TestLockHostile(t *testing.T) {
 	}
 }
 
+// TestLockInItsPlace puts other things where the lock should be: nothing is written to what they lead to.
+func TestLockInItsPlace(t *testing.T) {
+	for what, put := range map[string]func(victim, path string) error{
+		"link":        os.Symlink,
+		"second name": os.Link,
+		"pipe":        func(_, path string) error { return unix.Mkfifo(path, 0o600) },
+		"socket":      func(_, path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o600, 0) },
+		"directory":   func(_, path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		dir, victim := t.TempDir(), t.TempDir()+"/victim"
+		if err := errors.Join(os.WriteFile(victim, []byte("keep"), 0o600), put(victim, dir+"/"+lockName)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lockVolume(t.Context(), dir, func() error { return nil }); ClassOf(err) != ClassDamaged {
+			t.Errorf("%s: %v", what, err)
+		}
+		if b, err := os.ReadFile(victim); err != nil || string(b) != "keep" {
+			t.Errorf("%s: the file that it leads to is now %q (%v)", what, b, err)
+		}
+	}
+}
+
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()

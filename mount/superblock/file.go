@@ -136,6 +136,8 @@ func Read(volumeDir string) (*Superblock, []byte, error) {
 		return nil, nil, fmt.Errorf("%w in %s", ErrMissing, volumeDir)
 	case errors.Is(err, unix.ELOOP):
 		return nil, nil, fmt.Errorf("%w: it is a symbolic link", ErrDamaged)
+	case errors.Is(err, unix.ENXIO):
+		return nil, nil, fmt.Errorf("%w: it is a socket", ErrDamaged)
 	case err != nil:
 		return nil, nil, fmt.Errorf("read superblock: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kmsfs/kmsfs/blockcrypt"
 )
 
@@ -201,6 +203,14 @@ func TestReadHostile(t *testing.T) {
 	}
 	if _, _, err := Read(dir); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("directory: %v", err)
+	}
+	for _, special := range []uint32{unix.S_IFIFO, unix.S_IFSOCK} {
+		if err := errors.Join(os.Remove(path), unix.Mknod(path, special|0o600, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Read(dir); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("file of type %o: %v", special, err)
+		}
 	}
 }
 
