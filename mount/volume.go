@@ -167,7 +167,7 @@ func openVolumeKey(ctx context.Context, keys *client.Client, sb *superblock.Supe
 // openStores opens objects, journal and rows, and lets recovery have its say.
 func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superblock.Secrets) (err error) {
 	if v.objects, err = object.Open(filepath.Join(v.Dir, objectsName), object.Options{}); err != nil {
-		return fmt.Errorf("open objects: %w", err)
+		return fmt.Errorf("open objects: %w", lost(err))
 	}
 	v.onClose(func(context.Context) error { return v.objects.Close() })
 	if v.namer, err = blockcrypt.NewObjectNamer(secrets.Objects); err != nil {
@@ -185,7 +185,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log, SegmentSize: cfg.SegmentSize, MaxJournal: cfg.MaxJournal,
 	})
 	if err != nil {
-		return fmt.Errorf("open metadata: %w", err)
+		return fmt.Errorf("open metadata: %w", lost(err))
 	}
 	v.onClose(v.closeKV)
 	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, TTL: cfg.KeyTTL, Log: v.log})
@@ -228,7 +228,7 @@ func (v *Volume) closeKV(ctx context.Context) error {
 func (v *Volume) openContent(ctx context.Context, cfg OpenConfig) (err error) {
 	root, err := v.meta.Zone(ctx, meta.RootZone)
 	if err != nil {
-		return fmt.Errorf("read the root zone: %w", err)
+		return fmt.Errorf("read the root zone: %w", lost(err))
 	}
 	v.content, err = content.New(content.Config{
 		Meta: v.meta, Keys: v.ring, KV: &anchoredJournal{v.kv, v.anchor}, Objects: v.objects, Namer: v.namer,
