@@ -14,7 +14,7 @@ type change struct {
 	opts WriteOpts
 	next state // the inode's state afterwards; starts as the present one
 
-	rows     []mapped // new content of map rows, ascending
+	rows     []changedRow // ascending
 	images   []newImageRow
 	dropped  []uint64 // blocks whose images go
 	released []span   // blocks that lose their entries
@@ -29,6 +29,13 @@ type change struct {
 	noObject bool // the object goes
 
 	counted bool
+	was, is uint64 // versions of the inode's row before and after
+}
+
+// changedRow is the new content of a map row. It goes into the cache when it is committed, and is not changed any more.
+type changedRow struct {
+	row uint64
+	m   *meta.MapRow
 }
 
 type newImageRow struct {
@@ -45,15 +52,16 @@ func (f *File) newChange(opts WriteOpts) *change {
 func (c *change) row(row uint64, base *meta.MapRow) *meta.MapRow {
 	i := sort.Search(len(c.rows), func(i int) bool { return c.rows[i].row >= row })
 	if i < len(c.rows) && c.rows[i].row == row {
-		return &c.rows[i].m
+		return c.rows[i].m
 	}
-	c.rows = append(c.rows, mapped{})
-	copy(c.rows[i+1:], c.rows[i:])
-	c.rows[i] = mapped{row: row}
+	m := new(meta.MapRow)
 	if base != nil {
-		c.rows[i].m = *base
+		*m = *base
 	}
-	return &c.rows[i].m
+	c.rows = append(c.rows, changedRow{})
+	copy(c.rows[i+1:], c.rows[i:])
+	c.rows[i] = changedRow{row, m}
+	return m
 }
 
 // set replaces a block's entry, base being the row as it is committed.
@@ -125,8 +133,11 @@ func (c *change) commit(ctx context.Context) error {
 	}
 	f.setState(c.next)
 	f.changes++
-	for i := range c.rows {
-		f.cacheRow(&c.rows[i])
+	if f.plainAt == c.was {
+		f.plainAt = c.is
+	}
+	for _, r := range c.rows {
+		f.e.rows.put(rowKey{f.ino, r.row}, r.m)
 	}
 	blocks := make([]uint64, len(c.images))
 	for i := range c.images {
@@ -147,15 +158,6 @@ func (c *change) count() {
 	c.counted = true
 }
 
-func (f *File) cacheRow(r *mapped) {
-	m := &noEntries
-	if !r.m.Empty() {
-		m = new(meta.MapRow)
-		*m = r.m
-	}
-	f.e.rows.put(rowKey{f.ino, r.row}, m)
-}
-
 // apply puts the change into a transaction. It may run more than once.
 func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 	a, err := tx.Attr(c.f.ino)
@@ -164,6 +166,9 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 	}
 	if st := (state{a.Size, a.Allocated, a.Layout, a.Serial}); st != c.f.st {
 		return fmt.Errorf("inode %d was changed by somebody else: %w", c.f.ino, meta.ErrStale)
+	}
+	if c.was = a.Version; a.Flags.HasXattr() && c.was != c.f.plainAt {
+		return errCapability
 	}
 	if err := c.applyRows(tx); err != nil {
 		return err
@@ -176,13 +181,15 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 		a.Mode = withoutSUID(a.Mode)
 	}
 	a.Mtime, a.Ctime = tx.Now(), tx.Now()
-	return tx.PutAttr(a)
+	err = tx.PutAttr(a)
+	c.is = a.Version
+	return err
 }
 
 func (c *change) applyRows(tx *meta.Tx) error {
 	ino := c.f.ino
-	for i := range c.rows {
-		if err := tx.PutMapRow(ino, c.rows[i].row, &c.rows[i].m); err != nil {
+	for _, r := range c.rows {
+		if err := tx.PutMapRow(ino, r.row, r.m); err != nil {
 			return err
 		}
 	}

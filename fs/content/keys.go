@@ -58,8 +58,9 @@ func (m *missingKey) Error() string { return fmt.Sprintf("key of epoch %d was no
 // errEpochFull: the current block key may not be used as often as the operation needs.
 var errEpochFull = errors.New("block key is used up")
 
-// withKeys runs op with the keys of the current epoch, and again whenever op meets an epoch whose key it does not have or one that is used up. op
-// locks the File; no lock is held while keys are fetched.
+// withKeys runs op with the keys of the current epoch, and again whenever op stops because it lacks something that cannot be had with the File
+// locked: the key of an epoch, a key that is not used up, or the certainty that the file has no capabilities. op locks the File; no lock is held
+// while keys are fetched.
 func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 	zone, err := f.e.keys.Zone(ctx, f.zone)
 	if err == nil && zone.Valid != nil {
@@ -71,11 +72,13 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 	var k keys
 	epoch := f.epoch.Load()
 	for {
-		c, err := f.fetch(ctx, zone, epoch)
-		if err != nil {
-			return err
+		if _, err := k.get(epoch); err != nil {
+			c, err := f.fetch(ctx, zone, epoch)
+			if err != nil {
+				return err
+			}
+			k.add(epoch, c)
 		}
-		k.add(epoch, c)
 		err = op(&k)
 		var missing *missingKey
 		switch {
@@ -88,6 +91,11 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 				return err
 			}
 			epoch = f.epoch.Load()
+		case errors.Is(err, errCapability):
+			if err := f.dropCapability(ctx); err != nil {
+				return err
+			}
+			continue
 		default:
 			return err
 		}

@@ -39,6 +39,7 @@ type rigOptions struct {
 	blockSize uint32
 	lower     func(object.Lower) object.Lower // wraps the objects directory
 	maxUses   uint64
+	large     bool // with disk: the journal is as large as a volume's
 	cutting   bool // with disk: journal and objects lie on disks that forget (see cutPower)
 	untidy    bool // leave out the checkpoint that Run begins with
 }
@@ -116,6 +117,9 @@ func tempDir(t tester) string {
 
 func (r *rig) localOptions() local.Options {
 	o := local.Options{Dir: r.dir, Key: r.journalKey, Volume: r.kvID, SegmentSize: 6 << 20, MaxJournal: 18 << 20, MinFree: -1}
+	if r.opts.large {
+		o.SegmentSize, o.MaxJournal = 0, 0
+	}
 	if r.journalDisk != nil {
 		o.Files = journalDisk{r.journalDisk}
 	}
