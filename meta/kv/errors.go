@@ -1,6 +1,9 @@
 package kv
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrConflict: the transaction was run again too often and still met changes. Trying later may help.
@@ -24,6 +27,10 @@ var (
 
 	// ErrCorrupt: what lies on disk has not the shape or the authentication code it must have.
 	ErrCorrupt = errors.New("kv: store is corrupt")
+
+	// ErrTampered: rows below are not those that the store wrote last: some were put back to an older
+	// version, removed or added by somebody else. It is ErrCorrupt as well.
+	ErrTampered = fmt.Errorf("%w: rows were changed behind the store's back", ErrCorrupt)
 
 	// ErrFailed: a write or a sync failed earlier, so the state on disk is unknown. Reads go on, updates
 	// and syncs fail until the store is opened again.

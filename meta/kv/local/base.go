@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,7 +73,7 @@ func openBadger(opts Options) (*badger.DB, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	open := func(bo badger.Options) (*badger.DB, error) {
-		return bound(opts.trouble, func() (*badger.DB, error) { return badger.Open(bo) })
+		return bound(opts.trouble, func() (*badger.DB, error) { return badger.OpenManaged(bo) })
 	}
 	db, err := open(bo)
 	if errors.Is(err, errStuck) {
@@ -210,18 +211,35 @@ func syncFile(path string) error {
 	return datasync(int(f.Fd()))
 }
 
-// base is a read transaction of Badger: the state of one checkpoint.
+// base is a read transaction of Badger: the state of one checkpoint, and the table that its rows are held to.
 type base struct {
-	txn  *badger.Txn
-	refs int // guarded by Store.mu
+	txn   *badger.Txn
+	stamp uint64      // Badger's timestamp of the checkpoint
+	table *freshTable // nil: rows are not verified (driver rows are never)
+	refs  int         // guarded by Store.mu
 }
 
-func newBase(db *badger.DB) *base { return &base{txn: db.NewTransaction(false), refs: 1} }
+// latest is the timestamp that sees everything, also what a checkpoint cut short has left.
+const latest = math.MaxUint64
+
+func newBase(db *badger.DB, stamp uint64, t *freshTable) *base {
+	return &base{txn: db.NewTransactionAt(stamp, false), stamp: stamp, table: t, refs: 1}
+}
 
 func (b *base) discard() { b.txn.Discard() }
 
-// get returns the value of key, nil if it is absent.
+// get returns the value of key, nil if it is absent. Errors: kv.ErrTampered.
 func (b *base) get(key []byte) ([]byte, error) {
+	if b.table != nil {
+		if err := b.table.verifyKey(b, key); err != nil {
+			return nil, err
+		}
+	}
+	return b.raw(key)
+}
+
+// raw is get without verification.
+func (b *base) raw(key []byte) ([]byte, error) {
 	item, err := b.txn.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, nil
@@ -237,14 +255,44 @@ func (b *base) get(key []byte) ([]byte, error) {
 	return v, nil
 }
 
+// scan returns a source that stands at the first key of [lo, hi), and verifies what it passes. The caller closes it.
+func (b *base) scan(lo, hi []byte) *verifiedSource {
+	return &verifiedSource{baseSource: b.iterate(lo, hi), b: b, to: lo}
+}
+
+// verifiedSource is an iterator over Badger that verifies each range before it gives out the first row behind the range's start, and
+// at its end the ranges up to hi, in which rows may be missing.
+type verifiedSource struct {
+	*baseSource
+	b   *base
+	to  []byte // ranges are verified up to here
+	all bool   // and none is left
+	err error
+}
+
+func (s *verifiedSource) key() []byte {
+	k := s.baseSource.key()
+	if s.b.table == nil || s.all || s.err != nil || k != nil && bytes.Compare(k, s.to) < 0 {
+		return k
+	}
+	s.to, s.err = s.b.table.verifyThrough(s.b, s.to, k, s.hi)
+	s.all = k == nil || s.to == nil
+	return k
+}
+
+func (s *verifiedSource) failed() error { return s.err }
+
 // baseSource is an iterator over Badger.
 type baseSource struct {
 	it *badger.Iterator
 	hi []byte
 }
 
-// scan returns a source that stands at the first key of [lo, hi). The caller closes it.
-func (b *base) scan(lo, hi []byte) *baseSource {
+// iterate returns a source that stands at the first key of [lo, hi). The caller closes it.
+func (b *base) iterate(lo, hi []byte) *baseSource {
+	if len(lo) == 0 {
+		lo = firstKey
+	}
 	opt := badger.DefaultIteratorOptions
 	opt.PrefetchValues = false
 	opt.Prefix = commonPrefix(lo, hi) // tables without it are left out
@@ -284,6 +332,8 @@ func (b *baseSource) value() (v []byte, present bool, err error) {
 }
 
 func (b *baseSource) next() { b.it.Next() }
+
+func (b *baseSource) failed() error { return nil }
 
 // badgerLog passes Badger's warnings on.
 type badgerLog struct {

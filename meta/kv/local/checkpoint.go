@@ -17,6 +17,8 @@ type frozen struct {
 	*generation
 	at       point
 	appended int64
+	stamp    uint64      // of its rows in Badger; set when they are written
+	table    *freshTable // of Badger with its rows
 }
 
 // Checkpoint brings everything committed before the call into Badger, durably, and settles the
@@ -83,6 +85,8 @@ func (s *Store) freeze() bool {
 // bring takes the frozen overlay through the steps that end with its rows in Badger. Each step may be done
 // again: until the checkpoint row is durable, recovery starts from the one before.
 func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
+	s.stamp++
+	f.stamp = s.stamp
 	if err := s.checkRoom(); err != nil {
 		return err
 	}
@@ -93,9 +97,13 @@ func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 		{"sync the journal", func() error { return s.syncTo(ctx, f.at.seq) }},
 		{"settle rows", func() error { return s.settle(ctx, f) }},
 		{"sync what was settled", func() error { return s.syncSettled(ctx) }},
-		{"write rows", func() error { return s.bounded(func() error { return s.writeRows(ctx, f) }) }},
+		{"write rows", func() error {
+			return s.bounded(func() (err error) { f.table, err = s.writeRows(ctx, f); return err })
+		}},
 		{"sync rows", s.syncBase},
-		{"write the checkpoint row", func() error { return s.mark(checkpoint{point: f.at}, clean) }},
+		{"write the checkpoint row", func() error {
+			return s.mark(checkpoint{point: f.at, stamp: f.stamp, table: f.table.tag}, clean)
+		}},
 	}
 	for _, step := range steps {
 		s.at(step.name)
@@ -163,33 +171,52 @@ func (s *Store) syncSettled(ctx context.Context) error {
 	return err
 }
 
-// writeRows puts the newest version of every key into Badger, in as few transactions as it takes.
-func (s *Store) writeRows(ctx context.Context, f frozen) (err error) {
-	present := newBase(s.db) // sees what a checkpoint cut short has left
+// writeRows puts the newest version of every key into Badger, under a timestamp that nobody reads at yet, and with them the
+// freshness table that they make of the last one.
+func (s *Store) writeRows(ctx context.Context, f frozen) (_ *freshTable, err error) {
+	present := newBase(s.db, latest, nil) // sees what a checkpoint cut short has left
 	defer present.discard()
-	batch := s.db.NewWriteBatch()
+	batch := s.db.NewWriteBatchAt(f.stamp)
 	defer batch.Cancel()
+	update := s.base.table.update(s.base)
 	f.tree.Ascend(func(c item) bool {
 		if err = ctx.Err(); err == nil {
-			err = s.writeRow(batch, present, c)
+			err = s.writeRow(batch, present, update, c)
 		}
 		return err == nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return batch.Flush()
+	next, rows, err := update.finish()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		if r.value == nil {
+			err = batch.Delete(r.key)
+		} else {
+			err = batch.Set(r.key, r.value)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return next, batch.Flush()
 }
 
-// writeRow adds one row to the batch. A key that was never in Badger needs no tombstone.
-func (s *Store) writeRow(batch *badger.WriteBatch, present *base, c item) error {
-	switch {
-	case c.newest.loc.seg != nil || s.journalOnly(c.key):
+// writeRow adds one row to the batch and to the table. A key that Badger does not have needs no tombstone.
+func (s *Store) writeRow(batch *badger.WriteBatch, present *base, update *tableUpdate, c item) error {
+	if c.newest.loc.seg != nil || s.journalOnly(c.key) {
 		return nil
-	case !c.newest.deleted:
+	}
+	if err := update.add(change{c.key, c.newest.value}); err != nil { // nil: deleted
+		return err
+	}
+	if !c.newest.deleted {
 		return batch.Set(c.key, c.newest.value)
 	}
-	old, err := present.get(c.key)
+	old, err := present.raw(c.key)
 	if err != nil || old == nil {
 		return err
 	}
@@ -214,7 +241,8 @@ func (s *Store) mark(c checkpoint, clean bool) error {
 	s.mu.Lock()
 	c.heads = s.heads.before(c.point.seq)
 	s.mu.Unlock()
-	if err := s.bounded(func() error { return writeCheckpoint(s.db, s.checkpointKey, c) }); err != nil {
+	s.stamp++ // a timestamp of its own: rows never share one with a row that is written again
+	if err := s.bounded(func() error { return writeCheckpoint(s.db, s.checkpointKey, c, s.stamp) }); err != nil {
 		return err
 	}
 	s.at("sync the checkpoint row")
@@ -229,17 +257,18 @@ func (s *Store) mark(c checkpoint, clean bool) error {
 func (s *Store) release(f frozen) {
 	s.pending = frozen{}
 	s.journal.cover(f.number, f.appended)
-	fresh := newBase(s.db)
+	fresh := newBase(s.db, f.stamp, f.table)
 	s.mu.Lock()
 	old := s.base
 	s.base, s.frozen = fresh, nil
+	s.stamps = append(s.stamps, f.stamp)
 	f.refs--
 	done := s.unref(old)
 	s.checkpoints++
 	s.checkpointed = f.at.seq
 	s.mu.Unlock()
 	if done {
-		old.discard()
+		s.retire(old)
 	}
 }
 

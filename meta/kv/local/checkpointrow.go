@@ -15,12 +15,12 @@ import (
 
 // The checkpoint row (docs/FORMAT.md 9.2) says how far Badger is:
 //
-//	version u8 | flags u8 | zero u16 | generation u64 | sequence u64 | tag[16] | heads from u64 |
-//	number of heads u16 | heads: sequence u64, tag[16] each | HMAC-SHA-256[32]
+//	version u8 | flags u8 | zero u16 | generation u64 | sequence u64 | tag[16] | stamp u64 |
+//	table tag[16] | heads from u64 | number of heads u16 | heads: sequence u64, tag[16] each | HMAC-SHA-256[32]
 const (
 	checkpointVersion   = 1
 	checkpointFlagClean = 1
-	checkpointFixed     = 4 + 8 + 8 + TagSize + 8 + 2
+	checkpointFixed     = 4 + 8 + 8 + TagSize + 8 + sumSize + 8 + 2
 	headSize            = 8 + TagSize
 	checkpointLabel     = "checkpoint row"
 	maxHeads            = 128
@@ -34,6 +34,8 @@ type checkpoint struct {
 	clean      bool
 	generation uint64
 	point      point
+	stamp      uint64        // Badger's timestamp of the rows it speaks for
+	table      [sumSize]byte // tag of the freshness table's root
 	heads      headLog
 }
 
@@ -97,6 +99,8 @@ func (c checkpoint) encode(key *blockcrypt.Key) []byte {
 	b = binary.BigEndian.AppendUint64(b, c.generation)
 	b = binary.BigEndian.AppendUint64(b, c.point.seq)
 	b = append(b, c.point.tag[:]...)
+	b = binary.BigEndian.AppendUint64(b, c.stamp)
+	b = append(b, c.table[:]...)
 	b = binary.BigEndian.AppendUint64(b, c.heads.from)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(c.heads.points)))
 	for _, p := range c.heads.points {
@@ -130,7 +134,9 @@ func decodeCheckpoint(b []byte, key *blockcrypt.Key) (c checkpoint, err error) {
 	c.clean = body[1]&checkpointFlagClean != 0
 	c.generation = binary.BigEndian.Uint64(body[4:])
 	c.point = decodePoint(body[12:])
-	c.heads.from = binary.BigEndian.Uint64(body[12+headSize:])
+	c.stamp = binary.BigEndian.Uint64(body[12+headSize:])
+	c.table = [sumSize]byte(body[12+headSize+8:])
+	c.heads.from = binary.BigEndian.Uint64(body[12+headSize+8+sumSize:])
 	for ; len(heads) > 0; heads = heads[headSize:] {
 		c.heads.points = append(c.heads.points, decodePoint(heads))
 	}
@@ -143,9 +149,9 @@ func decodePoint(b []byte) point {
 
 // readCheckpoint returns the row. ok is false if there is none.
 func readCheckpoint(db *badger.DB, key *blockcrypt.Key) (c checkpoint, ok bool, err error) {
-	b := newBase(db)
+	b := newBase(db, latest, nil)
 	defer b.discard()
-	v, err := b.get(checkpointKey)
+	v, err := b.raw(checkpointKey)
 	if err != nil || v == nil {
 		return c, false, err
 	}
@@ -153,14 +159,14 @@ func readCheckpoint(db *badger.DB, key *blockcrypt.Key) (c checkpoint, ok bool, 
 	return c, err == nil, err
 }
 
-// writeCheckpoint puts the row.
-func writeCheckpoint(db *badger.DB, key *blockcrypt.Key, c checkpoint) error {
-	txn := db.NewTransaction(true)
+// writeCheckpoint puts the row at a timestamp of its own.
+func writeCheckpoint(db *badger.DB, key *blockcrypt.Key, c checkpoint, stamp uint64) error {
+	txn := db.NewTransactionAt(latest, true)
 	defer txn.Discard()
 	if err := txn.Set(checkpointKey, c.encode(key)); err != nil {
 		return err
 	}
-	if err := txn.Commit(); err != nil {
+	if err := txn.CommitAt(stamp, nil); err != nil {
 		return errors.Join(errCheckpointRow, err)
 	}
 	return nil

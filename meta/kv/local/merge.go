@@ -13,6 +13,8 @@ type source interface {
 	value() (v []byte, present bool, err error)
 	// next moves on.
 	next()
+	// failed returns why the key it gave last, or the end, cannot be relied on; nil if it can.
+	failed() error
 }
 
 // merge calls fn for the rows of all sources in key order, at most limit; of rows with one key the first
@@ -23,6 +25,11 @@ func merge(ctx context.Context, sources []source, limit int, fn func(k, v []byte
 			return false, err
 		}
 		first := lowest(sources)
+		for _, s := range sources {
+			if err := s.failed(); err != nil {
+				return false, err
+			}
+		}
 		if first == nil {
 			return false, nil
 		}
@@ -111,6 +118,8 @@ func (o *overlaySource) next() {
 	o.refill()
 }
 
+func (o *overlaySource) failed() error { return nil }
+
 // writeSource runs over a transaction's own changes as they were when the scan began.
 type writeSource struct{ writes []write }
 
@@ -126,3 +135,5 @@ func (w *writeSource) value() ([]byte, bool, error) {
 }
 
 func (w *writeSource) next() { w.writes = w.writes[1:] }
+
+func (w *writeSource) failed() error { return nil }

@@ -35,7 +35,7 @@ func TestSettleOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	inBadger := func(k string) bool {
-		b := newBase(s.db)
+		b := newBase(s.db, latest, nil)
 		defer b.discard()
 		v, err := b.get([]byte(k))
 		if err != nil {

@@ -36,6 +36,7 @@ type Store struct {
 	log           *slog.Logger
 	db            *badger.DB
 	checkpointKey *blockcrypt.Key // HMAC key of the checkpoint row
+	fresh         *freshKeys      // of the freshness table
 	journal       *journal
 	generation    uint64 // of this opening
 	recovered     Recovery
@@ -50,6 +51,7 @@ type Store struct {
 
 	checkpointing  sync.Mutex // held by the checkpoint that runs; guards the next two
 	pending        frozen     // the frozen overlay and where it was frozen; the zero value if there is none
+	stamp          uint64     // Badger's newest timestamp
 	lastCheckpoint checkpoint
 
 	commit sync.Mutex // held while a transaction commits or the overlay freezes
@@ -59,6 +61,7 @@ type Store struct {
 	active       *generation
 	frozen       *generation
 	base         *base
+	stamps       []uint64      // of the bases in use, ascending
 	generations  []*generation // that may be in use, oldest first, the active one last
 	live         liveSet
 	heads        headLog
@@ -159,7 +162,26 @@ func format(db *badger.DB, opts Options) error {
 	if _, ok, err := readCheckpoint(db, key); ok || err != nil {
 		return fmt.Errorf("create a store in %s: %w", opts.Dir, errors.Join(fs.ErrExist, err))
 	}
-	if err := writeCheckpoint(db, key, checkpoint{clean: true}); err != nil {
+	keys, err := newFreshKeys(opts.Key, opts.Volume)
+	if err != nil {
+		return err
+	}
+	defer keys.wipe()
+	table, rows, err := emptyTable(keys)
+	if err != nil {
+		return err
+	}
+	batch := db.NewWriteBatchAt(firstStamp)
+	defer batch.Cancel()
+	for _, r := range rows {
+		if err := batch.Set(r.key, r.value); err != nil {
+			return err
+		}
+	}
+	if err := batch.Flush(); err != nil {
+		return err
+	}
+	if err := writeCheckpoint(db, key, checkpoint{clean: true, stamp: firstStamp, table: table.tag}, firstStamp); err != nil {
 		return err
 	}
 	return syncBadger(metaDir(opts))
@@ -201,7 +223,6 @@ func newStore(opts Options, db *badger.DB) *Store {
 			supply:  &supply{files: opts.Files, size: opts.SegmentSize, max: segments},
 		},
 		active: newGeneration(1),
-		base:   newBase(db),
 		step:   opts.Step,
 	}
 	s.opts.Key = nil
@@ -223,6 +244,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return fmt.Errorf("no checkpoint row: %w", kv.ErrCorrupt)
 	}
 	s.lastCheckpoint, s.checkpointed = last, last.point.seq
+	if err := s.openBase(last); err != nil {
+		return err
+	}
 	if err := s.recover(ctx, last); err != nil {
 		return err
 	}
@@ -230,6 +254,19 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return nil
 	}
 	return s.begin(ctx)
+}
+
+// openBase takes the state of the last checkpoint. What a checkpoint cut short has written is younger, and not seen.
+func (s *Store) openBase(last checkpoint) (err error) {
+	if s.fresh, err = newFreshKeys(&s.journal.key, s.opts.Volume); err != nil {
+		return err
+	}
+	s.stamp = max(s.db.MaxVersion(), last.stamp)
+	s.base = newBase(s.db, last.stamp, nil)
+	s.stamps = []uint64{last.stamp}
+	s.db.SetDiscardTs(last.stamp)
+	s.base.table, err = openTable(s.fresh, s.base, last.table)
+	return err
 }
 
 // begin opens this generation's first segment. Without room for it the store opens all the same: it can be
@@ -280,14 +317,21 @@ func (s *Store) dismantle() {
 	if s.journal.current != nil {
 		s.journal.current.file.Close()
 	}
-	s.base.discard()
+	if s.base != nil {
+		s.base.discard()
+	}
 	closeBadger(s.opts, s.db)
 	s.wipe()
 }
 
 func (s *Store) wipe() {
 	s.journal.key.Wipe()
-	s.checkpointKey.Wipe()
+	if s.checkpointKey != nil {
+		s.checkpointKey.Wipe()
+	}
+	if s.fresh != nil {
+		s.fresh.wipe()
+	}
 }
 
 // enter counts a call that Close has to wait for.

@@ -40,7 +40,7 @@ func within(t *testing.T, what string, do func() error) error {
 // TestStuckClose: Close ends when Badger cannot write what it wants to write once more. Nothing is lost.
 func TestStuckClose(t *testing.T) {
 	t.Parallel()
-	opts := create(t)
+	opts := createToAbandon(t)
 	opts.Settler = newSettler()
 	s, err := Open(ctx, opts)
 	if err != nil {
@@ -65,7 +65,7 @@ func TestStuckClose(t *testing.T) {
 // TestStuckCheckpoint: a checkpoint ends when Badger takes no more rows, and the store fails.
 func TestStuckCheckpoint(t *testing.T) {
 	t.Parallel()
-	opts := create(t)
+	opts := createToAbandon(t)
 	opts.SegmentSize, opts.MaxJournal = 4<<20, 16<<20
 	s, err := Open(ctx, opts)
 	if err != nil {
@@ -110,4 +110,26 @@ func removeDirs(t *testing.T, dir string) {
 			}
 		}
 	}
+}
+
+// createToAbandon is create in a directory whose removal may take more than one try: a Badger that is stuck goes on making files.
+func createToAbandon(t *testing.T) Options {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "kmsfs-stuck-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 1000 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+		}
+		t.Error(err)
+	})
+	opts := testOptions(filepath.Join(dir, "vol"))
+	if err := Create(ctx, opts); err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	return opts
 }

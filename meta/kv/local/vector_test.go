@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
@@ -25,17 +23,17 @@ func (h *hexBytes) UnmarshalText(b []byte) (err error) {
 }
 
 type vector struct {
-	Volume        hexBytes            `json:"volume"`
-	Key           hexBytes            `json:"key"`
-	SegmentSize   int64               `json:"segment_size"`
-	CheckpointRow hexBytes            `json:"checkpoint_row"`
-	Badger        map[string]hexBytes `json:"badger"`
-	Segments      []hexBytes          `json:"segments"`
-	Recovered     map[string]hexBytes `json:"recovered"`
-	Records       int                 `json:"records"`
-	Generation    uint64              `json:"generation"`
-	Sequence      uint64              `json:"sequence"`
-	Tags          []hexBytes          `json:"tags"`
+	Volume      hexBytes            `json:"volume"`
+	Key         hexBytes            `json:"key"`
+	SegmentSize int64               `json:"segment_size"`
+	Stamp       uint64              `json:"stamp"`
+	Badger      map[string]hexBytes `json:"badger"`
+	Segments    []hexBytes          `json:"segments"`
+	Recovered   map[string]hexBytes `json:"recovered"`
+	Records     int                 `json:"records"`
+	Generation  uint64              `json:"generation"`
+	Sequence    uint64              `json:"sequence"`
+	Tags        []hexBytes          `json:"tags"`
 }
 
 // TestVector opens a store whose journal and checkpoint row testdata/journal.py wrote from the text of
@@ -103,15 +101,18 @@ func (v vector) store(t *testing.T) Options {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	err = db.Update(func(txn *badger.Txn) error {
-		for k, value := range v.Badger {
-			if err := txn.Set([]byte(k), value); err != nil {
-				return err
-			}
+	txn := db.NewTransactionAt(latest, true)
+	defer txn.Discard()
+	for k, value := range v.Badger {
+		k, err := hex.DecodeString(k)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return txn.Set([]byte("\x00checkpoint"), v.CheckpointRow)
-	})
-	if err != nil {
+		if err := txn.Set(k, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := txn.CommitAt(v.Stamp, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i, b := range v.Segments {

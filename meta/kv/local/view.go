@@ -49,7 +49,7 @@ func (s *Store) drop(snap snapshot) {
 	done := s.unref(snap.base)
 	s.mu.Unlock()
 	if done {
-		snap.base.discard()
+		s.retire(snap.base)
 	}
 	if retired {
 		s.reclaim()
@@ -60,6 +60,17 @@ func (s *Store) drop(snap snapshot) {
 func (s *Store) unref(b *base) bool {
 	b.refs--
 	return b.refs == 0
+}
+
+// retire ends a base that nobody reads from any more: Badger may drop what only it could see.
+func (s *Store) retire(b *base) {
+	b.discard()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stamps = slices.DeleteFunc(s.stamps, func(t uint64) bool { return t == b.stamp })
+	if len(s.stamps) > 0 {
+		s.db.SetDiscardTs(s.stamps[0])
+	}
 }
 
 // reclaim recycles the journal segments that no overlay generation in use points into any more.

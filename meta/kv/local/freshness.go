@@ -1,0 +1,252 @@
+package local
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// Freshness (docs/FORMAT.md 9.3): a row's seal binds its place, not its version, so a row in Badger could be put back
+// to an older version of its own, or removed. The key space is therefore cut into ranges, and a table, sealed and
+// bound to the checkpoint row, holds for each how many rows it has and the XOR of a keyed hash of every one. A range
+// is verified by reading it whole when it is first touched.
+const (
+	sumSize    = 16
+	maxRows    = 128 // of a range; more are split when a checkpoint adds them
+	splitRows  = 64  // what a split aims at
+	maxRanges  = 512 // of a chunk
+	chunkClass = 'F'
+)
+
+// rootKey is the key of the table's root, a driver row.
+var rootKey = []byte("\x00root")
+
+func chunkKey(id uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0, chunkClass}, id)
+}
+
+// sum is what a range's rows add up to: the XOR of their hashes. It is secret: the table is sealed.
+type sum [sumSize]byte
+
+func (s *sum) add(other sum) {
+	for i := range s {
+		s[i] ^= other[i]
+	}
+}
+
+// keyRange is one range of keys: from start to the start of the next one. It is immutable but for verified.
+type keyRange struct {
+	start    []byte
+	rows     uint32
+	sum      sum
+	verified atomic.Bool
+	checking sync.Mutex // one verification at a time
+}
+
+// chunk is a run of ranges that is stored as one row.
+type chunk struct {
+	id    uint32
+	start []byte // of its first range
+	tag   [sumSize]byte
+
+	load  sync.Mutex
+	spans atomic.Pointer[[]*keyRange] // nil until loaded
+}
+
+// freshTable is the state of all ranges at one checkpoint. It is immutable but for what is loaded and verified lazily.
+type freshTable struct {
+	keys   *freshKeys
+	chunks []*chunk // ascending; the first starts at the empty key
+	tag    [sumSize]byte
+	nextID uint32
+}
+
+// freshKeys are the keys of the table, derived from the journal key.
+type freshKeys struct {
+	mac    *blockcrypt.Key
+	sealer *blockcrypt.Sealer
+	hashes sync.Pool // of hash.Hash, keyed
+}
+
+func newFreshKeys(journalKey *blockcrypt.Key, volume blockcrypt.VolumeID) (*freshKeys, error) {
+	mac, err := blockcrypt.DeriveKey(journalKey, "freshness hash", volume[:])
+	if err != nil {
+		return nil, err
+	}
+	seal, err := blockcrypt.DeriveKey(journalKey, "freshness table", volume[:])
+	if err != nil {
+		return nil, err
+	}
+	defer seal.Wipe()
+	k := &freshKeys{mac: mac}
+	k.hashes.New = func() any { return hmac.New(sha256.New, k.mac[:]) }
+	k.sealer, err = blockcrypt.NewSealer(seal)
+	return k, err
+}
+
+func (k *freshKeys) wipe() { k.mac.Wipe() }
+
+// row returns the hash of a row: HMAC-SHA-256(length of key u16 || key || value), cut to 16 bytes.
+func (k *freshKeys) row(key, value []byte) sum {
+	h := k.hashes.Get().(hash.Hash)
+	defer k.hashes.Put(h)
+	h.Reset()
+	var n [2]byte
+	binary.BigEndian.PutUint16(n[:], uint16(len(key)))
+	h.Write(n[:])
+	h.Write(key)
+	h.Write(value)
+	var out [sha256.Size]byte
+	return sum(h.Sum(out[:0])[:sumSize])
+}
+
+// find returns the index of the last element of n whose start is not after key.
+func find(n int, start func(int) []byte, key []byte) int {
+	return sort.Search(n, func(i int) bool { return bytes.Compare(start(i), key) > 0 }) - 1
+}
+
+func (t *freshTable) chunkOf(key []byte) int {
+	return find(len(t.chunks), func(i int) []byte { return t.chunks[i].start }, key)
+}
+
+func spanOf(spans []*keyRange, key []byte) int {
+	return find(len(spans), func(i int) []byte { return spans[i].start }, key)
+}
+
+// end returns where chunk i ends: the start of the next, nil for the last.
+func (t *freshTable) end(i int) []byte {
+	if i+1 < len(t.chunks) {
+		return t.chunks[i+1].start
+	}
+	return nil
+}
+
+// load returns the chunk's ranges, from its row in b if need be.
+func (t *freshTable) load(b *base, c *chunk) ([]*keyRange, error) {
+	if spans := c.spans.Load(); spans != nil {
+		return *spans, nil
+	}
+	c.load.Lock()
+	defer c.load.Unlock()
+	if spans := c.spans.Load(); spans != nil {
+		return *spans, nil
+	}
+	sealed, err := b.raw(chunkKey(c.id))
+	if err != nil {
+		return nil, err
+	}
+	spans, err := t.keys.openChunk(sealed, c)
+	if err != nil {
+		return nil, err
+	}
+	c.spans.Store(&spans)
+	return spans, nil
+}
+
+// verify makes sure that the rows of b in [lo, hi) are those of its checkpoint; nil hi is the end. Each range is read
+// once in the life of the store. Errors: kv.ErrTampered.
+func (t *freshTable) verify(b *base, lo, hi []byte) error {
+	for i := t.chunkOf(lo); i < len(t.chunks); i++ {
+		c := t.chunks[i]
+		if hi != nil && i > 0 && bytes.Compare(c.start, hi) >= 0 {
+			return nil
+		}
+		spans, err := t.load(b, c)
+		if err != nil {
+			return err
+		}
+		for j := max(0, spanOf(spans, lo)); j < len(spans); j++ {
+			if hi != nil && j > 0 && bytes.Compare(spans[j].start, hi) >= 0 {
+				return nil
+			}
+			if err := t.verifySpan(b, spans, j, t.end(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verifyKey is verify for the range of one key.
+func (t *freshTable) verifyKey(b *base, key []byte) error {
+	i := t.chunkOf(key)
+	spans, err := t.load(b, t.chunks[i])
+	if err != nil {
+		return err
+	}
+	j := max(0, spanOf(spans, key))
+	if spans[j].verified.Load() {
+		return nil
+	}
+	return t.verifySpan(b, spans, j, t.end(i))
+}
+
+// verifyThrough verifies the ranges from lo up to that of key k, or for a nil k up to hi, and returns where the last one ends; nil: nowhere.
+func (t *freshTable) verifyThrough(b *base, lo, k, hi []byte) ([]byte, error) {
+	if k == nil {
+		return nil, t.verify(b, lo, hi)
+	}
+	if err := t.verify(b, lo, append(bytes.Clone(k), 0)); err != nil {
+		return nil, err
+	}
+	i := t.chunkOf(k)
+	spans, err := t.load(b, t.chunks[i])
+	if err != nil {
+		return nil, err
+	}
+	return spanEnd(spans, max(0, spanOf(spans, k)), t.end(i)), nil
+}
+
+// verifySpan reads range j of a chunk that ends at end, unless that was done before.
+func (t *freshTable) verifySpan(b *base, spans []*keyRange, j int, end []byte) error {
+	s := spans[j]
+	if s.verified.Load() {
+		return nil
+	}
+	s.checking.Lock()
+	defer s.checking.Unlock()
+	if s.verified.Load() {
+		return nil
+	}
+	rows, total, err := t.count(b, s.start, spanEnd(spans, j, end))
+	if err != nil {
+		return err
+	}
+	if rows != s.rows || total != s.sum {
+		return fmt.Errorf("rows from %x on are not those of the last checkpoint (%d, should be %d): %w", s.start, rows, s.rows, kv.ErrTampered)
+	}
+	s.verified.Store(true)
+	return nil
+}
+
+func spanEnd(spans []*keyRange, j int, end []byte) []byte {
+	if j+1 < len(spans) {
+		return spans[j+1].start
+	}
+	return end
+}
+
+// count adds up what b has in [lo, hi).
+func (t *freshTable) count(b *base, lo, hi []byte) (rows uint32, total sum, err error) {
+	it := b.iterate(lo, hi)
+	defer it.close()
+	for k := it.key(); k != nil; k = it.key() {
+		v, _, err := it.value()
+		if err != nil {
+			return 0, sum{}, err
+		}
+		total.add(t.keys.row(k, v))
+		rows++
+		it.next()
+	}
+	return rows, total, nil
+}
