@@ -40,6 +40,7 @@ var documentCases = []struct {
 	{"an Allow for the caller before one for its account", document(allowRoot, allowAlice), with(), "allow", "alice", false},
 	{"an Allow for the account only", document(allowRoot), with(), "delegate", "root", false},
 	{"an Allow for the account, root asks", document(allowRoot), by(root), "allow", "root", false},
+	{"two Allows for the account: the first one", document(rootDecrypt, allowRoot), text(viaService, "x"), "delegate", "root decrypt", false},
 	{"a Deny beats the account's Allow", document(allowRoot, denyDecrypt), with(), "deny", "no decrypt", false},
 	{"a Deny binds root too", document(allowRoot, denyDecrypt), by(root), "deny", "no decrypt", false},
 	{"a Deny binds the owner too", document(allowRoot, denyDecrypt), by(owner), "deny", "no decrypt", false},
