@@ -50,6 +50,7 @@ func checkHere(ctx context.Context, store, dir string, repair bool, report func(
 	v, err := OpenVolume(ctx, OpenConfig{
 		Dir: dir, Socket: socketOf(store), Log: slog.New(slog.DiscardHandler),
 		GiveUp: func(id blockcrypt.VolumeID) error { return run.whyBusy(ctx, id.String()) },
+		Copied: func(id blockcrypt.VolumeID) error { return run.whyBusy(ctx, id.String()) },
 	})
 	if err != nil {
 		return sum, err

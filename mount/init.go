@@ -41,16 +41,18 @@ func Init(ctx context.Context, cfg InitConfig) (res InitResult, err error) {
 	if res.Volume, err = filepath.Abs(cfg.Volume); err != nil {
 		return res, fmt.Errorf("volume %s: %w", cfg.Volume, err)
 	}
+	if err := checkPlaces(cfg, res.Volume); err != nil { // before anything is made
+		return res, err
+	}
 	store, err := openOrMakeKeyStore(ctx, cfg)
 	if err != nil {
 		return res, err
 	}
 	res.KeyStore, res.NewKeyStore = store.dir, store.made
 	res.KeyFile, res.NewKeyFile, res.SecretName = store.keyFile, store.madeKeyFile, store.secretName
-	if within(res.KeyStore, res.Volume) {
-		return res, fmt.Errorf("%w: the key store %s lies inside the volume; a copy of the volume would carry its keys", ErrUsage, res.KeyStore)
-	}
-	started, err := startKeyd(ctx, store.dir, &cfg.Secret)
+	held := heldSecret{source: &cfg.Secret, buf: store.secret}
+	defer held.close()
+	started, err := startKeydBy(ctx, store.dir, &held)
 	if err != nil {
 		return res, err
 	}
@@ -73,6 +75,21 @@ func Init(ctx context.Context, cfg InitConfig) (res InitResult, err error) {
 	}
 	res.Volume, res.ID, res.Alias, res.KeyID = site.dir, b.id.String(), b.alias, b.cmk
 	return res, nil
+}
+
+// checkPlaces refuses a key store inside the volume, and a directory that is no place for a volume.
+func checkPlaces(cfg InitConfig, volume string) error {
+	store, err := keyStoreDir(cfg.KeyStore)
+	if err != nil {
+		return err
+	}
+	if within(store, volume) {
+		return fmt.Errorf("%w: the key store %s lies inside the volume; a copy of the volume would carry its keys", ErrUsage, store)
+	}
+	if _, err := os.Lstat(volume); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return (&site{dir: volume}).checkVacant()
 }
 
 // createCMK makes the volume's customer master key, alias/NAME after the directory, with a number where that is taken.

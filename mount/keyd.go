@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -39,6 +38,13 @@ func ensureKeyd(ctx context.Context, keyStore string, secret *SecretSource) erro
 
 // startKeyd is ensureKeyd, and says whether the daemon was started just now.
 func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (started bool, err error) {
+	held := heldSecret{source: secret}
+	defer held.close()
+	return startKeydBy(ctx, keyStore, &held)
+}
+
+// startKeydBy is startKeyd with a secret that may have been read already.
+func startKeydBy(ctx context.Context, keyStore string, held *heldSecret) (started bool, err error) {
 	cfg, err := keystore.Load(keyStore)
 	if errors.Is(err, keystore.ErrNone) {
 		return false, noKeyStore(keyStore)
@@ -48,8 +54,7 @@ func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (star
 	}
 	keys := dialKeys(keyStore)
 	defer keys.Close()
-	held := heldSecret{source: secret, cfg: cfg}
-	defer held.close()
+	held.kind, held.selfUnlocking = cfg.Unlock.Kind, cfg.Unlock.Unattended()
 	deadline := time.Now().Add(keydWait)
 	for {
 		st, err := keydStatus(ctx, keys)
@@ -57,11 +62,11 @@ func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (star
 		case err == nil && !st.Locked && (started || !held.named()):
 			return started, nil
 		case err == nil: // a secret that was named is checked, whether it is needed or not
-			return started, unlockKeyd(ctx, keys, &held)
+			return started, unlockKeyd(ctx, keys, held)
 		case !errors.Is(err, keymgr.ErrKeyUnavailable):
 			return false, fmt.Errorf("key daemon of %s: %w", keyStore, err)
 		}
-		if err = spawnKeyd(keyStore, &held); err == nil {
+		if err = spawnKeyd(keyStore, held); err == nil {
 			started = true
 			continue // it answers, but may have found itself unable to unlock
 		}
@@ -89,13 +94,15 @@ func keydStatus(ctx context.Context, keys *client.Client) (keymgr.Status, error)
 // heldSecret reads a secret at most once: a descriptor and a person give it only once.
 type heldSecret struct {
 	source *SecretSource
-	cfg    keystore.Config
-	buf    *locked.Buffer
+	buf    *locked.Buffer // nil: not read yet
+
+	kind          string // of the key store's secret
+	selfUnlocking bool   // the key store can unlock itself
 }
 
 func (h *heldSecret) get() (_ *locked.Buffer, err error) {
 	if h.buf == nil {
-		h.buf, err = h.source.read(h.cfg.Unlock.Kind)
+		h.buf, err = h.source.read(h.kind)
 	}
 	return h.buf, err
 }
@@ -109,7 +116,7 @@ func (h *heldSecret) named() bool {
 }
 
 // unattended says whether the key store is to unlock itself, because it can and no other secret was named.
-func (h *heldSecret) unattended() bool { return !h.named() && h.cfg.Unlock.Unattended() }
+func (h *heldSecret) unattended() bool { return !h.named() && h.selfUnlocking }
 
 func unlockKeyd(ctx context.Context, keys *client.Client, secret *heldSecret) error {
 	buf, err := secret.get()
@@ -254,7 +261,11 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	if !cfg.Foreground {
 		return ensureKeyd(ctx, dir, &cfg.Secret)
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	path := ""
+	if cfg.ReadyFD != 0 { // started by spawnKeyd
+		path = filepath.Join(dir, keydLogName)
+	}
+	log := daemonLog(path)
 	locked.Harden(log)
 	given, err := cfg.Secret.given()
 	if err != nil {

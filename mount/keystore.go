@@ -29,7 +29,8 @@ type openedKeyStore struct {
 	made        bool
 	keyFile     string
 	madeKeyFile bool
-	secretName  string // for people
+	secretName  string         // for people
+	secret      *locked.Buffer // of a key store that was made just now; the caller closes it
 }
 
 // openOrMakeKeyStore finds the key store, or makes one where there is none.
@@ -67,6 +68,7 @@ func InitKeyStore(ctx context.Context, dir string, secret SecretSource, token To
 	if err != nil {
 		return InitResult{}, err
 	}
+	made.secret.Close()
 	return InitResult{KeyStore: made.dir, NewKeyStore: true, KeyFile: made.keyFile, NewKeyFile: made.madeKeyFile, SecretName: made.secretName}, nil
 }
 
@@ -88,16 +90,17 @@ func makeKeyStore(ctx context.Context, dir string, cfg InitConfig) (made openedK
 			return made, err
 		}
 	}
-	secret, err := cfg.Secret.readNew(unlock.Kind)
-	if err != nil {
+	if made.secret, err = cfg.Secret.readNew(unlock.Kind); err != nil {
 		return made, err
 	}
-	defer secret.Close()
 	_, err = keystore.Init(ctx, keystore.InitConfig{
-		Dir: dir, Token: token, Unlock: unlock, Secret: secret, Options: keyStoreOptions(slog.New(slog.DiscardHandler)),
+		Dir: dir, Token: token, Unlock: unlock, Secret: made.secret, Options: keyStoreOptions(slog.New(slog.DiscardHandler)),
 	})
-	if err != nil && made.madeKeyFile {
-		err = errors.Join(err, os.Remove(unlock.KeyFile))
+	if err != nil {
+		made.secret.Close()
+		if made.madeKeyFile {
+			err = errors.Join(err, os.Remove(unlock.KeyFile))
+		}
 	}
 	return made, err
 }

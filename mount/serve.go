@@ -94,6 +94,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	d.volume, err = OpenVolume(ctx, OpenConfig{
 		Dir: place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, Log: d.log,
 		GiveUp: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
+		Copied: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 	})
 	if err != nil {
 		return err

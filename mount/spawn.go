@@ -102,19 +102,6 @@ func inputPipe(input []byte) (*os.File, error) {
 	return r, nil
 }
 
-// openLog opens a daemon's log for appending, 0600; one that has grown beyond 8 MiB begins anew.
-func openLog(path string) (*os.File, error) {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | unix.O_NOFOLLOW
-	if st, err := os.Lstat(path); err == nil && st.Size() > 8<<20 {
-		flags |= os.O_TRUNC
-	}
-	f, err := os.OpenFile(path, flags, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
-	}
-	return f, nil
-}
-
 // Ready is the daemon's side of spawn: it tells the waiting parent once how it went. The zero Ready (a daemon in the foreground) tells nobody.
 type Ready struct{ w *os.File }
 

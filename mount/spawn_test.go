@@ -30,6 +30,12 @@ func spawned(what string) int {
 		ready.Tell(errors.New("too late"))
 	case what == "refuse":
 		ready.Tell(advise(ErrInUse, "do %s", "this"))
+	case what == "chatter":
+		log := daemonLog(os.Getenv("KMSFS_TEST_LOG"))
+		for range maxLog * 3 / 2 / 1000 {
+			log.Info(strings.Repeat("x", 1000))
+		}
+		ready.Tell(nil)
 	case what == "die":
 		os.Stderr.WriteString("last words\n")
 		return 3

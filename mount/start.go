@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -56,7 +55,7 @@ func Start(ctx context.Context, cfg StartConfig) error {
 
 // Foreground mounts a volume and serves it until the mount is gone or ctx is done.
 func Foreground(ctx context.Context, cfg StartConfig) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log := daemonLog("")
 	d, err := prepare(ctx, &cfg)
 	if err != nil {
 		return err
@@ -69,8 +68,6 @@ func Foreground(ctx context.Context, cfg StartConfig) error {
 // Daemon is the process that Start makes: it takes its configuration from InputFD and reports to ReadyFD.
 func Daemon(ctx context.Context) error {
 	ready := ReadyTo(ReadyFD)
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	locked.Harden(log)
 	input := os.NewFile(InputFD, "input")
 	var cfg daemonConfig
 	raw, err := io.ReadAll(io.LimitReader(input, 64<<10))
@@ -83,6 +80,8 @@ func Daemon(ctx context.Context) error {
 		ready.Tell(err)
 		return err
 	}
+	log := daemonLog(cfg.Log)
+	locked.Harden(log)
 	return serve(ctx, cfg, log, ready.Tell)
 }
 

@@ -34,6 +34,8 @@ type OpenConfig struct {
 
 	// GiveUp is asked while the lock is held by somebody else: why waiting is in vain, or nil.
 	GiveUp func(id blockcrypt.VolumeID) error
+	// Copied is asked when the lock is ours: who uses another directory with this volume id, or nil. nil: nobody knows.
+	Copied func(id blockcrypt.VolumeID) error
 }
 
 // Volume is an open volume, not mounted. Its parts are built bottom-up by OpenVolume and taken down top-down by Close.
@@ -45,7 +47,6 @@ type Volume struct {
 	Started  time.Time
 	Recovery meta.RecoveryReport
 
-	lock    *volumeLock
 	keys    *client.Client
 	ring    *keyring.Keyring
 	objects *object.Store
@@ -111,8 +112,13 @@ func (v *Volume) takeLock(ctx context.Context, cfg OpenConfig) error {
 	if err != nil {
 		return err
 	}
-	v.lock = lock
 	v.onClose(func(context.Context) error { return lock.release() })
+	if cfg.Copied == nil {
+		return nil
+	}
+	if err := cfg.Copied(v.ID); err != nil {
+		return fmt.Errorf("%w: a copy of %s: %w", ErrInUse, cfg.Dir, err)
+	}
 	return nil
 }
 
@@ -137,7 +143,23 @@ func (v *Volume) unlock(ctx context.Context, sb *superblock.Superblock, raw []by
 	}
 	defer key.Wipe()
 	v.Version = version
-	return sb.Open(key)
+	secrets, err := sb.Open(key)
+	if err != nil {
+		return nil, err
+	}
+	return secrets, v.noteMove(ctx)
+}
+
+// noteMove tells the key store where the volume is now: its copy of the superblock is found by that, should the volume's be lost.
+func (v *Volume) noteMove(ctx context.Context) error {
+	if v.Record.Path == v.Dir {
+		return nil
+	}
+	v.Record.Path = v.Dir
+	if err := v.keys.PutVolume(ctx, keymgr.Caller{}, v.Record); err != nil {
+		return fmt.Errorf("note where volume %s is: %w", v.ID, err)
+	}
+	return nil
 }
 
 func volumeContext(id blockcrypt.VolumeID) keymgr.Context {

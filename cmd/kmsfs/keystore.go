@@ -101,6 +101,7 @@ func keystorePasswdCommand() *cobra.Command {
 		Short: "Change the passphrase or key file of an embedded token, while its daemon does not run",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			fresh.secret.Prompt = prompter(cmd.Context())
 			return mount.ChangeSecret(cmd.Context(), store.dir, store.secret, fresh.secret)
 		},
 	}
@@ -109,6 +110,5 @@ func keystorePasswdCommand() *cobra.Command {
 	flags.StringVar(&fresh.secret.PassphraseFile, "new-passphrase-file", "", "read the new passphrase from `FILE`")
 	flags.StringVar(&fresh.secret.KeyFile, "new-key-file", "", "open the key store by the content of `FILE` from now on, which is made if it is not there")
 	flags.IntVar(&fresh.secret.FD, "new-passphrase-fd", 0, "read the new passphrase from descriptor `N`")
-	fresh.secret.Prompt = prompt
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 
@@ -34,42 +35,65 @@ func (f *storeFlags) addSecret(cmd *cobra.Command) {
 	flags.StringVar(&f.secret.PINFile, "pin-file", "", "read the token's PIN from `FILE`")
 	flags.StringVar(&f.secret.Credential, "credential", "", "use the systemd credential `NAME`")
 	flags.IntVar(&f.secret.FD, "passphrase-fd", 0, "read the secret (passphrase, PIN or key file) from descriptor `N`, from 3 on")
-	f.secret.Prompt = prompt
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) { f.secret.Prompt = prompter(cmd.Context()) }
 }
 
-// prompt asks for a secret on the terminal, twice if it is a new one.
-func prompt(what string, confirm bool) (*locked.Buffer, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%w, and there is no terminal to ask for the %s", mount.ErrNoSecret, what)
+// prompter asks for secrets on the terminal, for a new one twice, until ctx ends.
+func prompter(ctx context.Context) func(what string, confirm bool) (*locked.Buffer, error) {
+	return func(what string, confirm bool) (*locked.Buffer, error) {
+		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%w, and there is no terminal to ask for the %s", mount.ErrNoSecret, what)
+		}
+		defer tty.Close()
+		first, err := ask(ctx, tty, what+": ")
+		if err != nil || !confirm {
+			return first, err
+		}
+		second, err := ask(ctx, tty, what+" again: ")
+		if err != nil {
+			first.Close()
+			return nil, err
+		}
+		defer second.Close()
+		if !bytes.Equal(first.Bytes(), second.Bytes()) {
+			first.Close()
+			return nil, fmt.Errorf("%w: the two are not equal", mount.ErrNoSecret)
+		}
+		return first, nil
 	}
-	defer tty.Close()
-	first, err := promptOnce(tty, what+": ")
-	if err != nil || !confirm {
-		return first, err
-	}
-	second, err := promptOnce(tty, what+" again: ")
-	if err != nil {
-		first.Close()
-		return nil, err
-	}
-	defer second.Close()
-	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		first.Close()
-		return nil, fmt.Errorf("%w: the two are not equal", mount.ErrNoSecret)
-	}
-	return first, nil
 }
 
-func promptOnce(tty *os.File, text string) (*locked.Buffer, error) {
+// ask reads one line without showing it. When ctx ends the terminal is put back as it was; what waits for the line ends with the process.
+func ask(ctx context.Context, tty *os.File, text string) (*locked.Buffer, error) {
+	fd := int(tty.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: terminal: %w", mount.ErrNoSecret, err)
+	}
+	type answer struct {
+		typed []byte
+		err   error
+	}
 	fmt.Fprint(tty, text)
-	typed, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(tty)
-	if err != nil {
-		return nil, fmt.Errorf("%w: read from terminal: %w", mount.ErrNoSecret, err)
+	answered := make(chan answer, 1)
+	go func() {
+		typed, err := term.ReadPassword(fd)
+		answered <- answer{typed, err}
+	}()
+	select {
+	case a := <-answered:
+		fmt.Fprintln(tty)
+		if a.err != nil {
+			return nil, fmt.Errorf("%w: read from terminal: %w", mount.ErrNoSecret, a.err)
+		}
+		if len(a.typed) == 0 {
+			return nil, fmt.Errorf("%w: nothing was typed", mount.ErrNoSecret)
+		}
+		return locked.FromBytes(a.typed)
+	case <-ctx.Done():
+		_ = term.Restore(fd, before)
+		fmt.Fprintln(tty)
+		return nil, ctx.Err()
 	}
-	if len(typed) == 0 {
-		return nil, fmt.Errorf("%w: nothing was typed", mount.ErrNoSecret)
-	}
-	return locked.FromBytes(typed)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,6 +85,8 @@ func (r *rig) logs() {
 		}
 	}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
