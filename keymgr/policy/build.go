@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 )
@@ -37,7 +38,10 @@ func (b *builder) document(root *Node) (*Document, error) {
 	if list == nil {
 		return nil, root.refuse("there is no Statement")
 	}
-	return d, b.statements(d, list)
+	if err := b.statements(d, list); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 func (b *builder) statements(d *Document, list *Node) error {
@@ -315,14 +319,14 @@ func (b *builder) condition(c *condition, m *Member) error {
 		if why != "" {
 			return items[i].refuse("the value %s of %s %s", quote(items[i].Text), m.Name, why)
 		}
-		o.bare = items[i].Kind != Text
+		o.bare = items[i].Kind != Text && json.Valid([]byte(o.text)) // another notation has other numbers
 		c.operands = append(c.operands, o)
 	}
 	return nil
 }
 
-// checkProgram refuses an Allow with a condition on the program that doesn't name users or groups of the host: a program can be made to look like another one, so
-// what it may is never more than what its user may.
+// checkProgram refuses an Allow with a condition on the program that doesn't name users or groups: a program can be made to look like another
+// one, so what it may is never more than what its user may.
 func (s *statement) checkProgram(n *Node) error {
 	if s.effect != Allow || !slices.ContainsFunc(s.conditions, func(c condition) bool { return c.program() }) {
 		return nil

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/keymgr/policy"
@@ -143,7 +144,26 @@ func TestBuild(t *testing.T) {
 		t.Errorf("source %q, canonical %s", d.Source(), d.Canonical())
 	}
 	root.Members[0].Value.Items[0].Members = append(statement.Members, policy.Member{Name: "Effect", Line: 10, Column: 3, Value: text(10, "Deny")})
-	if _, err := rules.Build(&root); err == nil || err.Error() != "line 10, column 3: Effect stands twice" {
-		t.Errorf("an element twice: %v", err)
+	if d, err := rules.Build(&root); err == nil || d != nil || err.Error() != "line 10, column 3: Effect stands twice" {
+		t.Errorf("an element twice: %v, %v", d, err)
+	}
+}
+
+// TestBuildValues: a value that JSON would not write without quotes gets them.
+func TestBuildValues(t *testing.T) {
+	const document = `{"Statement":{"Effect":"Deny","Principal":"*","Action":"*","Condition":{"NumericEquals":{"kmsfs:Uid":%s}}}}`
+	for given, want := range map[string]string{"7": "7", "007": `"007"`, "-1.5": "-1.5"} {
+		root := policy.Node{Kind: policy.Object, Members: []policy.Member{{Name: "Statement", Value: policy.Node{Kind: policy.Object, Members: []policy.Member{
+			{Name: "Effect", Value: policy.Node{Kind: policy.Text, Text: "Deny"}},
+			{Name: "Principal", Value: policy.Node{Kind: policy.Text, Text: "*"}},
+			{Name: "Action", Value: policy.Node{Kind: policy.Text, Text: "*"}},
+			{Name: "Condition", Value: policy.Node{Kind: policy.Object, Members: []policy.Member{
+				{Name: "NumericEquals", Value: policy.Node{Kind: policy.Object, Members: []policy.Member{
+					{Name: "kmsfs:Uid", Value: policy.Node{Kind: policy.Number, Text: given}}}}}}}},
+		}}}}}
+		d, err := policy.Rules{Kind: policy.DirectoryPolicy}.Build(&root)
+		if err != nil || string(d.Canonical()) != fmt.Sprintf(document, want) {
+			t.Errorf("%s: %v, %s", given, err, d.Canonical())
+		}
 	}
 }

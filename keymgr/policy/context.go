@@ -12,8 +12,9 @@ import (
 )
 
 // Context holds the values of condition keys that are not read from the Principal or the time of a Request. The zero Context has none. Names of
-// keys have no case. A setter panics if there is no such key, if its values are of another type, or if it is read from elsewhere: that is a mistake of the program, and a
-// condition that silently misses its key would let a Deny pass. A Context is filled by one goroutine; copies share their values.
+// keys have no case. A setter panics if there is no such key, if its values are of another type, or if it is read from elsewhere: that is a
+// mistake of the program, and a condition that silently misses its key would let a Deny pass. A Context is filled by one goroutine; copies share
+// their values.
 type Context struct{ entries map[string]entry }
 
 // entry is what is known about one key.
@@ -31,7 +32,8 @@ type value struct {
 	addr   netip.Addr
 }
 
-// Text sets a key of text or ARNs; several values only if the key can have them, except for kmsfs:Path, which has one per link of the file. No value: the key is absent.
+// Text sets a key of text or ARNs: to several values only if the key can have them, or is kmsfs:Path, which has one per link of the file. Without
+// values the key is absent; with "" it is there and empty.
 func (c *Context) Text(key string, values ...string) {
 	var e entry
 	for _, v := range values {
@@ -88,7 +90,8 @@ func (c *Context) RequestTags(tags map[string]string) {
 // ResourceTags sets aws:ResourceTag/NAME for each tag of the resource.
 func (c *Context) ResourceTags(tags map[string]string) { c.family("aws:ResourceTag/", tags) }
 
-// Defaulted marks a key that has been set as one that the request does not have: its value is the service's default. It is compared, but the Null operator finds it absent.
+// Defaulted marks a key that has been set as one that the request does not have: its value is the service's default. It is compared, but the
+// Null operator finds it absent.
 func (c *Context) Defaulted(key string) { c.mark(key, func(e *entry) { e.defaulted = true }) }
 
 // Unknown marks a key, set or not, as one whose values could not all be found out. A condition on it never makes an Allow apply and never keeps

@@ -3,8 +3,8 @@ package policy
 // Decision is what a document, or several together, say about a request.
 type Decision struct {
 	Effect Effect
-	// Delegated: the key policy leaves the decision to the identity policies of the caller's account, because a statement allows the account, not the caller. Never
-	// with ExplicitDeny.
+	// Delegated: the key policy leaves the decision to the identity policies of the caller's account, because a statement allows the account, not
+	// the caller. Only with ImplicitDeny.
 	Delegated bool
 	// Unresolved: an explicit Deny applies because something that it asks for could not be found out.
 	Unresolved bool

@@ -148,7 +148,8 @@ func (k *keyInfo) isFamily() bool {
 	return strings.HasSuffix(k.name, ":") || strings.HasSuffix(k.name, "/")
 }
 
-// several reports whether a request may give the key several values: kmsfs:Path has one per link of the file, though a condition on it is written as for one.
+// several reports whether a request may give the key several values: kmsfs:Path has one per link of the file, though a condition on it is written
+// as for one.
 func (k *keyInfo) several() bool { return k.multi || k.name == "kmsfs:Path" }
 
 // isProgram reports whether the key is about the program that asks.

@@ -23,7 +23,8 @@ type operator struct {
 	name    string
 	family  family
 	negated bool
-	// wants are the results of comparing the request's value with the document's (-1 less, 0 equal, 1 greater) for which a numeric or date operator holds.
+	// wants are the results of comparing the request's value with the document's (-1 less, 0 equal, 1 greater) for which a numeric or date
+	// operator finds that they match.
 	wants []int
 }
 

@@ -14,7 +14,8 @@ const (
 type Kind uint8
 
 const (
-	// KeyPolicy is attached to a key. Every statement has a Principal or NotPrincipal. One without Action or without Resource is accepted, as AWS does, and has no effect.
+	// KeyPolicy is attached to a key. Every statement has a Principal or NotPrincipal. One without Action or without Resource is accepted, as AWS
+	// does, and has no effect.
 	KeyPolicy Kind = iota
 	// IdentityPolicy is attached to an identity, which is its principal: no statement names one. Action and Resource must be there.
 	IdentityPolicy
@@ -25,8 +26,8 @@ const (
 // Rules is how a document is read. The zero Rules are for a key policy whose principals need not exist.
 type Rules struct {
 	Kind Kind
-	// Resolve is asked once about every principal of the document that has the right form, in the document's spelling; its error refuses the document. nil accepts all. "*" is
-	// not asked about.
+	// Resolve is asked once about every principal of the document that has the right form, as it is written there, but not about "*"; its error
+	// refuses the document. nil accepts all.
 	Resolve func(principal string) error
 	// Actions is what Action and NotAction may name: a pattern that matches none of them is refused. nil: the actions of KMS as
 	// AWS lists them, and whatever begins with "kmsfs:".
@@ -52,6 +53,6 @@ func (r Rules) Parse(document []byte) (*Document, error) {
 
 // Build makes a document from nodes that were read elsewhere. Errors: as Parse, with the places of the nodes.
 func (r Rules) Build(root *Node) (*Document, error) {
-	b := builder{rules: r, vars: false}
+	b := builder{rules: r}
 	return b.document(root)
 }
