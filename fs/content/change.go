@@ -22,9 +22,8 @@ type change struct {
 	inline   *meta.Inline // new inline content
 	noInline bool         // the inline content goes
 
-	epoch  uint32 // of the key that was used
-	uses   uint64 // of it
-	direct bool   // slots were written
+	epoch uint32 // of the key that was used
+	uses  uint64 // of it
 
 	noObject bool // the object goes
 
@@ -143,7 +142,7 @@ func (c *change) commit(ctx context.Context) error {
 	for i := range c.images {
 		blocks[i] = c.images[i].block
 	}
-	f.res.settledLater(blocks, c.dropped, c.released, c.direct)
+	f.res.settledLater(blocks, c.dropped, c.released)
 	if c.noObject {
 		f.res.forgetWrites()
 	}

@@ -39,7 +39,11 @@ func TestModel(t *testing.T) {
 		for _, inline := range []int{0, 4096} {
 			for _, disk := range []bool{false, true} {
 				t.Run(fmt.Sprintf("block%d-inline%d-disk%v", bs, inline, disk), func(t *testing.T) {
-					checks(t, map[bool]int{false: 25, true: 4}[disk], 50)
+					runs := map[bool]int{false: 24, true: 4}[disk]
+					if bs > 16384 {
+						runs /= 2
+					}
+					checks(t, runs, 40)
 					rapid.Check(t, func(rt *rapid.T) { runModel(t, rt, bs, inline, disk) })
 				})
 			}

@@ -19,12 +19,12 @@ type residue struct {
 	oldImages   map[uint64]struct{} // guarded by mu
 	released    ranges              // guarded by mu; slots that lost their entry
 	oldReleased ranges              // guarded by mu
-	written     uint64              // guarded by mu; transactions with direct writes
+	written     uint64              // guarded by mu; direct writes
 	synced      uint64              // guarded by mu; how many of them are durable in the object
 }
 
 // settledLater records what a committed change left behind.
-func (r *residue) settledLater(images, dropped []uint64, released []span, direct bool) {
+func (r *residue) settledLater(images, dropped []uint64, released []span) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, b := range dropped {
@@ -40,9 +40,14 @@ func (r *residue) settledLater(images, dropped []uint64, released []span, direct
 	for _, s := range released {
 		r.released.add(s.first, s.end)
 	}
-	if direct {
-		r.written++
-	}
+}
+
+// wrote counts a direct write. It comes after the write and before its transaction, so that a sync that sees the count covers the bytes, and one
+// that sees the transaction sees the count.
+func (r *residue) wrote() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.written++
 }
 
 // hasImage tells whether block may have an image.

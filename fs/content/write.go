@@ -300,7 +300,7 @@ func (w *writer) writeRun(i, j int) error {
 	if err := obj.WriteAt(buf, blockcrypt.SlotOff(block, w.f.blockSize)); err != nil {
 		return err
 	}
-	w.c.direct = true
+	w.f.res.wrote()
 	return nil
 }
 
