@@ -111,7 +111,30 @@ func (f *File) punchGarbage(ctx context.Context, g meta.Garbage) error {
 		}
 		return tx.DeleteGarbage(g)
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return f.cutLeftover(ctx, g.Serial)
+}
+
+// cutLeftover cuts off what a crash may have left behind the end of the object, which a sweep passes over while there is garbage. If there is none
+// any more, no older state reaches behind the end. Called with mu held for writing.
+func (f *File) cutLeftover(ctx context.Context, serial uint64) error {
+	if f.st.layout != meta.LayoutSlots || f.st.serial != serial {
+		return nil
+	}
+	if due, err := f.e.hasGarbage(ctx, f.ino, serial); due || err != nil {
+		return err
+	}
+	obj, err := f.e.objects.Get(f.e.object(f.ino, serial))
+	if errors.Is(err, object.ErrMissing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer obj.Release()
+	return obj.Cut(blockcrypt.SlotOff(f.blocks(f.st.size), f.blockSize))
 }
 
 // garbageLike returns the record with the key of g, or the zero record.
