@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,28 @@ func copyTree(from, to string) error {
 		}
 		return nil // sockets
 	})
+}
+
+// copyStable copies a volume that is in use, when Badger begins and ends no file: a copy is no moment in time, and one that mixes two lists of files
+// is a state that no crash leaves.
+func copyStable(from, to string) error {
+	for range 100 {
+		before, err := files(from)
+		if err == nil {
+			err = copyTree(from, to)
+		}
+		var after []string
+		if err == nil {
+			after, err = files(from)
+		}
+		if err == nil && slices.Equal(before, after) {
+			return nil
+		}
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
+	return errors.New("the volume does not keep still")
 }
 
 // copyFile copies the data of a file, and leaves its holes holes: Badger's logs are 16 MiB of which little is used.

@@ -136,8 +136,9 @@ const (
 )
 
 // fill makes a small volume that has some of everything.
-func (m *maker) fill() {
+func (m *maker) fill(pad int) {
 	root := meta.RootIno
+	m.pad(pad, "pad") // first, so that the numbers of what comes are far from the root's
 	m.file(root, "small", 100)
 	m.file(root, "inline", 3000)
 	m.file(root, "empty", 0)
@@ -162,6 +163,33 @@ func (m *maker) fill() {
 	}
 	m.file(deep, "leaf", 777)
 	m.file(deep, "tail", tailSize)
+	m.pad(pad, "pad2")
+}
+
+// pad makes n small files, and as many xattrs of the last one: rows between those of others.
+func (m *maker) pad(n int, name string) {
+	if n == 0 {
+		return
+	}
+	dir, last := m.dir(meta.RootIno, name), meta.Ino(0)
+	for i := range n {
+		last = m.file(dir, fmt.Sprint("pad", i), 20)
+	}
+	for i := range n {
+		m.xattr(last, fmt.Sprint("user.pad", i), []byte("pad"))
+	}
+}
+
+// putZone writes the root zone's row anew.
+func (m *maker) putZone() {
+	if m.err != nil {
+		return
+	}
+	z, err := m.v.Meta().Zone(m.ctx, meta.RootZone)
+	if err == nil {
+		_, err = m.v.Meta().PutZone(m.ctx, z)
+	}
+	m.fail("put the zone", err)
 }
 
 // sparse makes a file with holes, and one that was shortened and made longer again: what was cut reads as zeros.

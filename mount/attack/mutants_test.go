@@ -120,7 +120,7 @@ func (p *plot) try(n int) error {
 		return err
 	}
 	rep.Outcome, rep.Detail = p.judge(ctx, s)
-	if rng.IntN(5) == 0 && !slices.Contains([]string{wrong}, rep.Outcome) && len(rep.Detail) == 0 {
+	if rng.IntN(5) == 0 && rep.Outcome != wrong && len(rep.Detail) == 0 {
 		rep.Outcome, rep.Detail = p.again(ctx, s, rep.Outcome)
 	}
 	return p.out.Encode(rep)
@@ -131,7 +131,7 @@ func (p *plot) judge(ctx context.Context, s *saved) (outcome string, detail []st
 	v, err := open(ctx, p.keys, p.dir)
 	if err != nil {
 		class := mount.ClassOf(err)
-		if class == mount.ClassOther {
+		if !slices.Contains(refusals, class) {
 			detail = []string{err.Error()}
 		}
 		return "refused: " + string(class), detail
@@ -140,6 +140,9 @@ func (p *plot) judge(ctx context.Context, s *saved) (outcome string, detail []st
 	_ = v.Close(ctx) // an error says more about the damage
 	return outcome, detail
 }
+
+// refusals are the classes that a mount may be refused with because of what lies on the disk.
+var refusals = []mount.Class{mount.ClassDamaged, mount.ClassRollback, mount.ClassUnsupported, mount.ClassNotVolume}
 
 // against compares an open volume with the trees that it may hold, the newest first.
 func against(ctx context.Context, v *mount.Volume, want []tree) (outcome string, detail []string) {

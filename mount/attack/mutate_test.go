@@ -72,7 +72,7 @@ func TestMutations(t *testing.T) {
 // farm makes the volumes: one that was closed; two whose process died with an unsettled journal, one of which the key store knows to the last record.
 func (r *rig) farm(t *testing.T, seed uint64) *farm {
 	t.Helper()
-	closed := r.volume(t)
+	closed := r.volume(t, 0)
 	anchored, loose := r.killed(t, closed, true), r.killed(t, closed, false)
 	f := &farm{Seed: seed, Keys: r.path("keyscopy"), Volumes: []*saved{closed, anchored, loose}}
 	for _, s := range f.Volumes {

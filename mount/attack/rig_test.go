@@ -63,8 +63,9 @@ func open(ctx context.Context, d *keyDaemon, dir string) (*mount.Volume, error) 
 	return v, nil
 }
 
-// makeVolume makes a volume, and puts fill's files into it in several sittings, so that Badger has more than one table.
-func makeVolume(ctx context.Context, d *keyDaemon, dir string) (*saved, error) {
+// makeVolume makes a volume, and puts fill's files into it in several sittings, so that Badger has more than one table. Of what pads it there are
+// pad pieces of every kind.
+func makeVolume(ctx context.Context, d *keyDaemon, dir string, pad int) (*saved, error) {
 	res, err := mount.Init(ctx, mount.InitConfig{Volume: dir, KeyStore: d.dir})
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func makeVolume(ctx context.Context, d *keyDaemon, dir string) (*saved, error) {
 		}
 		m := newMaker(ctx, v, uint64(sitting))
 		if sitting == 0 {
-			m.fill()
+			m.fill(pad)
 		} else {
 			extra := m.dir(1, fmt.Sprint("sitting", sitting))
 			m.file(extra, "slots", 5*block+sitting)
@@ -123,6 +124,7 @@ func (s *saved) kill(ctx context.Context, d *keyDaemon, dir string, anchored boo
 	}
 	out := &saved{Dir: dir, ID: s.ID}
 	m := newMaker(ctx, v, 77)
+	m.dir(meta.RootIno, "own history") // another one than that of other copies of s
 	m.checkpoint()
 	note := func() {
 		t, err := readTree(ctx, v)
@@ -132,7 +134,7 @@ func (s *saved) kill(ctx context.Context, d *keyDaemon, dir string, anchored boo
 	if out.Anchor, err = d.Anchor(ctx, s.ID); err == nil {
 		note()
 		m.change(s.Want[0], note)
-		err = errors.Join(m.err, copyTree(work, dir))
+		err = errors.Join(m.err, copyStable(work, dir))
 	}
 	if anchored {
 		h := v.Journal().Head()
@@ -186,9 +188,9 @@ func (r *rig) fresh() string {
 	return r.path(fmt.Sprint("v", r.n))
 }
 
-func (r *rig) volume(t *testing.T) *saved {
+func (r *rig) volume(t *testing.T, pad int) *saved {
 	t.Helper()
-	s, err := makeVolume(r.ctx, r.keys, r.fresh())
+	s, err := makeVolume(r.ctx, r.keys, r.fresh(), pad)
 	if err != nil {
 		t.Fatal(err)
 	}
