@@ -13,6 +13,9 @@ func (m *Manager) CreateAlias(ctx context.Context, by Caller, alias, keyID strin
 	u := &Use{Operation: "CreateAlias", Key: printable(keyID), Detail: printable(alias)}
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
 		k, err := m.admitted(ctx, by, u, ask{key: keyID, bad: checkNewAlias(alias)})
+		if err == nil {
+			err = m.authorise(ctx, by, u, u.Operation, nil, aliasARN(alias), ask{})
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -44,7 +47,7 @@ func (m *Manager) UpdateAlias(ctx context.Context, by Caller, alias, keyID strin
 		if err != nil {
 			return nil, err
 		}
-		old, err := m.loadAlias(ctx, alias)
+		old, err := m.aliasTarget(ctx, by, u, alias)
 		if err != nil {
 			return nil, err
 		}
@@ -56,6 +59,22 @@ func (m *Manager) UpdateAlias(ctx context.Context, by Caller, alias, keyID strin
 		}
 		return func(tx kv.Txn) error { return m.moveAlias(ctx, tx, alias, old, k.id) }, nil
 	}, nil)
+}
+
+// aliasTarget is the key that has the alias, if the caller may do u's operation to both.
+func (m *Manager) aliasTarget(ctx context.Context, by Caller, u *Use, alias string) (keyUUID, error) {
+	id, err := m.loadAlias(ctx, alias)
+	if err != nil {
+		return id, err
+	}
+	if err := m.authorise(ctx, by, u, u.Operation, nil, aliasARN(alias), ask{}); err != nil {
+		return id, err
+	}
+	k, err := m.keyByID(ctx, id)
+	if err != nil {
+		return id, err
+	}
+	return id, m.authorise(ctx, by, u, u.Operation, k, "", ask{})
 }
 
 func (m *Manager) moveAlias(ctx context.Context, tx kv.Txn, alias string, from, to keyUUID) error {
@@ -95,7 +114,7 @@ func (m *Manager) DeleteAlias(ctx context.Context, by Caller, alias string) erro
 		if err := checkNewAlias(alias); err != nil {
 			return nil, err
 		}
-		id, err := m.loadAlias(ctx, alias)
+		id, err := m.aliasTarget(ctx, by, u, alias)
 		if err != nil {
 			return nil, err
 		}
@@ -110,9 +129,9 @@ func (m *Manager) DeleteAlias(ctx context.Context, by Caller, alias string) erro
 }
 
 // ListAliases lists aliases, all or those of one key (id or ARN), in an order of its own. ErrValidation, ErrInvalidMarker, ErrNotFound.
-func (m *Manager) ListAliases(ctx context.Context, _ Caller, keyID string, page Page) (AliasList, error) {
+func (m *Manager) ListAliases(ctx context.Context, by Caller, keyID string, page Page) (AliasList, error) {
 	limit, from, err := page.start(rowAlias, 50, 100)
-	if err != nil {
+	if err := m.listable(ctx, by, "ListAliases", err); err != nil {
 		return AliasList{}, err
 	}
 	want := ""

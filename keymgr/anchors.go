@@ -78,6 +78,9 @@ func (old Anchor) allows(next Anchor) error {
 func (m *Manager) RestoreAnchor(ctx context.Context, by Caller, id blockcrypt.VolumeID, a Anchor, reason string) error {
 	u := &Use{Operation: "RestoreAnchor", Detail: fmt.Sprintf("volume %s, generation %d, sequence %d: %s", id, a.Generation, a.Sequence, reason)}
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		if err := ownerOnly(by, u.Operation); err != nil {
+			return nil, err
+		}
 		if id.IsZero() {
 			return nil, fault(ErrValidation, "the volume has no id")
 		}

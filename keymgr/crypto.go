@@ -3,7 +3,10 @@ package keymgr
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
 // GenerateDataKey makes a random data key and returns it in clear and under the key. Errors: ErrNotFound, ErrDisabled, ErrInvalidState, ErrAccessDenied,
@@ -28,7 +31,7 @@ func (m *Manager) generateDataKey(ctx context.Context, by Caller, in GenerateDat
 		out.Plaintext = make([]byte, in.Bytes)
 		_, _ = rand.Read(out.Plaintext) // crypto/rand.Read never fails
 		var made sealedUnder
-		made, err = m.encrypt(ctx, by, in.KeyID, out.Plaintext, in.Context, u)
+		made, err = m.encrypt(ctx, by, out.Plaintext, ask{key: in.KeyID, context: &in.Context, tokens: in.Tokens, dryRun: in.DryRun}, u)
 		out.Blob, out.KeyID, out.MaterialID = made.blob, made.arn, made.material
 	}
 	if err = m.record(ctx, by, u, err); err != nil {
@@ -41,7 +44,7 @@ func (m *Manager) generateDataKey(ctx context.Context, by Caller, in GenerateDat
 // Encrypt encrypts up to MaxPlaintext bytes under the key's current version. Errors as GenerateDataKey.
 func (m *Manager) Encrypt(ctx context.Context, by Caller, in EncryptInput) (EncryptOutput, error) {
 	u := &Use{Operation: "Encrypt", Key: printable(in.KeyID), Context: in.Context}
-	made, err := m.encrypt(ctx, by, in.KeyID, in.Plaintext, in.Context, u)
+	made, err := m.encrypt(ctx, by, in.Plaintext, ask{key: in.KeyID, context: &in.Context, tokens: in.Tokens, dryRun: in.DryRun}, u)
 	if err = m.record(ctx, by, u, err); err != nil {
 		return EncryptOutput{}, err
 	}
@@ -52,7 +55,7 @@ func (m *Manager) Encrypt(ctx context.Context, by Caller, in EncryptInput) (Encr
 // ErrValidation, and those that are ErrKeyUnavailable.
 func (m *Manager) Decrypt(ctx context.Context, by Caller, in DecryptInput) (DecryptOutput, error) {
 	u := &Use{Operation: "Decrypt", Key: printable(in.KeyID), Context: in.Context}
-	out, err := m.decrypt(ctx, by, in, "Decrypt", u)
+	out, err := m.decrypt(ctx, by, in.Blob, "Decrypt", ask{key: in.KeyID, context: &in.Context, tokens: in.Tokens, dryRun: in.DryRun}, u)
 	if err = m.record(ctx, by, u, err); err != nil {
 		clear(out.Plaintext)
 		return DecryptOutput{}, err
@@ -76,27 +79,39 @@ func (m *Manager) reEncrypt(ctx context.Context, by Caller, in ReEncryptInput, u
 	if err := checkLength("destinationKeyId", in.DestinationKeyID, 1, MaxKeyID, true); err != nil {
 		return ReEncryptOutput{}, err
 	}
-	destination, err := m.resolve(ctx, in.DestinationKeyID, true)
-	if err == nil {
-		err = destination.allows("ReEncryptTo")
-	}
+	same, err := m.sameKey(ctx, in)
 	if err != nil {
 		return ReEncryptOutput{}, err
 	}
-	from, err := m.decrypt(ctx, by, DecryptInput{Blob: in.Blob, Context: in.SourceContext, KeyID: in.SourceKeyID}, "ReEncryptFrom", u)
+	onSame := func(c *policy.Context) { c.Bool("kms:ReEncryptOnSameKey", same) }
+	from, err := m.decrypt(ctx, by, in.Blob, "ReEncryptFrom", ask{key: in.SourceKeyID, context: &in.SourceContext, tokens: in.Tokens, conditions: onSame}, u)
 	defer clear(from.Plaintext)
 	if err != nil {
 		return ReEncryptOutput{}, err
 	}
-	made, err := m.encrypt(ctx, by, in.DestinationKeyID, from.Plaintext, in.DestinationContext, to)
+	made, err := m.encrypt(ctx, by, from.Plaintext, ask{key: in.DestinationKeyID, context: &in.DestinationContext, tokens: in.Tokens, conditions: onSame, dryRun: in.DryRun}, to)
 	if to.Key != "" {
 		u.DestinationKey, u.DestinationVersion = to.Key, to.Version
 	}
-	u.Decision = to.Decision
+	u.Decision, u.Reason = to.Decision, u.Reason+"; "+to.Reason
 	if err != nil {
 		return ReEncryptOutput{}, err
 	}
 	return ReEncryptOutput{Blob: made.blob, SourceKeyID: from.KeyID, KeyID: made.arn, SourceMaterialID: from.MaterialID, DestinationMaterialID: made.material}, nil
+}
+
+// sameKey reports whether a blob is moved to the key that made it. What is wrong with the blob is for decrypt to say.
+func (m *Manager) sameKey(ctx context.Context, in ReEncryptInput) (bool, error) {
+	destination, err := m.resolve(ctx, in.DestinationKeyID, true)
+	if err != nil {
+		return false, err
+	}
+	parsed, err := parseBlob(in.Blob)
+	if err != nil {
+		return false, nil
+	}
+	k, _, err := m.byMaterial(ctx, parsed.material)
+	return err == nil && k.id == destination.id, nil
 }
 
 // GenerateRandom returns n random bytes, 1 to MaxDataKey. ErrValidation, ErrRecord.
@@ -104,6 +119,9 @@ func (m *Manager) GenerateRandom(ctx context.Context, by Caller, n int) ([]byte,
 	u := &Use{Operation: "GenerateRandom"}
 	err := checkRange("numberOfBytes", n, 1, MaxDataKey)
 	var out []byte
+	if err == nil {
+		err = m.authorise(ctx, by, u, u.Operation, nil, "", ask{})
+	}
 	if err == nil {
 		u.Decision = Allow
 		out = make([]byte, n)
@@ -123,25 +141,32 @@ type sealedUnder struct {
 }
 
 // encrypt does the work of Encrypt and fills in u; nothing is recorded.
-func (m *Manager) encrypt(ctx context.Context, by Caller, name string, plaintext []byte, c Context, u *Use) (sealedUnder, error) {
+func (m *Manager) encrypt(ctx context.Context, by Caller, plaintext []byte, a ask, u *Use) (sealedUnder, error) {
 	if n := len(plaintext); n < 1 || n > MaxPlaintext {
 		return sealedUnder{}, fault(ErrValidation, "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length between 1 and %d", MaxPlaintext)
 	}
-	k, err := m.resolve(ctx, name, true)
+	k, err := m.resolve(ctx, a.key, true)
 	if err != nil {
 		return sealedUnder{}, err
 	}
 	v := k.current()
 	u.Key, u.Version = k.id.ARN(), v.number
-	if err := checkForwarded(by, c); err != nil {
+	if err := checkForwarded(by, *a.context); err != nil {
+		return sealedUnder{}, err
+	}
+	if err := m.authorise(ctx, by, u, u.Operation, k, "", a); err != nil {
 		return sealedUnder{}, err
 	}
 	if err := k.allows(u.Operation); err != nil {
 		return sealedUnder{}, err
 	}
-	aad, err := blobAAD(v.material, c)
+	aad, err := blobAAD(v.material, *a.context)
 	if err != nil {
 		return sealedUnder{}, err
+	}
+	if a.dryRun {
+		u.Decision = Allow
+		return sealedUnder{}, errDryRun()
 	}
 	if err := m.uses.take(ctx, k, v); err != nil {
 		return sealedUnder{}, err
@@ -159,11 +184,11 @@ func (m *Manager) encrypt(ctx context.Context, by Caller, name string, plaintext
 }
 
 // decrypt does the work of Decrypt and fills in u; nothing is recorded.
-func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, operation string, u *Use) (DecryptOutput, error) {
-	if n := len(in.Blob); n < 1 || n > MaxBlob {
+func (m *Manager) decrypt(ctx context.Context, by Caller, ciphertext []byte, operation string, a ask, u *Use) (DecryptOutput, error) {
+	if n := len(ciphertext); n < 1 || n > MaxBlob {
 		return DecryptOutput{}, fault(ErrValidation, "1 validation error detected: Value at 'ciphertextBlob' failed to satisfy constraint: Member must have length between 1 and %d", MaxBlob)
 	}
-	parsed, err := parseBlob(in.Blob)
+	parsed, err := parseBlob(ciphertext)
 	if err != nil {
 		return DecryptOutput{}, &Fault{Class: ErrInvalidCiphertext, Cause: err}
 	}
@@ -172,16 +197,23 @@ func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, opera
 		return DecryptOutput{}, err
 	}
 	u.Key, u.Version = k.id.ARN(), v.number
-	if err := m.checkDemandedKey(ctx, in.KeyID, k); err != nil {
+	if err := m.checkDemandedKey(ctx, a.key, k); err != nil {
 		return DecryptOutput{}, err
 	}
-	if err := checkForwarded(by, in.Context); err != nil {
+	if err := checkForwarded(by, *a.context); err != nil {
+		return DecryptOutput{}, err
+	}
+	err = m.authorise(ctx, by, u, operation, k, "", a)
+	if err != nil && a.key == "" && errors.Is(err, ErrAccessDenied) {
+		err = fault(ErrAccessDenied, denied)
+	}
+	if err != nil {
 		return DecryptOutput{}, err
 	}
 	if err := k.allows(operation); err != nil {
 		return DecryptOutput{}, err
 	}
-	aad, err := blobAAD(v.material, in.Context)
+	aad, err := blobAAD(v.material, *a.context)
 	if err != nil {
 		return DecryptOutput{}, err
 	}
@@ -189,6 +221,10 @@ func (m *Manager) decrypt(ctx context.Context, by Caller, in DecryptInput, opera
 	plaintext, err := m.token.Decrypt(ctx, v.tokenKey, parsed.sealed, aad)
 	if err != nil {
 		return DecryptOutput{}, tokenFault(err, k.id.ARN())
+	}
+	if a.dryRun {
+		clear(plaintext)
+		return DecryptOutput{}, errDryRun()
 	}
 	return DecryptOutput{Plaintext: plaintext, KeyID: k.id.ARN(), MaterialID: v.material.String(), Version: v.number}, nil
 }

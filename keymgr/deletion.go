@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -21,7 +22,9 @@ func (m *Manager) ScheduleKeyDeletion(ctx context.Context, by Caller, keyID stri
 	u := &Use{Operation: "ScheduleKeyDeletion", Key: printable(keyID)}
 	out := ScheduledDeletion{Days: window}
 	bad := checkRange("pendingWindowInDays", window, MinWindow, MaxWindow)
-	err := m.changeKey(ctx, by, u, ask{key: keyID, bad: bad, look: func(k *cmk) error {
+	err := m.changeKey(ctx, by, u, ask{key: keyID, bad: bad, conditions: func(c *policy.Context) {
+		c.Number("kms:ScheduleKeyDeletionPendingWindowInDays", int64(window))
+	}, look: func(k *cmk) error {
 		dependents, err := m.dependents(ctx, k)
 		u.Detail = fmt.Sprintf("in %d days%s", window, dependents)
 		return err
@@ -127,7 +130,7 @@ func (m *Manager) removeKey(ctx context.Context, tx kv.Txn, id keyUUID) error {
 	for _, a := range k.record.Aliases {
 		tx.Delete(m.rows.aliasKey(a))
 	}
-	for _, kind := range []byte{rowKey, rowTags, rowDeletion, rowRotation} {
+	for _, kind := range []byte{rowKey, rowPolicy, rowTags, rowDeletion, rowRotation} {
 		tx.Delete(key(kind, id[:]))
 	}
 	return m.rows.put(tx, key(rowRemains, id[:]), rec)
@@ -139,7 +142,7 @@ func (k *cmk) due() bool {
 	return k.record.State == StatePendingDeletion && d != nil && !d.Suspended && d.Remaining <= 0
 }
 
-// removeRemains destroys the backing keys of a deleted key.
+// removeRemains destroys the backing keys of a deleted key and removes its grants.
 func (m *Manager) removeRemains(ctx context.Context, id keyUUID) error {
 	var rec remainsRecord
 	err := m.view(ctx, func(r kv.Reader) error {
@@ -158,6 +161,9 @@ func (m *Manager) removeRemains(ctx context.Context, id keyUUID) error {
 		if err := m.token.DestroyKey(ctx, tokenKey); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
 			return tokenFault(fmt.Errorf("destroy backing key: %w", err), id.ARN())
 		}
+	}
+	if err := m.removeGrants(ctx, id); err != nil {
+		return err
 	}
 	return m.update(ctx, func(tx kv.Txn) error {
 		tx.Delete(key(rowRemains, id[:]))

@@ -35,6 +35,14 @@ var (
 	ErrInvalidMarker = newClass("InvalidMarkerException", "invalid marker", nil)
 	// ErrLimit: a limit is reached, among them the number of uses of a key version.
 	ErrLimit = newClass("LimitExceededException", "limit exceeded", nil)
+	// ErrInvalidGrantToken: not a grant token of this key store.
+	ErrInvalidGrantToken = newClass("InvalidGrantTokenException", "invalid grant token", nil)
+	// ErrInvalidGrantID: not the shape of a grant's id.
+	ErrInvalidGrantID = newClass("InvalidGrantIdException", "invalid grant id", nil)
+	// ErrDryRun: the request would have succeeded, and asked that nothing be done.
+	ErrDryRun = newClass("DryRunOperationException", "dry run", nil)
+	// ErrMalformedPolicy: not a policy document, one that says what has no meaning here, or one that would lock its author out.
+	ErrMalformedPolicy = newClass("MalformedPolicyDocumentException", "malformed policy document", nil)
 	// ErrTag: tags that are doubled, too many, reserved or malformed.
 	ErrTag = newClass("TagException", "invalid tags", nil)
 	// ErrUnsupported: valid in AWS, not built here.
@@ -75,7 +83,8 @@ func (c *class) Unwrap() error { return c.parent }
 // classes returns all sentinels, the more special ones first.
 func classes() []error {
 	return []error{ErrNotFound, ErrAlreadyExists, ErrDisabled, ErrInvalidState, ErrInvalidCiphertext, ErrIncorrectKey, ErrAccessDenied,
-		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrTag, ErrUnsupported, ErrUnknownOperation,
+		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrInvalidGrantToken, ErrInvalidGrantID,
+		ErrDryRun, ErrMalformedPolicy, ErrTag, ErrUnsupported, ErrUnknownOperation,
 		ErrSerialization, ErrInternal, ErrDependencyTimeout, ErrLocked, ErrRecord, ErrKeyUnavailable, ErrWrongSecret, ErrRollback}
 }
 

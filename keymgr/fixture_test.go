@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/meta/kv/memory"
 )
@@ -235,7 +236,9 @@ func (f *fixture) pass(t *testing.T, d time.Duration) {
 	}
 }
 
-var me = Caller{UID: 1000, GID: 1000, PID: 42, RequestID: "r"}
+// me is the owner.
+var me = Caller{UID: 1000, GID: 1000, PID: 42, RequestID: "r", Who: policy.Principal{ARN: policy.UserARN(AccountID, "me"), Account: AccountID, Root: true,
+	Unix: &policy.Unix{UID: 1000, User: "me", Groups: []string{"us"}}}}
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()

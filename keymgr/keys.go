@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -20,7 +21,7 @@ func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (
 	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias)}
 	var k *cmk
 	err = m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
-		if err := m.checkCreate(ctx, in); err != nil {
+		if err := m.checkCreate(ctx, by, u, id, in); err != nil {
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return m.putNewKey(ctx, tx, k, in) }, nil
@@ -37,20 +38,63 @@ func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (
 	return m.describe(ctx, id)
 }
 
-func (m *Manager) checkCreate(ctx context.Context, in CreateKeyInput) error {
+// checkCreate decides whether the caller may make this key.
+func (m *Manager) checkCreate(ctx context.Context, by Caller, u *Use, id keyUUID, in CreateKeyInput) error {
 	if err := checkLength("description", in.Description, 0, MaxDescription, false); err != nil {
 		return err
 	}
 	if err := checkTags(in.Tags); err != nil {
 		return err
 	}
+	doc := m.builtin.key
+	if in.Policy != "" {
+		var err error
+		if doc, err = m.parsePolicy(ctx, "", in.Policy); err != nil {
+			return err
+		}
+	}
+	k := &cmk{id: id, record: keyRecord{State: StateEnabled}, tags: tagMap(in.Tags), policy: doc}
+	if err := m.authoriseCreate(ctx, by, u, k, in); err != nil {
+		return err
+	}
+	if err := m.checkLockout(ctx, by, u, k, doc, in.Bypass); err != nil {
+		return err
+	}
 	if in.Alias == "" {
 		return nil
 	}
-	if err := checkNewAlias(in.Alias); err != nil {
-		return err
-	}
 	return m.view(ctx, func(r kv.Reader) error { return m.aliasFree(ctx, r, in.Alias) })
+}
+
+// authoriseCreate decides by identity policies: a key that does not exist has none. k is the key as it would be.
+func (m *Manager) authoriseCreate(ctx context.Context, by Caller, u *Use, k *cmk, in CreateKeyInput) error {
+	a := ask{conditions: func(c *policy.Context) {
+		k.describeTo(c)
+		c.RequestTags(k.tags)
+		bypassCondition(in.Bypass)(c)
+	}}
+	if in.Alias != "" {
+		if err := checkNewAlias(in.Alias); err != nil {
+			return err
+		}
+		if err := m.authorise(ctx, by, u, "CreateAlias", nil, aliasARN(in.Alias), ask{}); err != nil {
+			return err
+		}
+	}
+	if len(in.Tags) > 0 {
+		if err := m.authorise(ctx, by, u, "TagResource", nil, "", a); err != nil {
+			return err
+		}
+	}
+	return m.authorise(ctx, by, u, "CreateKey", nil, "", a)
+}
+
+func tagMap(tags []Tag) map[string]string {
+	out := map[string]string{}
+	for _, t := range tags {
+		out[t.Key] = t.Value
+	}
+	return out
 }
 
 // generateKey makes the first backing key in the token; nothing is stored yet.
@@ -91,12 +135,13 @@ func (m *Manager) putNewKey(ctx context.Context, tx kv.Txn, k *cmk, in CreateKey
 			return err
 		}
 	}
-	tags := map[string]string{}
-	for _, t := range in.Tags {
-		tags[t.Key] = t.Value
-	}
-	if err := m.putTags(tx, k.id, tags); err != nil {
+	if err := m.putTags(tx, k.id, tagMap(in.Tags)); err != nil {
 		return err
+	}
+	if in.Policy != "" {
+		if err := m.rows.put(tx, key(rowPolicy, k.id[:]), policyRecord{Policy: in.Policy}); err != nil {
+			return err
+		}
 	}
 	for _, v := range k.versions {
 		if err := m.rows.put(tx, key(rowMaterial, v.material[:]), materialRecord{Key: k.id.String(), Version: v.number}); err != nil {
@@ -106,9 +151,9 @@ func (m *Manager) putNewKey(ctx context.Context, tx kv.Txn, k *cmk, in CreateKey
 	return m.rows.put(tx, key(rowKey, k.id[:]), rec)
 }
 
-// DescribeKey returns a key's metadata; keyID may be an alias. ErrNotFound, ErrInvalidArn, ErrValidation.
-func (m *Manager) DescribeKey(ctx context.Context, by Caller, keyID string) (KeyMetadata, error) {
-	k, err := m.readable(ctx, by, "DescribeKey", ask{key: keyID, byAlias: true})
+// DescribeKey returns a key's metadata; keyID may be an alias. Errors: ErrNotFound, ErrInvalidArn, ErrValidation, ErrInvalidGrantToken, ErrAccessDenied, ErrRecord.
+func (m *Manager) DescribeKey(ctx context.Context, by Caller, keyID string, tokens ...string) (KeyMetadata, error) {
+	k, err := m.readable(ctx, by, "DescribeKey", ask{key: keyID, byAlias: true, tokens: tokens})
 	if err != nil {
 		return KeyMetadata{}, err
 	}
@@ -123,10 +168,10 @@ func (m *Manager) describe(ctx context.Context, id keyUUID) (KeyMetadata, error)
 	return k.metadata(), nil
 }
 
-// ListKeys lists the CMKs in the order of their ids. ErrValidation, ErrInvalidMarker.
-func (m *Manager) ListKeys(ctx context.Context, _ Caller, page Page) (KeyList, error) {
+// ListKeys lists the CMKs in the order of their ids. ErrValidation, ErrInvalidMarker, ErrAccessDenied, ErrRecord.
+func (m *Manager) ListKeys(ctx context.Context, by Caller, page Page) (KeyList, error) {
 	limit, from, err := page.start(rowKey, 100, 1000)
-	if err != nil {
+	if err := m.listable(ctx, by, "ListKeys", err); err != nil {
 		return KeyList{}, err
 	}
 	var list KeyList
@@ -186,16 +231,8 @@ func (m *Manager) UpdateKeyDescription(ctx context.Context, by Caller, keyID, de
 	})
 }
 
-// ask is what an operation asks of a key.
-type ask struct {
-	key     string           // as the caller named it
-	bad     error            // what is wrong with the request by itself
-	byAlias bool             // an alias will do
-	look    func(*cmk) error // nil, or what else has to hold; after the decision
-}
-
-// admitted finds the key and decides: the request itself, the key, its state. The operation is u's, and u gets to know the key. Errors: ask.bad, ErrNotFound,
-// ErrInvalidArn, ErrAccessDenied, those of allows, those of ask.look.
+// admitted finds the key and decides: the request itself, the key, the caller's right, the key's state. The operation is u's, and u gets to know the key. Errors:
+// ask.bad, ErrNotFound, ErrInvalidArn, ErrAccessDenied, those of allows, those of ask.look.
 func (m *Manager) admitted(ctx context.Context, by Caller, u *Use, a ask) (*cmk, error) {
 	if a.bad != nil {
 		return nil, a.bad
@@ -205,6 +242,9 @@ func (m *Manager) admitted(ctx context.Context, by Caller, u *Use, a ask) (*cmk,
 		return nil, err
 	}
 	u.Key = k.id.ARN()
+	if err := m.authorise(ctx, by, u, u.Operation, k, "", a); err != nil {
+		return nil, err
+	}
 	if err := k.allows(u.Operation); err != nil {
 		return nil, err
 	}
@@ -214,9 +254,30 @@ func (m *Manager) admitted(ctx context.Context, by Caller, u *Use, a ask) (*cmk,
 	return k, err
 }
 
-// readable is admitted for operations that only read: what is allowed is not recorded.
+// readable is admitted for operations that only read; the decision is recorded.
 func (m *Manager) readable(ctx context.Context, by Caller, operation string, a ask) (*cmk, error) {
-	return m.admitted(ctx, by, &Use{Operation: operation, Key: printable(a.key)}, a)
+	u := &Use{Operation: operation, Key: printable(a.key)}
+	k, err := m.admitted(ctx, by, u, a)
+	if err == nil {
+		u.Decision = Allow
+	}
+	if err = m.record(ctx, by, u, err); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// listable decides about an operation that is about no key, and records the decision; bad is what is wrong with the request by itself.
+func (m *Manager) listable(ctx context.Context, by Caller, operation string, bad error) error {
+	u := &Use{Operation: operation}
+	err := bad
+	if err == nil {
+		err = m.authorise(ctx, by, u, operation, nil, "", ask{})
+	}
+	if err == nil {
+		u.Decision = Allow
+	}
+	return m.record(ctx, by, u, err)
 }
 
 // changeKey is change for what changes one key: apply gets the key as it is in the transaction.

@@ -23,6 +23,9 @@ type Config struct {
 
 	Elapsed   func() time.Duration // a monotonic clock, from any origin; nil: the time since now
 	AWSLimits bool                 // AWS' limit of 25 rotations on demand
+
+	// GrantDelay is how long a new grant is seen only by who presents its token, as in a system of many servers; 0: not at all.
+	GrantDelay time.Duration
 }
 
 // Manager is the key manager's service. Every method takes the caller, decides, and records the decision of what uses or changes a key before it
@@ -37,7 +40,11 @@ type Manager struct {
 	now      func() time.Time
 	elapsed  func() time.Duration
 
-	awsLimits bool
+	awsLimits  bool
+	builtin    builtin
+	tokens     *tokens
+	grantDelay time.Duration
+	grantLimit int // MaxGrants; less in tests
 
 	changes chan struct{} // holds one token: whoever changes rows has taken it
 	cache   cache
@@ -94,7 +101,13 @@ func newManager(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{token: cfg.Token, store: cfg.Store, rows: r, recorder: cfg.Recorder, now: cfg.Now, elapsed: cfg.Elapsed,
-		awsLimits: cfg.AWSLimits, changes: make(chan struct{}, 1)}
+		awsLimits: cfg.AWSLimits, grantDelay: cfg.GrantDelay, grantLimit: MaxGrants, changes: make(chan struct{}, 1)}
+	if m.tokens, err = newTokens(cfg.ID, cfg.StoreKey); err != nil {
+		return nil, err
+	}
+	if m.builtin, err = newBuiltin(); err != nil {
+		return nil, fmt.Errorf("read built-in policies: %w", err)
+	}
 	if m.now == nil {
 		m.now = time.Now
 	}
@@ -174,6 +187,7 @@ type cache struct {
 		keys      map[keyUUID]*cmk
 		aliases   map[string]keyUUID
 		materials map[materialID]materialRecord
+		grants    map[grantee][]*grant
 	}
 }
 
@@ -184,9 +198,10 @@ func (c *cache) reset() {
 	c.mu.keys = map[keyUUID]*cmk{}
 	c.mu.aliases = map[string]keyUUID{}
 	c.mu.materials = map[materialID]materialRecord{}
+	c.mu.grants = map[grantee][]*grant{}
 }
 
-// cacheLimit bounds each of the three maps.
+// cacheLimit bounds each of the maps.
 const cacheLimit = 8192
 
 // cached returns the entry of the map that get selects, or else loads and keeps it, unless something changed in between.

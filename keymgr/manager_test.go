@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -160,7 +161,7 @@ func TestReEncryptAndRotation(t *testing.T) {
 		t.Errorf("wrong source context: %v", err)
 	}
 	for i := 2; i <= 4; i++ {
-		if err := f.RotateKeyOnDemand(t.Context(), me, a.KeyID); err != nil {
+		if _, err := f.RotateKeyOnDemand(t.Context(), me, a.KeyID); err != nil {
 			t.Fatal(err)
 		}
 		f.reopen(t)
@@ -492,13 +493,13 @@ func TestFailClosed(t *testing.T) {
 func TestRecords(t *testing.T) {
 	f := newFixture(t)
 	md := f.newKey(t, "alias/x")
-	by := Caller{UID: 1, GID: 2, PID: 3, Principal: "p", Program: "/bin/cat", Path: "/m/f", RequestID: "req"}
+	by := Caller{UID: 1, GID: 2, PID: 3, Principal: "p", Program: "/bin/cat", Path: "/m/f", RequestID: "req", Who: me.Who}
 	if _, err := f.GenerateDataKey(t.Context(), by, GenerateDataKeyInput{KeyID: "alias/x", Bytes: 16, Context: Context{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	got := f.tape.last(1)[0]
 	want := Use{Time: got.Time, RequestID: "req", Operation: "GenerateDataKey", Principal: "p", UID: 1, GID: 2, PID: 3, Program: "/bin/cat", Path: "/m/f",
-		Key: md.ARN, Version: 1, Context: Context{"a": "b"}, Decision: Allow}
+		Key: md.ARN, Version: 1, Context: Context{"a": "b"}, Decision: Allow, Reason: "resource-based policy, statement 1 (Enable IAM User Permissions)"}
 	if !reflect.DeepEqual(got, want) || !got.Time.Equal(f.now()) {
 		t.Errorf("recorded %+v\nwant     %+v", got, want)
 	}
@@ -508,7 +509,7 @@ func TestRecords(t *testing.T) {
 	if got := f.tape.last(1)[0]; got.Decision != Deny || got.Error != "NotFoundException" || got.Key != "alias/none" {
 		t.Errorf("denial recorded as %+v", got)
 	}
-	if _, err := f.GenerateRandom(t.Context(), Caller{}, 1); err != nil {
+	if _, err := f.GenerateRandom(t.Context(), Caller{Who: me.Who}, 1); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.tape.last(1)[0]; len(got.RequestID) < 16 {
@@ -520,7 +521,8 @@ func TestForwarded(t *testing.T) {
 	f := newFixture(t)
 	md := f.newKey(t, "")
 	volume := strings.Repeat("ab", 16)
-	by := Caller{UID: 5, Via: ViaFileDaemon, Volume: volume}
+	by := Caller{UID: 5, Via: ViaFileDaemon, Volume: volume, Who: policy.Principal{ARN: policy.UserARN(AccountID, "alice"), Account: AccountID,
+		Unix: &policy.Unix{UID: 5, User: "alice"}}}
 	own := Context{ContextVolume: volume, "x": "y"}
 	if _, err := f.GenerateDataKey(t.Context(), by, GenerateDataKeyInput{KeyID: md.KeyID, Bytes: 32, Context: own}); err != nil {
 		t.Errorf("own volume: %v", err)
@@ -575,7 +577,7 @@ func TestUsesAreBounded(t *testing.T) {
 	if f.token.encrypt != before {
 		t.Error("the token encrypted beyond the limit")
 	}
-	if err := f.RotateKeyOnDemand(t.Context(), me, md.KeyID); err != nil {
+	if _, err := f.RotateKeyOnDemand(t.Context(), me, md.KeyID); err != nil {
 		t.Fatal(err)
 	}
 	if err := enc(); err != nil {

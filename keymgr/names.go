@@ -114,13 +114,20 @@ func validAlias(name string) bool {
 		return false
 	}
 	for _, c := range []byte(base) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == ':', c == '/', c == '_', c == '-':
-		default:
+		if !aliasCharacter(c) {
 			return false
 		}
 	}
 	return true
+}
+
+// aliasCharacter reports whether names of aliases and grants may hold c.
+func aliasCharacter(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == ':', c == '/', c == '_', c == '-':
+		return true
+	}
+	return false
 }
 
 // AliasForName makes a well-formed alias for a thing called name: characters that an alias cannot have become '-'. It is not unique. An empty name gives "alias/volume".

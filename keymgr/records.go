@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
 // infoRecord is the row that says what the store is. Its opening proves that store and store key belong together.
@@ -21,6 +22,7 @@ type keyRecord struct {
 	Versions    []versionRecord `json:"versions"` // oldest first; INVARIANT: numbers 1..n
 	Aliases     []string        `json:"aliases"`  // sorted; INVARIANT: each has its alias row
 
+	Grants   int             `json:"grants,omitempty"`   // how many there are
 	Deletion *deletionRecord `json:"deletion,omitempty"` // INVARIANT: there if and only if the state is PendingDeletion, and then its row d is, too
 	Rotation *rotationRecord `json:"rotation,omitempty"` // INVARIANT: there if and only if its row r is
 }
@@ -100,8 +102,11 @@ type anchorRecord struct {
 type cmk struct {
 	id       keyUUID
 	record   keyRecord
-	versions []version         // as record.Versions
-	tags     map[string]string // only of what keyByID returns
+	versions []version // as record.Versions
+
+	// Only of what keyByID returns.
+	tags   map[string]string
+	policy *policy.Document
 }
 
 // version is a versionRecord with its ids parsed.

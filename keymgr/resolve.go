@@ -42,8 +42,11 @@ func (m *Manager) keyByID(ctx context.Context, id keyUUID) (*cmk, error) {
 
 // loadExtras reads what is kept in rows beside the key's.
 func (m *Manager) loadExtras(ctx context.Context, r kv.Reader, k *cmk) error {
-	tags, err := m.loadTags(ctx, r, k.id)
-	k.tags = tags
+	var err error
+	if k.tags, err = m.loadTags(ctx, r, k.id); err != nil {
+		return err
+	}
+	k.policy, err = m.loadPolicy(ctx, r, k.id)
 	return err
 }
 
@@ -87,7 +90,7 @@ func (m *Manager) readAlias(ctx context.Context, r kv.Reader, alias string) (ali
 
 // byMaterial finds the key and version that made a blob. ErrAccessDenied if they are not known here.
 func (m *Manager) byMaterial(ctx context.Context, id materialID) (*cmk, *version, error) {
-	unknown := fault(ErrAccessDenied, "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
+	unknown := fault(ErrAccessDenied, denied)
 	rec, err := cached(&m.cache, func(c *cache) map[materialID]materialRecord { return c.mu.materials }, id, func() (rec materialRecord, err error) {
 		err = m.view(ctx, func(r kv.Reader) error {
 			found, err := m.rows.get(ctx, r, key(rowMaterial, id[:]), &rec)

@@ -6,16 +6,21 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // RotateKeyOnDemand gives a key (id or ARN) a new backing key, which encrypts from then on; the old ones go on decrypting what they encrypted. The schedule of
-// rotation by period does not move. Errors: ErrNotFound, ErrDisabled, ErrInvalidState, ErrLimit, ErrAccessDenied, and those that are ErrKeyUnavailable.
-func (m *Manager) RotateKeyOnDemand(ctx context.Context, by Caller, keyID string) error {
+// rotation by period does not move. It returns the key's ARN. Errors: ErrNotFound, ErrDisabled, ErrInvalidState, ErrLimit, ErrAccessDenied, and those that are ErrKeyUnavailable.
+func (m *Manager) RotateKeyOnDemand(ctx context.Context, by Caller, keyID string) (arn string, err error) {
 	u := &Use{Operation: "RotateKeyOnDemand", Key: printable(keyID)}
-	return m.rotate(ctx, by, u, RotationOnDemand, func() (*cmk, error) {
+	err = m.rotate(ctx, by, u, RotationOnDemand, func() (*cmk, error) {
 		return m.admitted(ctx, by, u, ask{key: keyID, look: m.checkRotations})
 	})
+	if err != nil {
+		return "", err
+	}
+	return u.Key, nil
 }
 
 // checkRotations is nil if the key may be rotated on demand once more. ErrLimit.
@@ -88,7 +93,14 @@ func (m *Manager) EnableKeyRotation(ctx context.Context, by Caller, keyID string
 		bad = checkRange("rotationPeriodInDays", period, MinPeriod, MaxPeriod)
 		u.Detail = fmt.Sprintf("every %d days", period)
 	}
-	return m.changeKey(ctx, by, u, ask{key: keyID, bad: bad}, func(tx kv.Txn, k *cmk) error {
+	return m.changeKey(ctx, by, u, ask{key: keyID, bad: bad, conditions: func(c *policy.Context) {
+		if period != 0 {
+			c.Number("kms:RotationPeriodInDays", int64(period))
+		} else {
+			c.Number("kms:RotationPeriodInDays", DefaultPeriod)
+			c.Defaulted("kms:RotationPeriodInDays")
+		}
+	}}, func(tx kv.Txn, k *cmk) error {
 		rec := k.record
 		n := period
 		if n == 0 {

@@ -20,6 +20,10 @@ const (
 	rowAlias    = 'a' // tag x[16] of the name: an alias
 	rowVolume   = 'v' // volume id x[16]: a volume
 	rowAnchor   = 'n' // volume id x[16]: its anchor
+	rowGrant    = 'g' // UUID x[16] grant id x[32]: a grant on a CMK
+	rowGrantee  = 'e' // tag x[16] of the grantee, UUID x[16] grant id x[32]: finds the grant
+	rowRetiring = 'y' // tag x[16] of the retiring principal, UUID x[16] grant id x[32]: finds the grant
+	rowPolicy   = 'p' // UUID x[16]: a CMK's policy
 	rowTags     = 'q' // UUID x[16]: a CMK's tags
 	rowDeletion = 'd' // UUID x[16]: its deletion is scheduled
 	rowRotation = 'r' // UUID x[16]: it rotates by period
@@ -61,8 +65,7 @@ func kindRange(kind byte) (lo, hi []byte) { return []byte{kind}, []byte{kind + 1
 
 // aliasKey finds an alias without naming it. Tags collide with probability 2^-128 a pair; the row holds the name.
 func (r *rows) aliasKey(name string) []byte {
-	tag := r.names.Tag(rowAlias, 0, []byte(name))
-	return key(rowAlias, tag[:])
+	return r.tagged(rowAlias, name)
 }
 
 func (r *rows) aad(key []byte) []byte {

@@ -42,6 +42,15 @@ var stateRules = map[string][5]rule{
 	"CreateAlias": toChange,
 	"UpdateAlias": toChange, // the new target; of the old one every state will do
 
+	"CreateGrant": toGrant,
+	"ListGrants":  always,
+	"RetireGrant": always,
+	"RevokeGrant": always,
+
+	"GetKeyPolicy":    always,
+	"PutKeyPolicy":    always,
+	"ListKeyPolicies": always,
+
 	"EnableKey":            toSwitch,
 	"DisableKey":           toSwitch,
 	"UpdateKeyDescription": toChange,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -45,12 +46,14 @@ type subject struct {
 	f               *fixture
 	md, other       KeyMetadata
 	blob, otherBlob []byte
+	grant           NewGrant
 }
 
 func newSubject(t *testing.T) subject {
 	f := newFixture(t)
 	s := subject{f: f, md: f.newKey(t, "alias/x"), other: f.newKey(t, "alias/other")}
 	s.blob, s.otherBlob = f.seal(t, s.md.KeyID, "s", nil), f.seal(t, s.other.KeyID, "s", nil)
+	s.grant = f.grant(t, me, CreateGrantInput{KeyID: s.md.KeyID, Grantee: local("grantee").Who.ARN, Operations: []string{"Encrypt"}})
 	return s
 }
 
@@ -83,8 +86,29 @@ var keyOperations = map[string]func(context.Context, subject) error{
 		return s.f.UpdateAlias(ctx, me, "alias/other", s.md.KeyID)
 	},
 	"DeleteAlias": func(ctx context.Context, s subject) error { return s.f.DeleteAlias(ctx, me, "alias/x") },
-	"EnableKey":   func(ctx context.Context, s subject) error { return s.f.EnableKey(ctx, me, s.md.KeyID) },
-	"DisableKey":  func(ctx context.Context, s subject) error { return s.f.DisableKey(ctx, me, s.md.KeyID) },
+	"CreateGrant": func(ctx context.Context, s subject) error {
+		return second(s.f.CreateGrant(ctx, me, CreateGrantInput{KeyID: s.md.KeyID, Grantee: local("x").Who.ARN, Operations: []string{"Encrypt"}}))
+	},
+	"ListGrants": func(ctx context.Context, s subject) error {
+		return second(s.f.ListGrants(ctx, me, s.md.KeyID, GrantFilter{}, Page{}))
+	},
+	"RetireGrant": func(ctx context.Context, s subject) error {
+		return s.f.RetireGrant(ctx, me, RetireGrantInput{KeyID: s.md.ARN, ID: s.grant.ID})
+	},
+	"RevokeGrant": func(ctx context.Context, s subject) error {
+		return s.f.RevokeGrant(ctx, me, s.md.KeyID, s.grant.ID, false)
+	},
+	"GetKeyPolicy": func(ctx context.Context, s subject) error {
+		return second(s.f.GetKeyPolicy(ctx, me, s.md.KeyID, ""))
+	},
+	"PutKeyPolicy": func(ctx context.Context, s subject) error {
+		return s.f.PutKeyPolicy(ctx, me, s.md.KeyID, "", string(policy.DefaultPolicy(AccountID)), false)
+	},
+	"ListKeyPolicies": func(ctx context.Context, s subject) error {
+		return second(s.f.ListKeyPolicies(ctx, me, s.md.KeyID, Page{}))
+	},
+	"EnableKey":  func(ctx context.Context, s subject) error { return s.f.EnableKey(ctx, me, s.md.KeyID) },
+	"DisableKey": func(ctx context.Context, s subject) error { return s.f.DisableKey(ctx, me, s.md.KeyID) },
 	"UpdateKeyDescription": func(ctx context.Context, s subject) error {
 		return s.f.UpdateKeyDescription(ctx, me, s.md.KeyID, "new")
 	},
@@ -116,7 +140,7 @@ var keyOperations = map[string]func(context.Context, subject) error{
 	"ListKeyRotations": func(ctx context.Context, s subject) error {
 		return second(s.f.ListKeyRotations(ctx, me, s.md.KeyID, true, Page{}))
 	},
-	"RotateKeyOnDemand": func(ctx context.Context, s subject) error { return s.f.RotateKeyOnDemand(ctx, me, s.md.KeyID) },
+	"RotateKeyOnDemand": func(ctx context.Context, s subject) error { return second(s.f.RotateKeyOnDemand(ctx, me, s.md.KeyID)) },
 }
 
 // stateAfter is the state that an operation leaves behind where it is allowed; "" for the one before.

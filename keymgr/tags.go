@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -15,7 +16,7 @@ import (
 // that are ErrKeyUnavailable.
 func (m *Manager) TagResource(ctx context.Context, by Caller, keyID string, tags []Tag) error {
 	err := checkTags(tags)
-	return m.changeTags(ctx, by, "TagResource", keyID, err, func(have map[string]string) error {
+	return m.changeTags(ctx, by, "TagResource", keyID, ask{key: keyID, bad: err, conditions: func(c *policy.Context) { c.RequestTags(tagMap(tags)) }}, func(have map[string]string) error {
 		for _, t := range tags {
 			have[t.Key] = t.Value
 		}
@@ -34,7 +35,7 @@ func (m *Manager) UntagResource(ctx context.Context, by Caller, keyID string, na
 			err = checkTagText(fmt.Sprintf("tagKeys.%d.member", i+1), name, 1, MaxTagKey)
 		}
 	}
-	return m.changeTags(ctx, by, "UntagResource", keyID, err, func(have map[string]string) error {
+	return m.changeTags(ctx, by, "UntagResource", keyID, ask{key: keyID, bad: err, conditions: func(c *policy.Context) { c.Text("aws:TagKeys", names...) }}, func(have map[string]string) error {
 		for _, name := range names {
 			delete(have, name)
 		}
@@ -42,10 +43,10 @@ func (m *Manager) UntagResource(ctx context.Context, by Caller, keyID string, na
 	})
 }
 
-// changeTags applies edit to the key's tags; bad is what is wrong with the request by itself.
-func (m *Manager) changeTags(ctx context.Context, by Caller, operation, keyID string, bad error, edit func(map[string]string) error) error {
+// changeTags applies edit to the key's tags.
+func (m *Manager) changeTags(ctx context.Context, by Caller, operation, keyID string, a ask, edit func(map[string]string) error) error {
 	u := &Use{Operation: operation, Key: printable(keyID)}
-	return m.changeKey(ctx, by, u, ask{key: keyID, bad: bad}, func(tx kv.Txn, k *cmk) error {
+	return m.changeKey(ctx, by, u, a, func(tx kv.Txn, k *cmk) error {
 		tags, err := m.loadTags(ctx, tx, k.id)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
 // Context is an encryption context: pairs that are authenticated with a blob and must be presented again, exactly, to open it. Order does
@@ -17,12 +18,14 @@ const ViaFileDaemon = "kmsfs.local.amazonaws.com"
 // only a registered front end may do, and only for its own volume.
 type Caller struct {
 	UID, GID, PID int
-	Principal     string // ARN of the caller; filled in by the server where empty
-	Via           string // "", or the front end that forwards, e.g. ViaFileDaemon
-	Program       string // path of the program, if known; for the record
-	Path          string // path of the file that is touched, if any; for the record
-	Volume        string // volume for which the front end is registered; set by the server
-	RequestID     string // identifies the request in the key-use log; set by the server, drawn where empty
+	Principal     string           // ARN of the caller; filled in by the server where empty
+	Via           string           // "", or the front end that forwards, e.g. ViaFileDaemon
+	Program       string           // path of the program, if known; for the record
+	Path          string           // path of the file that is touched, if any; for the record
+	Volume        string           // volume for which the front end is registered; set by the server
+	Who           policy.Principal // who that is, for policies; set by the server
+	From          Origin           // set by the server
+	RequestID     string           // identifies the request in the key-use log; set by the server, drawn where empty
 }
 
 // Limits of the service; those of AWS KMS, but for MaxContext, which AWS does not publish.
@@ -96,6 +99,8 @@ type CreateKeyInput struct {
 	Description string
 	Alias       string
 	Tags        []Tag
+	Policy      string // "": the default policy
+	Bypass      bool   // do not check that the caller could change the policy
 }
 
 // Tag is one tag of a key. Names are case-sensitive.
@@ -150,6 +155,8 @@ type GenerateDataKeyInput struct {
 	KeyID   string
 	Bytes   int
 	Context Context
+	Tokens  []string // grant tokens
+	DryRun  bool     // do nothing; ErrDryRun if it would have succeeded
 }
 
 // EncryptInput asks for the blob of 1 to MaxPlaintext bytes. Plaintext is only read.
@@ -157,6 +164,8 @@ type EncryptInput struct {
 	KeyID     string
 	Plaintext []byte
 	Context   Context
+	Tokens    []string
+	DryRun    bool
 }
 
 // EncryptOutput is a blob and the ARN of the key it was made under.
@@ -170,6 +179,8 @@ type DecryptInput struct {
 	Blob    []byte
 	Context Context
 	KeyID   string
+	Tokens  []string
+	DryRun  bool
 }
 
 // DecryptOutput is the content of a blob. The caller wipes Plaintext.
@@ -187,6 +198,8 @@ type ReEncryptInput struct {
 	SourceKeyID        string
 	DestinationKeyID   string
 	DestinationContext Context
+	Tokens             []string // of both keys
+	DryRun             bool
 }
 
 // ReEncryptOutput is the new blob and both ARNs.

@@ -41,7 +41,8 @@ type Use struct {
 	DestinationContext Context   `json:"destinationEncryptionContext,omitempty"`
 	Detail             string    `json:"detail,omitempty"` // what a change is about: an alias, a volume, a reason
 	Decision           string    `json:"decision"`
-	Error              string    `json:"error,omitempty"` // code
+	Reason             string    `json:"reason,omitempty"` // the statement of a policy, or the grant, that decided
+	Error              string    `json:"error,omitempty"`  // code
 }
 
 // recordTimeout bounds the wait for one record, whatever became of the request's own deadline.

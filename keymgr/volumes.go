@@ -12,6 +12,9 @@ import (
 func (m *Manager) PutVolume(ctx context.Context, by Caller, v VolumeRecord) error {
 	u := &Use{Operation: "PutVolume", Key: printable(v.CMK), Detail: v.ID.String()}
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+		if err := ownerOnly(by, u.Operation); err != nil {
+			return nil, err
+		}
 		if err := checkVolume(v); err != nil {
 			return nil, err
 		}

@@ -19,7 +19,7 @@ func (c *Client) GenerateDataKeyWithoutPlaintext(ctx context.Context, by keymgr.
 
 func (c *Client) dataKey(ctx context.Context, by keymgr.Caller, operation string, in keymgr.GenerateDataKeyInput) (keymgr.DataKey, error) {
 	var out wire.GenerateDataKeyResponse
-	err := c.call(ctx, by, wire.ServiceAWS+operation, wire.GenerateDataKeyRequest{KeyId: in.KeyID, NumberOfBytes: &in.Bytes, EncryptionContext: in.Context}, &out)
+	err := c.call(ctx, by, wire.ServiceAWS+operation, wire.GenerateDataKeyRequest{KeyId: in.KeyID, NumberOfBytes: &in.Bytes, EncryptionContext: in.Context, GrantTokens: in.Tokens, DryRun: in.DryRun}, &out)
 	if err != nil {
 		wire.Wipe(&out)
 		return keymgr.DataKey{}, err
@@ -30,14 +30,14 @@ func (c *Client) dataKey(ctx context.Context, by keymgr.Caller, operation string
 // Encrypt as keymgr.Manager.Encrypt.
 func (c *Client) Encrypt(ctx context.Context, by keymgr.Caller, in keymgr.EncryptInput) (keymgr.EncryptOutput, error) {
 	var out wire.EncryptResponse
-	err := c.call(ctx, by, wire.ServiceAWS+"Encrypt", wire.EncryptRequest{KeyId: in.KeyID, EncryptionContext: in.Context, Plaintext: in.Plaintext}, &out)
+	err := c.call(ctx, by, wire.ServiceAWS+"Encrypt", wire.EncryptRequest{KeyId: in.KeyID, EncryptionContext: in.Context, GrantTokens: in.Tokens, DryRun: in.DryRun, Plaintext: in.Plaintext}, &out)
 	return keymgr.EncryptOutput{Blob: out.CiphertextBlob, KeyID: out.KeyId}, err
 }
 
 // Decrypt as keymgr.Manager.Decrypt.
 func (c *Client) Decrypt(ctx context.Context, by keymgr.Caller, in keymgr.DecryptInput) (keymgr.DecryptOutput, error) {
 	var out wire.DecryptResponse
-	err := c.call(ctx, by, wire.ServiceAWS+"Decrypt", wire.DecryptRequest{CiphertextBlob: in.Blob, KeyId: in.KeyID, EncryptionContext: in.Context}, &out)
+	err := c.call(ctx, by, wire.ServiceAWS+"Decrypt", wire.DecryptRequest{CiphertextBlob: in.Blob, KeyId: in.KeyID, EncryptionContext: in.Context, GrantTokens: in.Tokens, DryRun: in.DryRun}, &out)
 	if err != nil {
 		wire.Wipe(&out)
 		return keymgr.DecryptOutput{}, err
@@ -49,7 +49,8 @@ func (c *Client) Decrypt(ctx context.Context, by keymgr.Caller, in keymgr.Decryp
 func (c *Client) ReEncrypt(ctx context.Context, by keymgr.Caller, in keymgr.ReEncryptInput) (keymgr.ReEncryptOutput, error) {
 	var out wire.ReEncryptResponse
 	err := c.call(ctx, by, wire.ServiceAWS+"ReEncrypt", wire.ReEncryptRequest{CiphertextBlob: in.Blob, SourceKeyId: in.SourceKeyID,
-		SourceEncryptionContext: in.SourceContext, DestinationKeyId: in.DestinationKeyID, DestinationEncryptionContext: in.DestinationContext}, &out)
+		SourceEncryptionContext: in.SourceContext, DestinationKeyId: in.DestinationKeyID, DestinationEncryptionContext: in.DestinationContext,
+		GrantTokens: in.Tokens, DryRun: in.DryRun}, &out)
 	return keymgr.ReEncryptOutput{Blob: out.CiphertextBlob, SourceKeyID: out.SourceKeyId, KeyID: out.KeyId,
 		SourceMaterialID: out.SourceKeyMaterialId, DestinationMaterialID: out.DestinationKeyMaterialId}, err
 }

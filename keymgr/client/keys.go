@@ -10,14 +10,15 @@ import (
 // CreateKey as keymgr.Manager.CreateKey.
 func (c *Client) CreateKey(ctx context.Context, by keymgr.Caller, in keymgr.CreateKeyInput) (keymgr.KeyMetadata, error) {
 	var out wire.KeyMetadataResponse
-	err := c.call(ctx, by, wire.ServiceAWS+"CreateKey", wire.CreateKeyRequest{Description: in.Description, KmsfsAlias: in.Alias, Tags: wire.FromTags(in.Tags)}, &out)
+	err := c.call(ctx, by, wire.ServiceAWS+"CreateKey", wire.CreateKeyRequest{Description: in.Description, KmsfsAlias: in.Alias, Tags: wire.FromTags(in.Tags),
+		Policy: in.Policy, BypassPolicyLockoutSafetyCheck: in.Bypass}, &out)
 	return out.KeyMetadata.Metadata(), err
 }
 
 // DescribeKey as keymgr.Manager.DescribeKey.
-func (c *Client) DescribeKey(ctx context.Context, by keymgr.Caller, keyID string) (keymgr.KeyMetadata, error) {
+func (c *Client) DescribeKey(ctx context.Context, by keymgr.Caller, keyID string, tokens ...string) (keymgr.KeyMetadata, error) {
 	var out wire.KeyMetadataResponse
-	err := c.call(ctx, by, wire.ServiceAWS+"DescribeKey", wire.KeyRequest{KeyId: keyID}, &out)
+	err := c.call(ctx, by, wire.ServiceAWS+"DescribeKey", wire.DescribeKeyRequest{KeyId: keyID, GrantTokens: tokens}, &out)
 	return out.KeyMetadata.Metadata(), err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/meta/kv/memory"
 )
@@ -89,4 +90,4 @@ func openStore(t *testing.T, dir string, secret *locked.Buffer, s *shelf) *Store
 	return store
 }
 
-var me = keymgr.Caller{UID: os.Geteuid(), RequestID: "r"}
+var me = keymgr.Caller{UID: os.Geteuid(), RequestID: "r", Who: policy.Principal{ARN: policy.RootARN(keymgr.AccountID), Account: keymgr.AccountID, Root: true}}

@@ -24,15 +24,16 @@ func createKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.Crea
 			return wire.KeyMetadataResponse{}, unsupported(c.name + " can only be " + c.only)
 		}
 	}
-	if in.MultiRegion || in.CustomKeyStoreId != "" || in.XksKeyId != "" || in.Policy != "" { // to accept and ignore a policy would be a lie
-		return wire.KeyMetadataResponse{}, unsupported("MultiRegion, CustomKeyStoreId, XksKeyId and Policy are not supported")
+	if in.MultiRegion || in.CustomKeyStoreId != "" || in.XksKeyId != "" {
+		return wire.KeyMetadataResponse{}, unsupported("MultiRegion, CustomKeyStoreId and XksKeyId are not supported")
 	}
-	md, err := m.CreateKey(ctx, r.by, keymgr.CreateKeyInput{Description: in.Description, Alias: in.KmsfsAlias, Tags: wire.Tags(in.Tags)})
+	md, err := m.CreateKey(ctx, r.by, keymgr.CreateKeyInput{Description: in.Description, Alias: in.KmsfsAlias, Tags: wire.Tags(in.Tags),
+		Policy: in.Policy, Bypass: in.BypassPolicyLockoutSafetyCheck})
 	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err
 }
 
-func describeKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.KeyRequest) (wire.KeyMetadataResponse, error) {
-	md, err := m.DescribeKey(ctx, r.by, in.KeyId)
+func describeKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.DescribeKeyRequest) (wire.KeyMetadataResponse, error) {
+	md, err := m.DescribeKey(ctx, r.by, in.KeyId, in.GrantTokens...)
 	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err
 }
 
@@ -54,11 +55,8 @@ func disableKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.Key
 }
 
 func rotateKeyOnDemand(ctx context.Context, m *keymgr.Manager, r *request, in *wire.KeyRequest) (wire.KeyIDResponse, error) {
-	if err := m.RotateKeyOnDemand(ctx, r.by, in.KeyId); err != nil {
-		return wire.KeyIDResponse{}, err
-	}
-	md, err := m.DescribeKey(ctx, r.by, in.KeyId)
-	return wire.KeyIDResponse{KeyId: md.ARN}, err
+	arn, err := m.RotateKeyOnDemand(ctx, r.by, in.KeyId)
+	return wire.KeyIDResponse{KeyId: arn}, err
 }
 
 func createAlias(ctx context.Context, m *keymgr.Manager, r *request, in *wire.AliasRequest) (none, error) {
@@ -79,9 +77,9 @@ func listAliases(ctx context.Context, m *keymgr.Manager, r *request, in *wire.Li
 	return out, err
 }
 
-// dataKeyInput checks what is particular to the wire: the length is given in one of two ways, and DryRun is not to be ignored.
+// dataKeyInput checks what is particular to the wire: the length is given in one of two ways.
 func dataKeyInput(in *wire.GenerateDataKeyRequest) (keymgr.GenerateDataKeyInput, error) {
-	out := keymgr.GenerateDataKeyInput{KeyID: in.KeyId, Context: in.EncryptionContext}
+	out := keymgr.GenerateDataKeyInput{KeyID: in.KeyId, Context: in.EncryptionContext, Tokens: in.GrantTokens, DryRun: in.DryRun}
 	if (in.KeySpec == "") == (in.NumberOfBytes == nil) {
 		return out, validation("Please specify either number of bytes or key spec.")
 	}
@@ -95,7 +93,7 @@ func dataKeyInput(in *wire.GenerateDataKeyRequest) (keymgr.GenerateDataKeyInput,
 	default:
 		return out, validation("1 validation error detected: Value at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]")
 	}
-	return out, checkCommon(in.DryRun)
+	return out, nil
 }
 
 func generateDataKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.GenerateDataKeyRequest) (wire.GenerateDataKeyResponse, error) {
@@ -116,11 +114,8 @@ func generateDataKeyWithoutPlaintext(ctx context.Context, m *keymgr.Manager, r *
 	return wire.GenerateDataKeyResponse{CiphertextBlob: key.Blob, KeyId: key.KeyID, KeyMaterialId: key.MaterialID}, err
 }
 
-// checkCommon refuses options of cryptographic operations that have no effect here.
-func checkCommon(dryRun bool, algorithms ...string) error {
-	if dryRun {
-		return unsupported("DryRun is not supported")
-	}
+// checkAlgorithms refuses algorithms that no key here has.
+func checkAlgorithms(algorithms ...string) error {
 	for _, a := range algorithms {
 		if a != "" && a != wire.Symmetric {
 			return &keymgr.Fault{Class: keymgr.ErrValidation, Message: "EncryptionAlgorithm can only be " + wire.Symmetric}
@@ -130,28 +125,31 @@ func checkCommon(dryRun bool, algorithms ...string) error {
 }
 
 func encrypt(ctx context.Context, m *keymgr.Manager, r *request, in *wire.EncryptRequest) (wire.EncryptResponse, error) {
-	if err := checkCommon(in.DryRun, in.EncryptionAlgorithm); err != nil {
+	if err := checkAlgorithms(in.EncryptionAlgorithm); err != nil {
 		return wire.EncryptResponse{}, err
 	}
-	out, err := m.Encrypt(ctx, r.by, keymgr.EncryptInput{KeyID: in.KeyId, Plaintext: in.Plaintext, Context: in.EncryptionContext})
+	out, err := m.Encrypt(ctx, r.by, keymgr.EncryptInput{KeyID: in.KeyId, Plaintext: in.Plaintext, Context: in.EncryptionContext,
+		Tokens: in.GrantTokens, DryRun: in.DryRun})
 	return wire.EncryptResponse{CiphertextBlob: out.Blob, KeyId: out.KeyID, EncryptionAlgorithm: wire.Symmetric}, err
 }
 
 func decrypt(ctx context.Context, m *keymgr.Manager, r *request, in *wire.DecryptRequest) (wire.DecryptResponse, error) {
-	if err := checkCommon(in.DryRun, in.EncryptionAlgorithm); err != nil {
+	if err := checkAlgorithms(in.EncryptionAlgorithm); err != nil {
 		return wire.DecryptResponse{}, err
 	}
-	out, err := m.Decrypt(ctx, r.by, keymgr.DecryptInput{Blob: in.CiphertextBlob, Context: in.EncryptionContext, KeyID: in.KeyId})
+	out, err := m.Decrypt(ctx, r.by, keymgr.DecryptInput{Blob: in.CiphertextBlob, Context: in.EncryptionContext, KeyID: in.KeyId,
+		Tokens: in.GrantTokens, DryRun: in.DryRun})
 	return wire.DecryptResponse{KeyId: out.KeyID, EncryptionAlgorithm: wire.Symmetric, KeyMaterialId: out.MaterialID, KmsfsVersion: out.Version,
 		Plaintext: out.Plaintext}, err
 }
 
 func reEncrypt(ctx context.Context, m *keymgr.Manager, r *request, in *wire.ReEncryptRequest) (wire.ReEncryptResponse, error) {
-	if err := checkCommon(in.DryRun, in.SourceEncryptionAlgorithm, in.DestinationEncryptionAlgorithm); err != nil {
+	if err := checkAlgorithms(in.SourceEncryptionAlgorithm, in.DestinationEncryptionAlgorithm); err != nil {
 		return wire.ReEncryptResponse{}, err
 	}
 	out, err := m.ReEncrypt(ctx, r.by, keymgr.ReEncryptInput{Blob: in.CiphertextBlob, SourceContext: in.SourceEncryptionContext,
-		SourceKeyID: in.SourceKeyId, DestinationKeyID: in.DestinationKeyId, DestinationContext: in.DestinationEncryptionContext})
+		SourceKeyID: in.SourceKeyId, DestinationKeyID: in.DestinationKeyId, DestinationContext: in.DestinationEncryptionContext,
+		Tokens: in.GrantTokens, DryRun: in.DryRun})
 	return wire.ReEncryptResponse{CiphertextBlob: out.Blob, SourceKeyId: out.SourceKeyID, KeyId: out.KeyID, SourceEncryptionAlgorithm: wire.Symmetric,
 		DestinationEncryptionAlgorithm: wire.Symmetric, SourceKeyMaterialId: out.SourceMaterialID, DestinationKeyMaterialId: out.DestinationMaterialID}, err
 }

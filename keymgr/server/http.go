@@ -61,7 +61,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	if err != nil {
 		return nil, err
 	}
-	by, err := callerOf(r, sess, op)
+	by, err := s.callerOf(r, sess, op)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func operationOf(r *http.Request) (operation, error) {
 }
 
 // callerOf says who asks: the peer itself, or, on a registered connection, whom it forwards.
-func callerOf(r *http.Request, sess *session, op operation) (keymgr.Caller, error) {
+func (s *server) callerOf(r *http.Request, sess *session, op operation) (keymgr.Caller, error) {
 	by := keymgr.Caller{UID: sess.peer.uid, GID: sess.peer.gid, PID: sess.peer.pid}
 	volume := sess.volume.Load()
 	values := r.Header.Values(wire.HeaderForward)
@@ -128,13 +128,10 @@ func callerOf(r *http.Request, sess *session, op operation) (keymgr.Caller, erro
 	if volume != nil {
 		by.Volume = volume.String()
 	}
-	by.Principal = principal(by.UID)
+	by.Who = s.users.principal(by.UID, by.GID)
+	by.Principal = by.Who.ARN
+	by.From.UserAgent = r.UserAgent()
 	return by, nil
-}
-
-// principal is the ARN of a local user.
-func principal(uid int) string {
-	return fmt.Sprintf("arn:aws:iam::%s:unix/uid/%d", keymgr.AccountID, uid)
 }
 
 // readBody reads a request's body, bounded. ErrSerialization for one that is too long, too slow or cut off.

@@ -48,6 +48,7 @@ type server struct {
 	log     *slog.Logger
 	started time.Time
 
+	users  *users
 	lock   *keystore.Lock
 	uses   *keystore.KeyUseLog
 	socket *socket
@@ -62,7 +63,7 @@ type server struct {
 }
 
 func newServer(cfg RunConfig, conf keystore.Config) *server {
-	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1)}
+	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), users: &users{owner: os.Geteuid()}}
 	if cfg.bounds != nil {
 		s.bounds = *cfg.bounds
 	}
@@ -148,11 +149,6 @@ func (s *server) forget(sess *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.mu.sessions, sess)
-}
-
-// self is keyd as the caller of what it does by itself.
-func (s *server) self() keymgr.Caller {
-	return keymgr.Caller{UID: os.Geteuid(), GID: os.Getegid(), PID: os.Getpid(), Principal: principal(os.Geteuid())}
 }
 
 // manager returns the service, or ErrLocked.

@@ -7,6 +7,12 @@ import "github.com/kmsfs/kmsfs/keymgr"
 // KeyRequest is the input of all operations that take a key alone.
 type KeyRequest struct{ KeyId string }
 
+// DescribeKeyRequest is the input of DescribeKey.
+type DescribeKeyRequest struct {
+	KeyId       string
+	GrantTokens []string `json:",omitempty"`
+}
+
 // CreateKeyRequest is the input of CreateKey. The values of the other members that AWS knows must be the defaults.
 type CreateKeyRequest struct {
 	Description           string `json:",omitempty"`
@@ -20,6 +26,8 @@ type CreateKeyRequest struct {
 	CustomKeyStoreId      string `json:",omitempty"`
 	XksKeyId              string `json:",omitempty"`
 	KmsfsAlias            string `json:",omitempty"`
+
+	BypassPolicyLockoutSafetyCheck bool `json:",omitempty"`
 }
 
 // KeyMetadata describes a key.
@@ -100,6 +108,7 @@ type GenerateDataKeyRequest struct {
 	KeySpec           string            `json:",omitempty"`
 	NumberOfBytes     *int              `json:",omitempty"`
 	EncryptionContext map[string]string `json:",omitempty"`
+	GrantTokens       []string          `json:",omitempty"`
 	DryRun            bool              `json:",omitempty"`
 }
 
@@ -116,6 +125,7 @@ type EncryptRequest struct {
 	KeyId               string
 	EncryptionContext   map[string]string `json:",omitempty"`
 	EncryptionAlgorithm string            `json:",omitempty"`
+	GrantTokens         []string          `json:",omitempty"`
 	DryRun              bool              `json:",omitempty"`
 	Plaintext           Secret            `json:"-" secret:"Plaintext"`
 }
@@ -133,6 +143,7 @@ type DecryptRequest struct {
 	KeyId               string            `json:",omitempty"`
 	EncryptionContext   map[string]string `json:",omitempty"`
 	EncryptionAlgorithm string            `json:",omitempty"`
+	GrantTokens         []string          `json:",omitempty"`
 	DryRun              bool              `json:",omitempty"`
 }
 
@@ -154,6 +165,7 @@ type ReEncryptRequest struct {
 	DestinationKeyId               string
 	DestinationEncryptionContext   map[string]string `json:",omitempty"`
 	DestinationEncryptionAlgorithm string            `json:",omitempty"`
+	GrantTokens                    []string          `json:",omitempty"`
 	DryRun                         bool              `json:",omitempty"`
 }
 
