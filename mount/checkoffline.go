@@ -55,12 +55,23 @@ func checkHere(ctx context.Context, store, dir string, repair bool, report func(
 	if err != nil {
 		return sum, err
 	}
-	defer func() { err = errors.Join(err, v.Close(context.WithoutCancel(ctx))) }()
-	if err := v.settle(ctx); err != nil {
-		return sum, err
+	defer func() {
+		closed := v.Close(context.WithoutCancel(ctx))
+		if sum.Faults == 0 || ClassOf(closed) != ClassDamaged { // else it says again what was reported
+			err = errors.Join(err, closed)
+		}
+	}()
+	unsettled := v.settle(ctx)
+	if unsettled != nil && ClassOf(unsettled) != ClassDamaged {
+		return sum, unsettled
 	}
 	// What a crash has lost of space is given back, as a mount does in the background; in a volume that was closed it is a fault.
-	return v.check(ctx, repair || !v.kv.Stats().Recovery.Clean, report)
+	sum, err = v.check(ctx, unsettled == nil && (repair || !v.kv.Stats().Recovery.Clean), report)
+	if unsettled != nil && err == nil { // the check goes on past what a mount stops at
+		sum.Faults++
+		err = report(Fault{Where: "volume", What: unsettled.Error()})
+	}
+	return sum, err
 }
 
 // settle carries out what a mount would do first: release what was unlinked but open, checkpoint, destroy what the checkpoint lets go.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,7 +140,7 @@ var hostileThings = map[string]func(path string) error{
 }
 
 func attackA23(t *testing.T, p *props) {
-	things := hostileThings
+	things := maps.Clone(hostileThings)
 	if os.Geteuid() == 0 {
 		things["device"] = func(path string) error { return unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) } // /dev/zero
 	}
