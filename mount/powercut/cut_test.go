@@ -78,7 +78,7 @@ func TestSequences(t *testing.T) {
 				if err := r.disk.cut(flags); err != nil {
 					t.Fatal(err)
 				}
-				s.crashed(r, fmt.Sprintf("cut %d: %s, flags %d", i, p, flags), i%10 < 2)
+				s.crashed(r, rng, fmt.Sprintf("cut %d: %s, flags %d", i, p, flags), i%10 < 2)
 			}
 		})
 	}
@@ -89,14 +89,14 @@ func newMountedSession(t testing.TB, r *rig, n uint64, which int) *session {
 }
 
 // crashed brings the volume back after a cut and checks everything.
-func (s *session) crashed(r *rig, what string, closed bool) {
+func (s *session) crashed(r *rig, rng *rand.Rand, what string, closed bool) {
 	s.t.Helper()
 	defer func() {
 		if s.t.Failed() {
 			s.t.Log(what)
 		}
 	}()
-	r.crash()
+	r.crash(rng)
 	_ = s.target.release() // of files of a mount that is gone
 	s.compare(s.target.look())
 	if err := r.fsck(); err != nil {
@@ -152,7 +152,13 @@ func testUnderLoad(t *testing.T, o rigOptions, n uint64, cuts int) {
 		after := time.Duration(rng.IntN(400)) * time.Millisecond
 		load(t, r, workers, after, 1+rng.IntN(2))
 		what := fmt.Sprintf("cut %d after %v", i, after)
-		r.crash()
+		if rng.IntN(3) == 0 {
+			for _, s := range workers {
+				_ = s.target.release()
+			}
+			r.unmountInVain()
+		}
+		r.crash(rng)
 		for _, s := range workers {
 			_ = s.target.release()
 			operations += len(s.h.ops)

@@ -24,11 +24,10 @@ const imageSize = 400 << 20
 
 // loopDisk is a filesystem on a loop device whose power can be cut.
 type loopDisk struct {
-	t      testing.TB
-	kind   string // ext4, xfs
-	dir    string // where it is mounted
-	image  string
-	device *os.File // keeps the device while nothing is mounted; the kernel frees it after the last close
+	t     testing.TB
+	kind  string // ext4, xfs
+	dir   string // where it is mounted
+	image string
 }
 
 func newLoopDisk(t testing.TB, kind string) *loopDisk {
@@ -47,14 +46,12 @@ func newLoopDisk(t testing.TB, kind string) *loopDisk {
 	return d
 }
 
-// make makes the image, the device and the filesystem.
+// make makes the image and the filesystem on it.
 func (d *loopDisk) make() error {
-	f, err := os.OpenFile(d.image, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
+	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := f.Truncate(imageSize); err != nil {
+	if err := os.Truncate(d.image, imageSize); err != nil {
 		return err
 	}
 	args := map[string][]string{
@@ -64,12 +61,16 @@ func (d *loopDisk) make() error {
 	if out, err := exec.Command("mkfs."+d.kind, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("mkfs.%s: %w: %s", d.kind, err, out)
 	}
-	d.device, err = attach(f)
-	return err
+	return nil
 }
 
-// attach makes a loop device of a file. Others may take the free one first.
-func attach(image *os.File) (*os.File, error) {
+// attach makes a loop device of a file, which goes with its last user. Others may take the free one first.
+func attach(path string) (*os.File, error) {
+	image, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
 	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -96,10 +97,15 @@ func attach(image *os.File) (*os.File, error) {
 	return nil, errors.New("no free loop device")
 }
 
-// mount mounts the filesystem, which replays its journal.
+// mount mounts the filesystem, which replays its journal. It does so on a new device: the old one's cache may know what never got to the disk.
 func (d *loopDisk) mount() {
 	d.t.Helper()
-	if err := unix.Mount(d.device.Name(), d.dir, d.kind, unix.MS_NOATIME, ""); err != nil {
+	device, err := attach(d.image)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer device.Close() // the mount keeps it
+	if err := unix.Mount(device.Name(), d.dir, d.kind, unix.MS_NOATIME, ""); err != nil {
 		d.t.Fatalf("mount %s: %v", d.kind, err)
 	}
 }
@@ -139,5 +145,4 @@ func (d *loopDisk) close() {
 		d.t.Errorf("unmount %s: %v", d.dir, err)
 		_ = unix.Unmount(d.dir, unix.MNT_DETACH)
 	}
-	d.device.Close()
 }

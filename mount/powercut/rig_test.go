@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +29,6 @@ type rig struct {
 	mnt    string
 	env    []string
 	pid    int // of the file daemon
-	keyd   int // of the key daemon
 }
 
 // rigOptions say where things lie.
@@ -76,20 +77,18 @@ func (r *rig) clean() {
 		if res := r.run("umount", r.mnt); res.code != 0 && !r.t.Failed() {
 			r.t.Errorf("umount at the end: %s", res)
 		}
-		r.end(r.pid)
-		_ = unix.Unmount(r.mnt, unix.MNT_DETACH)
 	}
-	if r.keyd != 0 {
-		_ = syscall.Kill(r.keyd, syscall.SIGTERM)
-		r.awaitGone(r.keyd)
+	for pid := range r.daemons() {
+		r.end(pid)
 	}
+	_ = unix.Unmount(r.mnt, unix.MNT_DETACH)
 }
 
 func (r *rig) logs() {
 	names, _ := filepath.Glob(filepath.Join(r.dir, "run", "*.log"))
 	for _, name := range append(names, filepath.Join(r.store, "keyd.log")) {
 		if text, err := os.ReadFile(name); err == nil {
-			r.t.Logf("%s:\n%s", name, text[max(0, len(text)-4000):])
+			r.t.Logf("%s:\n%s", name, text[max(0, len(text)-60000):])
 		}
 	}
 }
@@ -107,6 +106,15 @@ func (r result) String() string {
 
 func (r *rig) run(args ...string) result {
 	r.t.Helper()
+	res := r.command(args...)
+	if res.code < 0 {
+		r.t.Fatal(res)
+	}
+	return res
+}
+
+// command runs kmsfs. The code is negative if it could not be run or was killed.
+func (r *rig) command(args ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, kmsfsProgram(r.t), args...)
@@ -121,7 +129,7 @@ func (r *rig) run(args ...string) result {
 	case errors.As(err, &exit):
 		res.code = exit.ExitCode()
 	case err != nil:
-		r.t.Fatalf("kmsfs %s: %v", strings.Join(args, " "), err)
+		res.code, res.err = -1, res.err+err.Error()
 	}
 	return res
 }
@@ -147,11 +155,6 @@ func (r *rig) mount() {
 		r.t.Fatalf("status after mount: %v, %v", all, err)
 	}
 	r.pid = all[0].PID
-	var st struct{ PID int }
-	if err := json.Unmarshal([]byte(r.must("keystore", "status", "--json")), &st); err != nil {
-		r.t.Fatalf("status of the key store: %v", err)
-	}
-	r.keyd = st.PID
 }
 
 func (r *rig) umount() {
@@ -175,19 +178,102 @@ func (r *rig) awaitGone(pid int) {
 	r.t.Fatalf("process %d does not end", pid)
 }
 
-// crash ends the daemon, takes the mount away and the disk through the cut that was made, and mounts again.
-func (r *rig) crash() {
+// crash ends the daemons, takes the mount away and the disk through the cut that was made, and mounts again. Sometimes the power is cut again while the
+// volume recovers or makes its first checkpoint.
+func (r *rig) crash(rng *rand.Rand) {
 	r.t.Helper()
-	if r.store != filepath.Join(r.dir, "keys") {
-		r.end(r.keyd)
+	r.fall()
+	for rng.IntN(4) == 0 {
+		r.mountInVain(rng)
 	}
-	r.end(r.pid)
+	r.mount()
+}
+
+// fall is what a power cut does beside cutting the disk.
+func (r *rig) fall() {
+	r.t.Helper()
+	for pid, command := range r.daemons() {
+		if command != "keyd" || r.storeToo() {
+			r.end(pid)
+		}
+	}
 	r.pid = 0
-	if err := unix.Unmount(r.mnt, unix.MNT_DETACH); err != nil {
+	if err := unix.Unmount(r.mnt, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 		r.t.Fatalf("take the dead mount away: %v", err)
 	}
 	r.disk.restart()
-	r.mount()
+}
+
+func (r *rig) storeToo() bool { return r.store != filepath.Join(r.dir, "keys") }
+
+// patience is how long a command may go on after its disk was cut.
+const patience = 30 * time.Second
+
+// mountInVain cuts the power while the volume is being mounted, or soon after.
+func (r *rig) mountInVain(rng *rand.Rand) {
+	r.t.Helper()
+	mounting := make(chan result, 1)
+	go func() { mounting <- r.command("mount", r.volume, r.mnt, "--key-file", r.keyFile()) }()
+	time.Sleep(time.Duration(rng.IntN(120)) * time.Millisecond)
+	if err := r.disk.cut(1 + rng.IntN(2)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.ends("mount", mounting)
+	r.fall()
+}
+
+// unmountInVain unmounts after a cut: there is an error or there is none, but nothing hangs, and the daemon ends.
+func (r *rig) unmountInVain() {
+	r.t.Helper()
+	unmounting := make(chan result, 1)
+	go func() { unmounting <- r.command("umount", r.mnt) }()
+	r.ends("umount", unmounting)
+	for deadline := time.Now().Add(patience); syscall.Kill(r.pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.stacks()
+			r.t.Fatalf("the daemon does not end after its mount")
+		}
+	}
+}
+
+// ends waits for a command that may fail but must end.
+func (r *rig) ends(what string, done <-chan result) {
+	r.t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		r.stacks()
+		<-done
+		r.t.Fatalf("%s goes on for more than %v after a cut", what, patience)
+	}
+}
+
+// stacks has all daemons write their stacks to their logs, and end.
+func (r *rig) stacks() {
+	for pid, command := range r.daemons() {
+		r.t.Logf("process %d is %s", pid, command)
+		_ = syscall.Kill(pid, syscall.SIGQUIT)
+	}
+}
+
+// daemons returns the rig's processes and which command each runs.
+func (r *rig) daemons() map[int]string {
+	found := map[int]string{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range paths {
+		env, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(env, []byte("KMSFS_RUNTIME_DIR="+r.dir+"/")) {
+			continue
+		}
+		dir := filepath.Dir(path)
+		exe, _ := os.Readlink(filepath.Join(dir, "exe"))
+		args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if words := strings.Split(string(args), "\x00"); err == nil && exe == kmsfsProgram(r.t) && len(words) > 1 {
+			found[pid] = words[1]
+		}
+	}
+	return found
 }
 
 // fsck checks the mounted volume. What a crash has lost of space is given back in the background; until that is done it may be reported.
