@@ -86,9 +86,9 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	defer e.checkpointing.Unlock()
 	rev := e.meta.LastRev()
 	covered := e.beginCheckpoint()
-	garbage, err := e.listGarbage(ctx)
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
+	garbage, unlisted := e.listGarbage(ctx)
+	if unlisted != nil {
+		garbage = nil // it stays where it is; the journal must not fill up for that
 	}
 	if err := e.cfg.KV.Checkpoint(ctx); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
@@ -96,6 +96,9 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 	e.endCheckpoint(covered)
 	e.durable.reach(rev)
 	e.tidy.Store(true)
+	if unlisted != nil {
+		return fmt.Errorf("checkpoint: %w", unlisted)
+	}
 	return e.collect(ctx, garbage)
 }
 

@@ -2,14 +2,11 @@ package attack
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +15,6 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
-	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount"
 	"github.com/kmsfs/kmsfs/mount/superblock"
@@ -138,90 +134,6 @@ func attackA14(t *testing.T, p *props) {
 	c.must(p.keys.PutVolume(p.ctx, keymgr.Caller{}, forged))
 	c.expect("and with the key store's copy replaced", expect{refused: mount.ClassKeyRefused, says: "open the key of volume"})
 	c.must(p.keys.PutVolume(p.ctx, keymgr.Caller{}, mine))
-}
-
-// unknownOperation checks that the key manager does not know an operation yet: what it protects cannot be attacked before that.
-func unknownOperation(t *testing.T, p *props, target string) {
-	t.Helper()
-	tr := &http.Transport{}
-	tr.DialContext = dialUnix(p.keys.socket())
-	defer tr.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(p.ctx, http.MethodPost, "http://x/", strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-Amz-Target", target)
-	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Type string `json:"__type"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || !strings.Contains(answer.Type, "UnknownOperation") {
-		t.Errorf("%s: %s, %v: it is there now, and this case must attack it", target, answer.Type, err)
-	}
-}
-
-func attackA15(t *testing.T, p *props) {
-	inThreatModel(t, "*(stage 5)* what a policy denies to uid 0")
-	unknownOperation(t, p, "TrentService.PutKeyPolicy")
-	for what, change := range map[string]func(m members){
-		"a weaker parameter in kmsfs.json": func(m members) { m["suite"] = 0 },
-		"a feature less":                   func(m members) { delete(m, "features") },
-	} {
-		c := p.scene(t, p.closed)
-		c.editJSON(change)
-		c.expect(what, expect{refused: mount.ClassDamaged, says: "kmsfs.json"})
-	}
-}
-
-func attackA16(t *testing.T, p *props) {
-	unknownOperation(t, p, "TrentService.CreateGrant")
-	unknownOperation(t, p, "TrentService.RevokeGrant")
-}
-
-// attackA17: the key-use log is no chain yet; a key store whose log was cut, or is gone, starts and says nothing.
-func attackA17(t *testing.T, p *props) {
-	inThreatModel(t, "it is not tamper-evident yet (stage 5)")
-	for what, do := range map[string]func(log string) error{
-		"cut":       func(log string) error { return os.Truncate(log, 100) },
-		"gone":      os.Remove,
-		"reordered": reverseLines,
-	} {
-		dir := p.fresh()
-		if err := copyTree(p.keys.dir, dir); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "run")), do(keystore.LogPath(dir))); err != nil {
-			t.Fatal(err)
-		}
-		d, err := startKeys(dir)
-		if err != nil {
-			t.Errorf("%s: the key store does not start: %v: it notices now, and THREATMODEL.md must say so", what, err)
-			continue
-		}
-		if st, err := d.Status(p.ctx); err != nil || st.LogError != "" {
-			t.Errorf("%s: %v, %q: the key store notices now, and THREATMODEL.md must say so", what, err, st.LogError)
-		}
-		if err := d.stop(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func reverseLines(name string) error {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
-		lines[i], lines[j] = lines[j], lines[i]
-	}
-	return os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
 func attackA18(t *testing.T, p *props) {
@@ -437,10 +349,4 @@ func attackTwoDaemons(t *testing.T, p *props) {
 	c.opened("the first", expect{}, v)
 	c.must(v.Close(p.ctx))
 	c.expect("afterwards", expect{})
-}
-
-func dialUnix(socket string) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}
 }

@@ -1,0 +1,226 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
+)
+
+// The key store lies outside of every volume, and whoever has the volume's directory cannot reach it. These cases go further: they change its tables,
+// without its secret, while no key daemon runs.
+
+// keyStoreCase is a key store before and after a change of what it allows.
+type keyStoreCase struct {
+	t             *testing.T
+	p             *props
+	before, after string // directories of the key store
+	key           string // ARN of a key
+}
+
+// caller is who asks here: the owner of the key store.
+var caller = keymgr.Caller{}
+
+// newKeyStoreCase makes a key store; prepare and change are what happens before and after the copy that an attacker keeps.
+func newKeyStoreCase(t *testing.T, p *props, prepare, change func(ctx context.Context, d *keyDaemon, key string) error) *keyStoreCase {
+	t.Helper()
+	base := p.fresh()
+	c := &keyStoreCase{t: t, p: p, before: base + ".before", after: filepath.Join(base, "keys")}
+	c.must(errors.Join(os.Mkdir(base, 0o700), makeKeyStore(p.ctx, base)))
+	c.session(c.after, func(d *keyDaemon) error {
+		key, err := d.CreateKey(p.ctx, caller, keymgr.CreateKeyInput{})
+		if err != nil {
+			return err
+		}
+		c.key = key.ARN
+		return prepare(p.ctx, d, c.key)
+	})
+	c.must(copyTree(c.after, c.before))
+	c.session(c.after, func(d *keyDaemon) error { return change(p.ctx, d, c.key) })
+	return c
+}
+
+func (c *keyStoreCase) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *keyStoreCase) session(dir string, fn func(d *keyDaemon) error) {
+	c.t.Helper()
+	d, err := startKeys(dir)
+	c.must(err)
+	c.must(errors.Join(fn(d), d.stop()))
+}
+
+// copy returns a copy of the key store as it is after the change.
+func (c *keyStoreCase) copy() string {
+	c.t.Helper()
+	dir := c.p.fresh()
+	c.must(copyTree(c.after, dir))
+	return dir
+}
+
+// oldRows returns what puts the rows that changed back to what they were, and removes those that are new; without the store's own.
+func (c *keyStoreCase) oldRows() rows {
+	c.t.Helper()
+	before, after, out := readRows(c.t, filepath.Join(c.before, "db")), readRows(c.t, filepath.Join(c.after, "db")), rows{}
+	for k, v := range after {
+		if k[0] != 0 && !bytes.Equal(v, before[k]) {
+			out[k] = before[k]
+		}
+	}
+	for k, v := range before {
+		if k[0] != 0 && after[k] == nil {
+			out[k] = v
+		}
+	}
+	if len(out) == 0 {
+		c.t.Fatal("no row changed")
+	}
+	return out
+}
+
+// refused checks that a key store serves nobody.
+func (c *keyStoreCase) refused(what, dir string) {
+	c.t.Helper()
+	d, err := startKeys(dir)
+	if err != nil {
+		return
+	}
+	defer d.stop()
+	if _, err := d.DescribeKey(c.p.ctx, caller, c.key); err == nil {
+		c.t.Errorf("%s: the key store serves", what)
+	}
+}
+
+// rolledBack runs a function on the key store that was put back as a whole, which is not noticed with an embedded token.
+func (c *keyStoreCase) rolledBack(fn func(d *keyDaemon) error) {
+	c.t.Helper()
+	dir := c.copy()
+	c.must(errors.Join(os.RemoveAll(filepath.Join(dir, "db")), copyTree(filepath.Join(c.before, "db"), filepath.Join(dir, "db"))))
+	c.session(dir, fn)
+	inThreatModel(c.t, "With the embedded token there is nothing outside the key store that could notice its rollback.")
+}
+
+// attackA15 puts a key's policy back to one that allows more.
+func attackA15(t *testing.T, p *props) {
+	wide := string(policy.DefaultPolicy(keymgr.AccountID))
+	c := newKeyStoreCase(t, p,
+		func(ctx context.Context, d *keyDaemon, key string) error {
+			return d.PutKeyPolicy(ctx, caller, key, "", wide, true)
+		},
+		func(ctx context.Context, d *keyDaemon, key string) error {
+			return d.PutKeyPolicy(ctx, caller, key, "", denyDecrypt(wide), true)
+		})
+	dir := c.copy()
+	c.session(dir, func(d *keyDaemon) error { return c.policyIs(d, denyDecrypt(wide)) })
+	writeRows(t, filepath.Join(dir, "db"), c.oldRows())
+	c.refused("an older policy", dir)
+	dir = c.copy()
+	gone := rows{}
+	for k := range c.oldRows() {
+		gone[k] = nil // a key without a policy has the default one
+	}
+	writeRows(t, filepath.Join(dir, "db"), gone)
+	c.refused("no policy", dir)
+	c.rolledBack(func(d *keyDaemon) error { return c.policyIs(d, wide) })
+	for what, change := range map[string]func(m members){
+		"a weaker parameter in kmsfs.json": func(m members) { m["suite"] = 0 },
+		"a feature less":                   func(m members) { delete(m, "features") },
+	} {
+		s := p.scene(t, p.closed)
+		s.editJSON(change)
+		s.expect(what, expect{refused: "damaged", says: "kmsfs.json"})
+	}
+}
+
+// denyDecrypt returns a policy that forbids what another allows.
+func denyDecrypt(document string) string {
+	deny := `"Statement":[{"Sid":"no","Effect":"Deny","Principal":"*","Action":"kms:Decrypt","Resource":"*"},`
+	compact := strings.Join(strings.Fields(document), "")
+	return strings.Replace(compact, `"Statement":[`, deny, 1)
+}
+
+func (c *keyStoreCase) policyIs(d *keyDaemon, want string) error {
+	got, err := d.GetKeyPolicy(c.p.ctx, caller, c.key, "")
+	if err == nil && strings.Join(strings.Fields(got), "") != strings.Join(strings.Fields(want), "") {
+		c.t.Errorf("the policy is %s, want %s", got, want)
+	}
+	return err
+}
+
+// attackA16 puts back a grant that was revoked.
+func attackA16(t *testing.T, p *props) {
+	var made keymgr.NewGrant
+	c := newKeyStoreCase(t, p,
+		func(ctx context.Context, d *keyDaemon, key string) (err error) {
+			made, err = d.CreateGrant(ctx, caller, keymgr.CreateGrantInput{KeyID: key, Grantee: policy.RootARN(keymgr.AccountID), Operations: []string{"Decrypt"}})
+			return err
+		},
+		func(ctx context.Context, d *keyDaemon, key string) error {
+			return d.RevokeGrant(ctx, caller, key, made.ID, false)
+		})
+	dir := c.copy()
+	c.session(dir, func(d *keyDaemon) error { return c.grants(d, 0) })
+	writeRows(t, filepath.Join(dir, "db"), c.oldRows())
+	c.refused("a revoked grant", dir)
+	c.rolledBack(func(d *keyDaemon) error { return c.grants(d, 1) })
+}
+
+func (c *keyStoreCase) grants(d *keyDaemon, want int) error {
+	list, err := d.ListGrants(c.p.ctx, caller, c.key, keymgr.GrantFilter{}, keymgr.Page{})
+	if err == nil && len(list.Grants) != want {
+		c.t.Errorf("%d grants, want %d", len(list.Grants), want)
+	}
+	return err
+}
+
+// attackA17: the key-use log is no chain yet; a key store whose log was cut, or is gone, starts and says nothing.
+func attackA17(t *testing.T, p *props) {
+	inThreatModel(t, "it is not tamper-evident yet (stage 5)")
+	for what, do := range map[string]func(log string) error{
+		"cut":       func(log string) error { return os.Truncate(log, 100) },
+		"gone":      os.Remove,
+		"reordered": reverseLines,
+	} {
+		dir := p.fresh()
+		if err := copyTree(p.keys.dir, dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "run")), do(keystore.LogPath(dir))); err != nil {
+			t.Fatal(err)
+		}
+		d, err := startKeys(dir)
+		if err != nil {
+			t.Errorf("%s: the key store does not start: %v: it notices now, and THREATMODEL.md must say so", what, err)
+			continue
+		}
+		if st, err := d.Status(p.ctx); err != nil || st.LogError != "" {
+			t.Errorf("%s: %v, %q: the key store notices now, and THREATMODEL.md must say so", what, err, st.LogError)
+		}
+		if err := d.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func reverseLines(name string) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
+		lines[i], lines[j] = lines[j], lines[i]
+	}
+	return os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
+}
