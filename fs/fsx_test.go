@@ -46,6 +46,7 @@ func TestRandomFileOperations(t *testing.T) {
 				if err := sameBytes(got, want); err != nil {
 					t.Errorf("after remount: %v (seed %d)", err, seed)
 				}
+				m.Check()
 			})
 		}
 	}

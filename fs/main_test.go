@@ -9,7 +9,8 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(fstest.Main(m, map[string]fstest.Program{
-		"fsx":   fsxProgram,
-		"hello": helloProgram,
+		"fsx":    fsxProgram,
+		"hello":  helloProgram,
+		"stress": stressProgram,
 	}))
 }

@@ -50,6 +50,7 @@ func TestModel(t *testing.T) {
 		r := &modelRun{base: m.Path(name), tree: tree}
 		r.compare(t)
 	}
+	m.Check()
 }
 
 func setRapid(t *testing.T, name string, value int) {

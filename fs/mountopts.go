@@ -100,16 +100,18 @@ func (o MountOptions) helperOptions() []string {
 //
 //   - HANDLE_KILLPRIV_V2: without it every write asks for security.capability first. We clear the bits on write, chown and truncate.
 //   - WRITEBACK_CACHE: small writes are gathered in the page cache. Needs the former and long attribute timeouts to be of use.
-//   - ATOMIC_O_TRUNC: an open with O_TRUNC is one request, so no other can see the file between open and truncate.
 //   - READDIRPLUS_AUTO: attributes with names only where the reader goes on to ask for them.
 //   - DONT_MASK: the umask is ours to apply, because a default ACL replaces it.
 //   - SETXATTR_EXT: setfacl by somebody outside the group clears set-group-id.
 //   - ASYNC_DIO, IOCTL_DIR, ABORT_ERROR: parallel O_DIRECT, ioctl on directories is refused by us and not by chance, ECONNABORTED after an abort.
 //   - NO_EXPORT_SUPPORT: file handles could be forged to reach files without a path.
 //
+// ATOMIC_O_TRUNC (an open with O_TRUNC in one request) is left out. With it the kernel sets its own size to 0 twice, the second time after it let go of the
+// inode's lock (do_open, handle_truncate): what another process wrote or truncated in between it then takes for gone, and we have it.
+//
 // Locks (flock, POSIX, OFD) stay in the kernel: one mount per volume, so it knows all there is to know.
 func (o MountOptions) serverOptions(log *slog.Logger, fatal func(reason any, stack []byte)) *fuse.MountOptions {
-	extra := uint64(fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DONT_MASK |
+	extra := uint64(fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DONT_MASK |
 		fuse.CAP_SETXATTR_EXT | fuse.CAP_ASYNC_DIO | fuse.CAP_IOCTL_DIR | fuse.CAP_ABORT_ERROR | fuse.CAP_NO_EXPORT_SUPPORT)
 	if !o.Writethrough {
 		extra |= fuse.CAP_WRITEBACK_CACHE
