@@ -49,6 +49,7 @@ type Loop struct {
 	endErr  error // why it ended; written before ended is closed
 	idle    atomic.Int32
 	readers sync.WaitGroup
+	spare   sync.Pool // of *buffers, left by readers that ended
 	active  requests
 	lease   lease
 	poll    pollWindow // used by the leader only

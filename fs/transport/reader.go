@@ -32,10 +32,13 @@ const (
 // longPayload is the size of a read or write, in bytes, from which on it is worth a thread switch: that much takes longer to encrypt.
 const longPayload = 64 << 10
 
+// buffers are a reader's: some 2 MiB, too much to make for each of a burst of large requests.
+type buffers struct{ in, out []byte }
+
 // reader is one goroutine with its buffers. It leads, or handles a request, or waits for the lead.
 type reader struct {
+	*buffers
 	loop     *Loop
-	in, out  []byte
 	inVec    [1][]byte
 	outVec   [1][]byte
 	answered time.Time // when the reader last finished a request
@@ -44,7 +47,12 @@ type reader struct {
 // read is the life of a reader.
 func (l *Loop) read() {
 	defer l.readers.Done()
-	r := &reader{loop: l, in: make([]byte, l.size), out: make([]byte, l.size)}
+	b, _ := l.spare.Get().(*buffers)
+	if b == nil {
+		b = &buffers{make([]byte, l.size), make([]byte, l.size)}
+	}
+	defer l.spare.Put(b)
+	r := &reader{buffers: b, loop: l}
 	for r.awaitLead() {
 		r.answered = time.Now()
 		for r.step() {
