@@ -81,7 +81,9 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	if err != nil {
 		return 0, fs.status("write", in.NodeId, err)
 	}
-	n, err := h.file.WriteAt(ctx, data, in.Offset, content.WriteOpts{KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0})
+	n, err := h.file.WriteAt(ctx, data, in.Offset, content.WriteOpts{
+		KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0, KeepTimes: in.WriteFlags&fuse.WRITE_CACHE != 0,
+	})
 	if err != nil && (n == 0 || in.WriteFlags&fuse.WRITE_CACHE != 0) {
 		return 0, fs.status("write", in.NodeId, err)
 	}

@@ -179,7 +179,9 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 	if c.opts.KillSUID {
 		a.Mode = withoutSUID(a.Mode)
 	}
-	a.Mtime, a.Ctime = tx.Now(), tx.Now()
+	if !c.opts.KeepTimes {
+		a.Mtime, a.Ctime = tx.Now(), tx.Now()
+	}
 	err = tx.PutAttr(a)
 	c.is = a.Version
 	return err

@@ -56,6 +56,9 @@ type state struct {
 type WriteOpts struct {
 	// KillSUID clears the set-user-id bit, and the set-group-id bit of a group-executable file.
 	KillSUID bool
+	// KeepTimes leaves mtime and ctime alone: of files that it caches the kernel keeps the times, and sends them where they differ from what it has
+	// been told. A time of ours would then be one that nobody has seen.
+	KeepTimes bool
 }
 
 // load reads the inode's row unless it has been read. On error the user is taken off.
