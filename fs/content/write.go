@@ -15,7 +15,7 @@ import (
 const smallWrite = 128 << 10
 
 // WriteAt writes all of p at off and returns how many bytes were written: all, or with an error those before it. A gap behind the old end
-// becomes a hole. mtime and ctime are set. On return the write survives the death of the process.
+// becomes a hole. mtime and ctime are set, unless opts says otherwise. On return the write survives the death of the process.
 //
 // Errors: ErrTooLarge, meta.ErrNoSpace or ENOSPC, and those of reading where a block is changed in part.
 func (f *File) WriteAt(ctx context.Context, p []byte, off uint64, opts WriteOpts) (int, error) {
