@@ -111,7 +111,11 @@ func (r *rig) run(args ...string) result {
 	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &out, &errOut, r.env, r.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal: a prompt must fail, not hang
 	cmd.WaitDelay = 10 * time.Second
+	started := time.Now()
 	err := cmd.Run()
+	if took := time.Since(started); took > 5*time.Second {
+		r.t.Logf("slow: kmsfs %s: %v", strings.Join(args, " "), took)
+	}
 	res := result{args: args, out: out.String(), err: errOut.String()}
 	var exit *exec.ExitError
 	switch {
