@@ -65,7 +65,7 @@ func openBadger(opts Options) (*badger.DB, error) {
 	if err := checkPlain(dir); err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	if err := clearEmptyLogs(dir, opts.ReadOnly); err != nil {
+	if err := cutLogs(dir, opts.ReadOnly); err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	bo := badgerOptions(opts)
@@ -73,7 +73,7 @@ func openBadger(opts Options) (*badger.DB, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	open := func(bo badger.Options) (*badger.DB, error) {
-		return bound(opts.trouble, func() (*badger.DB, error) { return badger.OpenManaged(bo) })
+		return bound(opts.trouble, func() (*badger.DB, error) { return openManaged(bo) })
 	}
 	db, err := open(bo)
 	if errors.Is(err, errStuck) {
@@ -86,6 +86,16 @@ func openBadger(opts Options) (*badger.DB, error) {
 		return db, nil
 	}
 	return nil, fmt.Errorf("open %s: %w: %w", dir, diagnose(dir, opts.ReadOnly), err)
+}
+
+// openManaged opens the database. What a damaged file makes it panic with is an error.
+func openManaged(bo badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			db, err = nil, fmt.Errorf("panic: %v: %w", p, kv.ErrCorrupt)
+		}
+	}()
+	return badger.OpenManaged(bo)
 }
 
 // lock tries Badger's lock on its directory, of the kind LOCK_EX or LOCK_SH, and gives it back.
@@ -142,9 +152,10 @@ func tryWrite(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// clearEmptyLogs removes logs of no length: Badger creates a log and then gives it its size, and refuses to
-// open the directory for good if it was stopped in between. What was synced has a length.
-func clearEmptyLogs(dir string, readOnly bool) error {
+// cutLogs removes logs of no length: Badger creates a log and then gives it its size, and refuses to
+// open the directory for good if it was stopped in between. What was synced has a length. Others are cut
+// where Badger must not read on.
+func cutLogs(dir string, readOnly bool) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -169,8 +180,8 @@ func clearEmptyLogs(dir string, readOnly bool) error {
 		if err != nil {
 			return err
 		}
-		if isLog(e.Name()) && info.Mode().IsRegular() && info.Size() == 0 {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+		if isLog(e.Name()) && info.Mode().IsRegular() {
+			if err := cutLog(filepath.Join(dir, e.Name()), info.Size()); err != nil {
 				return err
 			}
 		}
