@@ -116,7 +116,7 @@ func tempDir(t tester) string {
 }
 
 func (r *rig) localOptions() local.Options {
-	o := local.Options{Dir: r.dir, Key: r.journalKey, Volume: r.kvID, SegmentSize: 6 << 20, MaxJournal: 18 << 20, MinFree: -1}
+	o := local.Options{Dir: r.dir, Key: r.journalKey, Volume: r.kvID, SegmentSize: 3 << 20, MaxJournal: 9 << 20, MinFree: -1}
 	if r.opts.large {
 		o.SegmentSize, o.MaxJournal = 0, 0
 	}
