@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
@@ -23,12 +24,12 @@ const denied = "The ciphertext refers to a customer master key that does not exi
 // builtin are the policies that nobody writes.
 type builtin struct {
 	key   *policy.Document // of keys without one of their own
-	owner *policy.Document // attached to the owner of the key store, the account's root
+	owner *policy.Document // attached to the owner of the key store, the account's root, and to administrators
 	files *policy.Document // attached to every user of the host for whom a front end asks
 }
 
 // ownerPolicy lets the account's root do what the key's policy leaves to the account, and everything that is not about a key.
-const ownerPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"Owner","Effect":"Allow","Action":"kms:*","Resource":"*"}}`
+const ownerPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"Administrator","Effect":"Allow","Action":"kms:*","Resource":"*"}}`
 
 // filesPolicy lets users touch files of mounts where the key's policy leaves it to the account: the keys of a mount are used on behalf of whoever touches a file.
 const filesPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"Files","Effect":"Allow",
@@ -148,13 +149,22 @@ func reason(d policy.Decision) string {
 }
 
 // identityPolicies are the policies attached to the caller.
-func (m *Manager) identityPolicies(_ context.Context, by Caller) ([]*policy.Document, error) {
+func (m *Manager) identityPolicies(ctx context.Context, by Caller) ([]*policy.Document, error) {
 	var all []*policy.Document
 	if by.Who.Root {
 		all = append(all, m.builtin.owner)
 	}
 	if by.Via == ViaFileDaemon && by.Who.Unix != nil {
 		all = append(all, m.builtin.files)
+	}
+	if name, ok := strings.CutPrefix(by.Who.ARN, userPrefix); ok {
+		rec, err := m.identity(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if rec != nil && rec.Admin && !rec.Disabled && !rec.Deleted {
+			all = append(all, m.builtin.owner)
+		}
 	}
 	return all, nil
 }

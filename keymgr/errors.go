@@ -35,6 +35,16 @@ var (
 	ErrInvalidMarker = newClass("InvalidMarkerException", "invalid marker", nil)
 	// ErrLimit: a limit is reached, among them the number of uses of a key version.
 	ErrLimit = newClass("LimitExceededException", "limit exceeded", nil)
+	// ErrMissingToken: the request is not signed.
+	ErrMissingToken = newClass("MissingAuthenticationTokenException", "the request is not signed", nil)
+	// ErrIncompleteSignature: the signature lacks a part, or is of another kind.
+	ErrIncompleteSignature = newClass("IncompleteSignatureException", "incomplete signature", nil)
+	// ErrInvalidSignature: the signature is not that of the request, too old, or was used already.
+	ErrInvalidSignature = newClass("InvalidSignatureException", "invalid signature", nil)
+	// ErrUnrecognizedClient: no such access key.
+	ErrUnrecognizedClient = newClass("UnrecognizedClientException", "unknown access key", nil)
+	// ErrThrottling: too many requests at the moment. Retryable.
+	ErrThrottling = newClass("ThrottlingException", "too many requests", nil)
 	// ErrInvalidGrantToken: not a grant token of this key store.
 	ErrInvalidGrantToken = newClass("InvalidGrantTokenException", "invalid grant token", nil)
 	// ErrInvalidGrantID: not the shape of a grant's id.
@@ -83,7 +93,8 @@ func (c *class) Unwrap() error { return c.parent }
 // classes returns all sentinels, the more special ones first.
 func classes() []error {
 	return []error{ErrNotFound, ErrAlreadyExists, ErrDisabled, ErrInvalidState, ErrInvalidCiphertext, ErrIncorrectKey, ErrAccessDenied,
-		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrInvalidGrantToken, ErrInvalidGrantID,
+		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrMissingToken, ErrIncompleteSignature,
+		ErrInvalidSignature, ErrUnrecognizedClient, ErrThrottling, ErrInvalidGrantToken, ErrInvalidGrantID,
 		ErrDryRun, ErrMalformedPolicy, ErrTag, ErrUnsupported, ErrUnknownOperation,
 		ErrSerialization, ErrInternal, ErrDependencyTimeout, ErrLocked, ErrRecord, ErrKeyUnavailable, ErrWrongSecret, ErrRollback}
 }

@@ -188,6 +188,9 @@ type cache struct {
 		aliases   map[string]keyUUID
 		materials map[materialID]materialRecord
 		grants    map[grantee][]*grant
+
+		identities map[string]*identityRecord
+		accessKeys map[string]string
 	}
 }
 
@@ -199,6 +202,8 @@ func (c *cache) reset() {
 	c.mu.aliases = map[string]keyUUID{}
 	c.mu.materials = map[materialID]materialRecord{}
 	c.mu.grants = map[grantee][]*grant{}
+	c.mu.identities = map[string]*identityRecord{}
+	c.mu.accessKeys = map[string]string{}
 }
 
 // cacheLimit bounds each of the maps.

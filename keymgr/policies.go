@@ -58,7 +58,7 @@ func checkPolicyName(name string) error {
 }
 
 // resolvePrincipal refuses principals that can never ask: those of other accounts, and kinds of identities that there are none of.
-func (m *Manager) resolvePrincipal(context.Context) func(string) error {
+func (m *Manager) resolvePrincipal(ctx context.Context) func(string) error {
 	return func(arn string) error {
 		for _, p := range []string{AccountID, policy.RootARN(AccountID), ViaFileDaemon} {
 			if arn == p {
@@ -70,7 +70,7 @@ func (m *Manager) resolvePrincipal(context.Context) func(string) error {
 				return nil // users and groups of the host may come and go
 			}
 		}
-		return fmt.Errorf("%s is nobody here", printable(arn))
+		return m.knownUser(ctx, arn)
 	}
 }
 

@@ -13,21 +13,23 @@ import (
 
 // Row keys of the key store (docs/FORMAT.md, section 10): a letter and an id. Names stand in none of them.
 const (
-	rowInfo     = 'i' // alone: what this store is
-	rowKey      = 'k' // UUID x[16]: a CMK
-	rowMaterial = 'm' // material x[32]: which CMK and version it belongs to
-	rowUses     = 'u' // material x[32]: uses reserved
-	rowAlias    = 'a' // tag x[16] of the name: an alias
-	rowVolume   = 'v' // volume id x[16]: a volume
-	rowAnchor   = 'n' // volume id x[16]: its anchor
-	rowGrant    = 'g' // UUID x[16] grant id x[32]: a grant on a CMK
-	rowGrantee  = 'e' // tag x[16] of the grantee, UUID x[16] grant id x[32]: finds the grant
-	rowRetiring = 'y' // tag x[16] of the retiring principal, UUID x[16] grant id x[32]: finds the grant
-	rowPolicy   = 'p' // UUID x[16]: a CMK's policy
-	rowTags     = 'q' // UUID x[16]: a CMK's tags
-	rowDeletion = 'd' // UUID x[16]: its deletion is scheduled
-	rowRotation = 'r' // UUID x[16]: it rotates by period
-	rowRemains  = 'x' // UUID x[16]: what is left of a deleted CMK
+	rowInfo      = 'i' // alone: what this store is
+	rowKey       = 'k' // UUID x[16]: a CMK
+	rowMaterial  = 'm' // material x[32]: which CMK and version it belongs to
+	rowUses      = 'u' // material x[32]: uses reserved
+	rowAlias     = 'a' // tag x[16] of the name: an alias
+	rowVolume    = 'v' // volume id x[16]: a volume
+	rowAnchor    = 'n' // volume id x[16]: its anchor
+	rowGrant     = 'g' // UUID x[16] grant id x[32]: a grant on a CMK
+	rowGrantee   = 'e' // tag x[16] of the grantee, UUID x[16] grant id x[32]: finds the grant
+	rowRetiring  = 'y' // tag x[16] of the retiring principal, UUID x[16] grant id x[32]: finds the grant
+	rowIdentity  = 'o' // tag x[16] of the name: an identity
+	rowAccessKey = 's' // tag x[16] of the access key id: whose it is
+	rowPolicy    = 'p' // UUID x[16]: a CMK's policy
+	rowTags      = 'q' // UUID x[16]: a CMK's tags
+	rowDeletion  = 'd' // UUID x[16]: its deletion is scheduled
+	rowRotation  = 'r' // UUID x[16]: it rotates by period
+	rowRemains   = 'x' // UUID x[16]: what is left of a deleted CMK
 )
 
 const rowVersion = 1

@@ -12,6 +12,7 @@ type Status struct {
 	Started    time.Time // of keyd
 	Token      TokenStatus
 	KeyUseLog  string   // path of the key-use log
+	Listen     string   // address and port for signed requests, or ""
 	LogError   string   // why the key-use log could not be written last time, or ""
 	Volumes    []string // ids of the volumes whose front ends are connected, sorted
 }

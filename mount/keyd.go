@@ -98,6 +98,8 @@ type heldSecret struct {
 
 	kind          string // of the key store's secret
 	selfUnlocking bool   // the key store can unlock itself
+
+	args []string // of the key daemon that is started with it
 }
 
 func (h *heldSecret) get() (_ *locked.Buffer, err error) {
@@ -132,6 +134,7 @@ func unlockKeyd(ctx context.Context, keys *client.Client, secret *heldSecret) er
 // spawnKeyd starts a key daemon; the secret goes over an inherited descriptor, none where the key store unlocks itself.
 func spawnKeyd(keyStore string, secret *heldSecret) error {
 	args := []string{"keyd", "--foreground", "--keystore", keyStore, "--ready-fd", fmt.Sprint(ReadyFD)}
+	args = append(args, secret.args...)
 	log := filepath.Join(keyStore, keydLogName)
 	if secret.unattended() {
 		return spawn(args, log, nil)
@@ -237,10 +240,11 @@ type KeydConfig struct {
 	Secret     SecretSource
 	Foreground bool
 	ReadyFD    int // told how the start went; 0: nobody
+	KeydOptions
 }
 
 // Keyd runs the key daemon of a key store: in the background, or until ctx is done. Without a secret, a key store that cannot unlock itself starts
-// locked in the foreground, and asks for it in the background.
+// locked in the foreground, and asks for it in the background. The key store is made where there is none.
 func Keyd(ctx context.Context, cfg KeydConfig) error {
 	ready := ReadyTo(cfg.ReadyFD)
 	err := keyd(ctx, cfg, ready.Tell)
@@ -258,8 +262,16 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	if err := cfg.Secret.absolute(); err != nil {
 		return err
 	}
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	held, err := cfg.findKeyStore(ctx, dir)
+	defer held.close()
+	if err != nil {
+		return err
+	}
 	if !cfg.Foreground {
-		return ensureKeyd(ctx, dir, &cfg.Secret)
+		return cfg.background(ctx, dir, &held)
 	}
 	path := ""
 	if cfg.ReadyFD != 0 { // started by spawnKeyd
@@ -271,8 +283,9 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	if err != nil {
 		return err
 	}
-	run := server.RunConfig{Dir: dir, Ready: ready, Options: keyStoreOptions(log)}
-	if given != "" {
+	run := server.RunConfig{Dir: dir, Ready: ready, Listen: cfg.Listen, Options: keyStoreOptions(log)}
+	run.AWSLimits, run.GrantDelay, run.Secret = cfg.AWSLimits, cfg.GrantDelay, held.buf
+	if given != "" && run.Secret == nil {
 		conf, err := keystore.Load(dir)
 		if err != nil {
 			return err

@@ -82,6 +82,7 @@ type KeyStoreState struct {
 	Token     string    `json:"token"` // for people
 	HSM       bool      `json:"hsm"`
 	KeyUseLog string    `json:"key_use_log"`
+	Listen    string    `json:"listen,omitempty"` // address and port for signed requests
 	Volumes   []string  `json:"mounted_volumes"`
 	Problem   string    `json:"problem,omitempty"`
 }
@@ -109,7 +110,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 	if err != nil {
 		return out, err
 	}
-	out.State, out.PID, out.Started, out.HSM = "unlocked", st.PID, st.Started, st.Token.HSM
+	out.State, out.PID, out.Started, out.HSM, out.Listen = "unlocked", st.PID, st.Started, st.Token.HSM, st.Listen
 	if st.Locked {
 		out.State = "locked"
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -45,7 +46,8 @@ func keyCommand(io stdio) *cobra.Command {
 	return group("key", "Customer master keys of a key store",
 		keyCreateCommand(io), keyListCommand(io), keyDescribeCommand(io),
 		keySwitchCommand("enable ID", "Enable a key", (*mount.Keys).Enable),
-		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).Disable))
+		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).Disable),
+		keyRotateCommand(), keyDeleteCommand(io), keyPolicyCommand(io))
 }
 
 // withKeys runs fn with the key manager of the key store that the flags name.
@@ -61,12 +63,20 @@ func withKeys(ctx context.Context, store *storeFlags, fn func(*mount.Keys) error
 func keyCreateCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var in keymgr.CreateKeyInput
+	var policyFile string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "create", Short: "Create a key", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if in.Alias != "" && !strings.HasPrefix(in.Alias, "alias/") {
 				in.Alias = "alias/" + in.Alias
+			}
+			if policyFile != "" {
+				document, err := os.ReadFile(policyFile)
+				if err != nil {
+					return fmt.Errorf("%w: read policy: %w", mount.ErrUsage, err)
+				}
+				in.Policy = string(document)
 			}
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
 				key, err := keys.CreateKey(cmd.Context(), keymgr.Caller{}, in)
@@ -78,6 +88,7 @@ func keyCreateCommand(io stdio) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&in.Alias, "alias", "", "`NAME` to give it")
+	cmd.Flags().StringVar(&policyFile, "policy", "", "its key policy, from `FILE`")
 	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for")
 	store.add(cmd)
 	jsonFlag(cmd, &asJSON)

@@ -12,7 +12,7 @@ func keydCommand(io stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keyd",
 		Short: "Run the key daemon of a key store",
-		Long: "Serves the keys of a key store on KEYSTORE/run/keyd.sock: the AWS KMS protocol for key operations, and what mounts need. kmsfs mount starts one by\n" +
+		Long: "Makes the key store where there is none. Serves the keys of a key store on KEYSTORE/run/keyd.sock: the AWS KMS protocol for key operations, and what mounts need. kmsfs mount starts one by\n" +
 			"itself; this is for service managers (--foreground).",
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -22,6 +22,9 @@ func keydCommand(io stdio) *cobra.Command {
 	}
 	store.add(cmd)
 	cmd.Flags().BoolVarP(&cfg.Foreground, "foreground", "f", false, "stay in the foreground")
+	cmd.Flags().StringVar(&cfg.Listen, "listen", "", "also answer requests signed as AWS' are, on a loopback `ADDRESS:PORT`")
+	cmd.Flags().BoolVar(&cfg.AWSLimits, "aws-limits", false, "AWS' limit of 25 rotations on demand")
+	cmd.Flags().DurationVar(&cfg.GrantDelay, "grant-delay", 0, "hide a new grant for so long from who does not present its token")
 	cmd.Flags().IntVar(&cfg.ReadyFD, "ready-fd", 0, "tell descriptor `N` how the start went")
 	_ = cmd.Flags().MarkHidden("ready-fd")
 	return cmd

@@ -57,6 +57,7 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 				if st.PID != 0 {
 					line(w, "daemon", fmt.Sprintf("process %d since %s", st.PID, since(st.Started)))
 				}
+				line(w, "listens on", st.Listen)
 				line(w, "token", st.Token)
 				line(w, "key-use log", quote(st.KeyUseLog))
 				line(w, "problem", st.Problem)

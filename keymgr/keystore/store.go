@@ -36,6 +36,8 @@ type Options struct {
 	WorkerBinary string           // program for PKCS#11 tokens; "": kmsfs-hsm-worker beside this program
 	Now          func() time.Time // nil: time.Now
 	Log          *slog.Logger     // nil: silent
+	AWSLimits    bool             // keymgr.Config.AWSLimits
+	GrantDelay   time.Duration    // keymgr.Config.GrantDelay
 	KeyUseLog    *KeyUseLog       // of this key store, if the caller has it open; nil: Open opens it. Init does not use it
 }
 
@@ -234,7 +236,8 @@ func (s *Store) open(ctx context.Context, secret *locked.Buffer) (err error) {
 			return err
 		}
 	}
-	s.Manager, err = keymgr.Open(ctx, keymgr.Config{ID: s.Config.ID, Token: s.Token, Store: s.tables, StoreKey: storeKey, Recorder: s.Log, Now: s.opts.Now})
+	s.Manager, err = keymgr.Open(ctx, keymgr.Config{ID: s.Config.ID, Token: s.Token, Store: s.tables, StoreKey: storeKey, Recorder: s.Log, Now: s.opts.Now,
+		AWSLimits: s.opts.AWSLimits, GrantDelay: s.opts.GrantDelay})
 	return err
 }
 

@@ -53,24 +53,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 			answer, err = nil, &keymgr.Fault{Class: keymgr.ErrInternal}
 		}
 	}()
-	sess, ok := r.Context().Value(sessionKey{}).(*session)
-	if !ok || !allowedPeer(sess.peer) {
-		return nil, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this key manager answers its owner only"}
-	}
-	op, err := operationOf(r)
+	op, req, err := s.admit(w, r, id)
 	if err != nil {
 		return nil, err
 	}
-	by, err := s.callerOf(r, sess, op)
-	if err != nil {
-		return nil, err
-	}
-	by.RequestID = id
-	body, err := readBody(w, r)
-	defer clear(body)
-	if err != nil {
-		return nil, err
-	}
+	defer clear(req.body)
 	timeout := s.bounds.call
 	if op.slow {
 		timeout = s.bounds.unlock
@@ -78,12 +65,38 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	out, err := op.run(ctx, s, &request{session: sess, by: by, body: body})
+	out, err := op.run(ctx, s, req)
 	if err != nil {
 		return nil, err
 	}
 	defer wire.Wipe(out)
 	return wire.Encode(out)
+}
+
+// admit finds out who asks what. The caller wipes the body.
+func (s *server) admit(w http.ResponseWriter, r *http.Request, id string) (operation, *request, error) {
+	sess, ok := r.Context().Value(sessionKey{}).(*session)
+	if ok && sess.tcp {
+		return s.signed(w, r, id)
+	}
+	if !ok || !allowedPeer(sess.peer) {
+		return operation{}, nil, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this key manager answers its owner only"}
+	}
+	op, err := operationOf(r)
+	if err != nil {
+		return op, nil, err
+	}
+	by, err := s.callerOf(r, sess, op)
+	if err != nil {
+		return op, nil, err
+	}
+	by.RequestID = id
+	body, err := readBody(w, r)
+	if err != nil {
+		clear(body)
+		return op, nil, err
+	}
+	return op, &request{session: sess, by: by, body: body}, nil
 }
 
 // allowedPeer lets the owner of this process and root through.

@@ -12,6 +12,7 @@ import (
 type operation struct {
 	forwardable bool // a registered front end may ask for others
 	slow        bool // has the time of Unlock
+	aws         bool // one of AWS'
 	run         func(ctx context.Context, s *server, r *request) (any, error)
 }
 
@@ -19,6 +20,7 @@ type operation struct {
 func operations(target string) (operation, bool) {
 	if name, ok := strings.CutPrefix(target, wire.ServiceAWS); ok {
 		op, ok := awsOperations[name]
+		op.aws = true
 		return op, ok
 	}
 	if name, ok := strings.CutPrefix(target, wire.ServiceKmsfs); ok {
@@ -69,6 +71,13 @@ var awsOperations = map[string]operation{
 // kmsfsOperations are ours.
 var kmsfsOperations = map[string]operation{
 	"ConfirmKeyDeletion": manage(confirmKeyDeletion),
+
+	"CreateIdentity":    manage(createIdentity),
+	"ListIdentities":    manage(listIdentities),
+	"DisableIdentity":   manage(disableIdentity),
+	"EnableIdentity":    manage(enableIdentity),
+	"DeleteIdentity":    manage(deleteIdentity),
+	"RotateIdentityKey": manage(rotateIdentityKey),
 
 	"RegisterVolume": {run: registerVolume},
 	"PutVolume":      manage(putVolume),

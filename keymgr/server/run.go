@@ -23,6 +23,9 @@ type RunConfig struct {
 	// Ready, if not nil, is called once: with nil when requests are answered, or with the reason why Run is about to return.
 	Ready func(error)
 
+	// Listen is an address and port of the loopback interface for requests signed as AWS' are; "": none. Port 0: any that is free, see Status.
+	Listen string
+
 	keystore.Options // Log is the server's log, too
 
 	bounds *bounds // nil: defaultBounds; for tests
@@ -30,7 +33,7 @@ type RunConfig struct {
 
 // Run is keyd: it takes the key store, unlocks it if it can, and answers requests until ctx ends or the process gets SIGTERM or SIGINT; then it finishes what is
 // under way (bounded), closes the key store and returns nil. It does not end by being idle. Errors before it serves: keystore.ErrNone, ErrInUse (another keyd),
-// ErrUnsafe, ErrDamaged; hsm.ErrPIN for a Secret that does not fit; the system's. The caller has hardened the process (locked.Harden).
+// ErrUnsafe, ErrDamaged; ErrListen; hsm.ErrPIN for a Secret that does not fit; the system's. The caller has hardened the process (locked.Harden).
 func Run(ctx context.Context, cfg RunConfig) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -76,6 +79,11 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.socket, err = listen(keystore.SocketPath(s.cfg.Dir), s.bounds.conns); err != nil {
 		return err
 	}
+	if s.cfg.Listen != "" {
+		if s.tcp, err = listenTCP(s.cfg.Listen, s.bounds.conns); err != nil {
+			return err
+		}
+	}
 	return s.firstUnlock(ctx)
 }
 
@@ -97,6 +105,9 @@ func (s *server) firstUnlock(ctx context.Context) error {
 // close takes down what start built, in the opposite order.
 func (s *server) close() error {
 	var errs []error
+	if s.tcp != nil {
+		_ = s.tcp.Close()
+	}
 	if s.socket != nil {
 		errs = append(errs, s.socket.Close())
 	}

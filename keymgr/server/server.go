@@ -22,20 +22,21 @@ import (
 
 // bounds of time and number. A client that is slower than these is cut off.
 type bounds struct {
-	conns  int
-	call   time.Duration // one operation
-	unlock time.Duration // Unlock: a passphrase is slow on purpose, a PKCS#11 module may be, a journal may have to be replayed
-	header time.Duration // from the first byte of a request to the end of its header
-	read   time.Duration // … of its body
-	write  time.Duration // from the end of the header to the end of the answer
-	idle   time.Duration // of a connection between requests: long, because a connection says that its front end is there
-	grace  time.Duration // for requests under way when keyd ends
+	conns   int
+	call    time.Duration // one operation
+	unlock  time.Duration // Unlock: a passphrase is slow on purpose, a PKCS#11 module may be, a journal may have to be replayed
+	header  time.Duration // from the first byte of a request to the end of its header
+	read    time.Duration // … of its body
+	write   time.Duration // from the end of the header to the end of the answer
+	tcpIdle time.Duration // of a TCP connection between requests
+	idle    time.Duration // of a connection between requests: long, because a connection says that its front end is there
+	grace   time.Duration // for requests under way when keyd ends
 
 	observe time.Duration // from one look at the clocks to the next
 }
 
 var defaultBounds = bounds{conns: 512, call: 10 * time.Second, unlock: 2 * time.Minute, header: 5 * time.Second, read: 10 * time.Second,
-	write: 20 * time.Second, idle: 24 * time.Hour, grace: 5 * time.Second, observe: time.Minute}
+	write: 20 * time.Second, idle: 24 * time.Hour, tcpIdle: time.Minute, grace: 5 * time.Second, observe: time.Minute}
 
 // askTimeout bounds what Status asks the token, and what keyd itself writes into the key-use log.
 const askTimeout = 2 * time.Second
@@ -52,7 +53,10 @@ type server struct {
 	lock   *keystore.Lock
 	uses   *keystore.KeyUseLog
 	socket *socket
+	tcp    *tcpListener                   // nil: none
 	store  atomic.Pointer[keystore.Store] // nil: locked
+
+	signatures signatures
 
 	unlocking chan struct{} // holds one token: who unlocks has taken it
 
@@ -63,7 +67,11 @@ type server struct {
 }
 
 func newServer(cfg RunConfig, conf keystore.Config) *server {
-	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), users: &users{owner: os.Geteuid()}}
+	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), users: &users{owner: os.Geteuid()},
+		signatures: signatures{now: time.Now}}
+	if cfg.Now != nil {
+		s.signatures.now = cfg.Now
+	}
 	if cfg.bounds != nil {
 		s.bounds = *cfg.bounds
 	}
@@ -73,10 +81,12 @@ func newServer(cfg RunConfig, conf keystore.Config) *server {
 
 // serve answers requests until ctx ends, and takes the server down.
 func (s *server) serve(ctx context.Context) error {
-	h := &http.Server{
-		Handler: s, ReadHeaderTimeout: s.bounds.header, ReadTimeout: s.bounds.read, WriteTimeout: s.bounds.write, IdleTimeout: s.bounds.idle,
-		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		ConnContext: s.connContext,
+	h := s.httpServer(s.bounds.idle)
+	if s.tcp != nil {
+		signed := s.httpServer(s.bounds.tcpIdle)
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = signed.Serve(s.tcp) }()
+		defer func() { _ = signed.Close(); <-ended }()
 	}
 	s.log.Info("keyd serves", "dir", s.cfg.Dir, "locked", s.store.Load() == nil)
 	ended := make(chan error, 1)
@@ -103,6 +113,15 @@ func (s *server) serve(ctx context.Context) error {
 	return errors.Join(err, s.close())
 }
 
+// httpServer answers requests on connections that may be idle for so long.
+func (s *server) httpServer(idle time.Duration) *http.Server {
+	return &http.Server{
+		Handler: s, ReadHeaderTimeout: s.bounds.header, ReadTimeout: s.bounds.read, WriteTimeout: s.bounds.write, IdleTimeout: idle,
+		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext: s.connContext,
+	}
+}
+
 // observe looks at the clocks for the key manager until ctx ends: keys are deleted and rotated when their time has come.
 func (s *server) observe(ctx context.Context) {
 	tick := time.NewTicker(s.bounds.observe)
@@ -126,6 +145,7 @@ func (s *server) observe(ctx context.Context) {
 // session is what the server knows about a connection. Its volume is set once.
 type session struct {
 	peer   peer
+	tcp    bool                                // whoever is at the other end has to sign
 	volume atomic.Pointer[blockcrypt.VolumeID] // nil: not registered
 }
 
@@ -134,10 +154,14 @@ type sessionKey struct{}
 // connContext gives each connection its session.
 func (s *server) connContext(ctx context.Context, c net.Conn) context.Context {
 	sess := &session{peer: peer{uid: -1, gid: -1}}
+	_, sess.tcp = c.(*tcpConn)
 	if c, ok := c.(*conn); ok {
 		sess.peer = c.peer
 		release := c.release
 		c.release = func() { s.forget(sess); release() }
+	}
+	if sess.tcp {
+		return context.WithValue(ctx, sessionKey{}, sess) // no volume is ever registered on it
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,6 +245,9 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 	st := keymgr.Status{KeyStoreID: fmt.Sprintf("%x", s.conf.ID), Dir: s.cfg.Dir, Locked: true, Unlock: s.conf.Unlock.Kind, PID: os.Getpid(),
 		Started: s.started, Token: keymgr.TokenStatus{Kind: s.conf.Token.Kind, Label: s.conf.Token.Label, Serial: s.conf.Token.Serial},
 		KeyUseLog: keystore.LogPath(s.cfg.Dir)}
+	if s.tcp != nil {
+		st.Listen = s.tcp.Addr().String()
+	}
 	if err := s.uses.Err(); err != nil {
 		st.LogError = err.Error()
 	}

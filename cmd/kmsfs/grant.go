@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+// grantView is a grant as it is printed.
+type grantView struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name,omitempty"`
+	Grantee    string            `json:"grantee"`
+	Retiring   string            `json:"retiring,omitempty"`
+	Operations []string          `json:"operations"`
+	Equals     map[string]string `json:"equals,omitempty"`
+	Subset     map[string]string `json:"subset,omitempty"`
+	Created    time.Time         `json:"created"`
+	Expires    time.Time         `json:"expires,omitzero"`
+}
+
+func grantCommand(io stdio) *cobra.Command {
+	return group("grant", "Grants: who may use a key beside what its policy says", grantCreateCommand(io), grantListCommand(io), grantEndCommand())
+}
+
+func grantCreateCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var in keymgr.CreateGrantInput
+	var equals, subset map[string]string
+	var lasts time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "create KEY --grantee ARN --operations LIST", Short: "Grant the use of a key, and print the grant's id and token", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in.Constraints = keymgr.GrantConstraints{Equals: equals, Subset: subset}
+			if lasts > 0 {
+				in.Expires = time.Now().Add(lasts)
+			}
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) (err error) {
+				if in.KeyID, err = keyARN(cmd.Context(), keys, args[0]); err != nil {
+					return err
+				}
+				g, err := keys.CreateGrant(cmd.Context(), keymgr.Caller{}, in)
+				if err != nil {
+					return err
+				}
+				v := struct {
+					ID    string `json:"id"`
+					Token string `json:"token"`
+				}{g.ID, g.Token}
+				return io.print(asJSON, v, func(w *tabwriter.Writer) { line(w, "grant", v.ID); line(w, "token", v.Token) })
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.Grantee, "grantee", "", "`ARN` of who gets it")
+	f.StringVar(&in.Retiring, "retiring", "", "`ARN` of who may retire it")
+	f.StringVar(&in.Name, "name", "", "the same `NAME` and parameters make one grant")
+	f.StringSliceVar(&in.Operations, "operations", nil, "`LIST` of operations, as Decrypt,Encrypt")
+	f.StringToStringVar(&equals, "equals", nil, "only with this encryption context, as `NAME=VALUE`")
+	f.StringToStringVar(&subset, "subset", nil, "only with an encryption context that has `NAME=VALUE`")
+	f.DurationVar(&lasts, "expires", 0, "how long it lasts; 0: until it is ended")
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func grantListCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list KEY", Short: "List the grants of a key", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all := []grantView{}
+			err := withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				arn, err := keyARN(cmd.Context(), keys, args[0])
+				for page := (keymgr.Page{}); err == nil; {
+					var list keymgr.GrantList
+					list, err = keys.ListGrants(cmd.Context(), keymgr.Caller{}, arn, keymgr.GrantFilter{}, page)
+					for _, g := range list.Grants {
+						all = append(all, grantView{g.ID, g.Name, g.Grantee, g.Retiring, g.Operations, g.Constraints.Equals, g.Constraints.Subset, g.Created, g.Expires})
+					}
+					if page.Marker = list.NextMarker; page.Marker == "" {
+						break
+					}
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				for _, g := range all {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.ID, g.Grantee, strings.Join(g.Operations, ","), g.Name)
+				}
+			})
+		},
+	}
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func grantEndCommand() *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use: "revoke KEY ID", Short: "End a grant", Args: usage(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				arn, err := keyARN(cmd.Context(), keys, args[0])
+				if err != nil {
+					return err
+				}
+				return keys.RevokeGrant(cmd.Context(), keymgr.Caller{}, arn, args[1], false)
+			})
+		},
+	}
+	store.add(cmd)
+	return cmd
+}

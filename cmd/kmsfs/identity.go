@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+// identityKeyView is an access key as it is printed, this once, under AWS' names.
+type identityKeyView struct {
+	ARN         string `json:"Arn"`
+	AccessKeyID string `json:"AccessKeyId"`
+	Secret      string `json:"SecretAccessKey"`
+}
+
+// identityView is an identity as it is printed.
+type identityView struct {
+	Name        string    `json:"name"`
+	ARN         string    `json:"arn"`
+	AccessKeyID string    `json:"access_key_id"`
+	Admin       bool      `json:"admin"`
+	Disabled    bool      `json:"disabled"`
+	Created     time.Time `json:"created"`
+}
+
+func identityCommand(io stdio) *cobra.Command {
+	return group("identity", "Identities that sign requests to keyd --listen",
+		identityKeyCommand(io, "create NAME", "Create an identity and print its access key, this once", true),
+		identityListCommand(io),
+		identitySwitchCommand("disable NAME", "Refuse an identity's requests", func(ctx context.Context, keys *mount.Keys, name string) error {
+			return keys.DisableIdentity(ctx, keymgr.Caller{}, name, false)
+		}),
+		identitySwitchCommand("enable NAME", "Accept a disabled identity's requests again", func(ctx context.Context, keys *mount.Keys, name string) error {
+			return keys.DisableIdentity(ctx, keymgr.Caller{}, name, true)
+		}),
+		identitySwitchCommand("delete NAME", "Delete an identity, for good", func(ctx context.Context, keys *mount.Keys, name string) error {
+			return keys.DeleteIdentity(ctx, keymgr.Caller{}, name)
+		}),
+		identityKeyCommand(io, "rotate-key NAME", "Give an identity another access key and print it, this once; the old one ends", false))
+}
+
+// identityKeyCommand is create or rotate-key.
+func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command {
+	var store storeFlags
+	var admin, asJSON bool
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) (err error) {
+				var k keymgr.IdentityKey
+				if create {
+					k, err = keys.CreateIdentity(cmd.Context(), keymgr.Caller{}, args[0], admin)
+				} else {
+					k, err = keys.RotateIdentityKey(cmd.Context(), keymgr.Caller{}, args[0])
+				}
+				if err != nil {
+					return err
+				}
+				v := identityKeyView{k.ARN, k.AccessKeyID, k.Secret}
+				return io.print(asJSON, v, func(w *tabwriter.Writer) {
+					line(w, "Arn", v.ARN)
+					line(w, "AccessKeyId", v.AccessKeyID)
+					line(w, "SecretAccessKey", v.Secret)
+				})
+			})
+		},
+	}
+	if create {
+		cmd.Flags().BoolVar(&admin, "admin", false, "may do whatever key policies leave to the account")
+	}
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func identityListCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the identities", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all := []identityView{}
+			err := withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				list, err := keys.ListIdentities(cmd.Context(), keymgr.Caller{})
+				for _, i := range list {
+					all = append(all, identityView(i))
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				for _, i := range all {
+					state := "enabled"
+					if i.Disabled {
+						state = "disabled"
+					}
+					if i.Admin {
+						state += ", admin"
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Name, i.AccessKeyID, state, since(i.Created))
+				}
+			})
+		},
+	}
+	store.add(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func identitySwitchCommand(use, short string, do func(context.Context, *mount.Keys, string) error) *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error { return do(cmd.Context(), keys, args[0]) })
+		},
+	}
+	store.add(cmd)
+	return cmd
+}

@@ -1,0 +1,114 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+)
+
+// ErrListen: an address that keyd does not listen on.
+var ErrListen = errors.New("keyd listens on a loopback address only, as 127.0.0.1:8200")
+
+// tcpListener listens for signed requests and hands out a bounded number of connections at a time.
+type tcpListener struct {
+	net.Listener
+	slots chan struct{}
+	gone  chan struct{} // closed when it is
+	once  sync.Once
+}
+
+// CheckListen is nil for an address that keyd may listen on: ADDRESS:PORT with a loopback address. ErrListen.
+func CheckListen(address string) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil || !a.Addr().Unmap().IsLoopback() {
+		return fmt.Errorf("%w: %.64q", ErrListen, address)
+	}
+	return nil
+}
+
+func listenTCP(address string, conns int) (*tcpListener, error) {
+	if err := CheckListen(address); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return &tcpListener{Listener: l, slots: make(chan struct{}, conns), gone: make(chan struct{})}, nil
+}
+
+// Accept waits for a free slot and a connection.
+func (l *tcpListener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.gone:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &tcpConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// Close ends Accept.
+func (l *tcpListener) Close() (err error) {
+	l.once.Do(func() { close(l.gone); err = l.Listener.Close() })
+	return err
+}
+
+// tcpConn frees its slot when it is closed.
+type tcpConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *tcpConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
+// signed answers a request that came over TCP: its signature says who asks. Only AWS' operations are there.
+func (s *server) signed(w http.ResponseWriter, r *http.Request, id string) (operation, *request, error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		clear(body)
+		return operation{}, nil, err
+	}
+	op, req, err := s.signedRequest(r, body, id)
+	if err != nil {
+		clear(body)
+	}
+	return op, req, err
+}
+
+func (s *server) signedRequest(r *http.Request, body []byte, id string) (op operation, req *request, err error) {
+	m, err := s.manager()
+	if err != nil {
+		return op, nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.bounds.call)
+	defer cancel()
+	who, err := s.signatures.verify(ctx, r, body, m)
+	if err != nil {
+		return op, nil, err
+	}
+	if op, err = operationOf(r); err != nil {
+		return op, nil, err
+	}
+	if !op.aws || len(r.Header.Values("X-Kmsfs-Forward")) > 0 {
+		return op, nil, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
+	}
+	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent()}}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		by.From.Addr = peer.Addr()
+	}
+	return op, &request{by: by, body: body}, nil
+}
