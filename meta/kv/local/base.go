@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -30,13 +31,17 @@ const (
 	baseTableSize  = 4 << 20
 )
 
-func badgerOptions(opts Options) badger.Options {
-	memTable := int64(largeMemTable)
+// memTable returns the size of Badger's table in memory, in bytes.
+func memTable(opts Options) int64 {
 	if opts.MaxJournal <= smallJournal {
-		memTable = smallMemTable
+		return smallMemTable
 	}
+	return largeMemTable
+}
+
+func badgerOptions(opts Options) badger.Options {
 	return badger.DefaultOptions(metaDir(opts)).
-		WithMemTableSize(memTable).
+		WithMemTableSize(memTable(opts)).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithNumGoroutines(2).
@@ -250,20 +255,33 @@ func (b *base) get(key []byte) ([]byte, error) {
 }
 
 // raw is get without verification.
-func (b *base) raw(key []byte) ([]byte, error) {
-	item, err := b.txn.Get(key)
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return nil, nil
+func (b *base) raw(key []byte) (v []byte, err error) {
+	err = shield(func() error {
+		item, err := b.txn.Get(key)
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return item.Value(func(b []byte) error { v = b; return nil }) // the item's own copy
+	})
+	return v, err
+}
+
+// shield calls read, which reads from Badger's mapped files. What damage makes it panic with, and faults where the disk fails below a
+// mapping, or a file was made shorter, are kv.ErrCorrupt: they concern a few rows, not the process.
+func shield(read func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("read a row: %v: %w", p, kv.ErrCorrupt)
+		}
+	}()
+	if err := read(); err != nil {
+		return fmt.Errorf("read a row: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read a row: %w", err)
-	}
-	var v []byte
-	err = item.Value(func(b []byte) error { v = b; return nil }) // the item's own copy
-	if err != nil {
-		return nil, fmt.Errorf("read a row: %w", err)
-	}
-	return v, nil
+	return nil
 }
 
 // scan returns a source that stands at the first key of [lo, hi), and verifies what it passes. The caller closes it.
@@ -291,12 +309,18 @@ func (s *verifiedSource) key() []byte {
 	return k
 }
 
-func (s *verifiedSource) failed() error { return s.err }
+func (s *verifiedSource) failed() error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.baseSource.failed()
+}
 
 // baseSource is an iterator over Badger.
 type baseSource struct {
-	it *badger.Iterator
-	hi []byte
+	it  *badger.Iterator
+	hi  []byte
+	err error // it has no more keys because of that
 }
 
 // iterate returns a source that stands at the first key of [lo, hi). The caller closes it.
@@ -307,9 +331,13 @@ func (b *base) iterate(lo, hi []byte) *baseSource {
 	opt := badger.DefaultIteratorOptions
 	opt.PrefetchValues = false
 	opt.Prefix = commonPrefix(lo, hi) // tables without it are left out
-	it := b.txn.NewIterator(opt)
-	it.Seek(lo)
-	return &baseSource{it: it, hi: hi}
+	s := &baseSource{hi: hi}
+	s.err = shield(func() error {
+		s.it = b.txn.NewIterator(opt)
+		s.it.Seek(lo)
+		return nil
+	})
+	return s
 }
 
 // commonPrefix returns what all keys of [lo, hi) begin with.
@@ -321,10 +349,14 @@ func commonPrefix(lo, hi []byte) []byte {
 	return lo[:n]
 }
 
-func (b *baseSource) close() { b.it.Close() }
+func (b *baseSource) close() {
+	if b.it != nil {
+		_ = shield(func() error { b.it.Close(); return nil }) // after a fault it may not find its way out
+	}
+}
 
 func (b *baseSource) key() []byte {
-	if !b.it.Valid() {
+	if b.err != nil || !b.it.Valid() {
 		return nil
 	}
 	k := b.it.Item().Key()
@@ -335,16 +367,15 @@ func (b *baseSource) key() []byte {
 }
 
 func (b *baseSource) value() (v []byte, present bool, err error) {
-	err = b.it.Item().Value(func(b []byte) error { v = b; return nil })
-	if err != nil {
-		return nil, false, fmt.Errorf("read a row: %w", err)
-	}
-	return v, true, nil
+	err = shield(func() error {
+		return b.it.Item().Value(func(b []byte) error { v = b; return nil })
+	})
+	return v, err == nil, err
 }
 
-func (b *baseSource) next() { b.it.Next() }
+func (b *baseSource) next() { b.err = shield(func() error { b.it.Next(); return nil }) }
 
-func (b *baseSource) failed() error { return nil }
+func (b *baseSource) failed() error { return b.err }
 
 // badgerLog passes Badger's warnings on.
 type badgerLog struct {

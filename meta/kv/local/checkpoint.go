@@ -52,7 +52,9 @@ func (s *Store) checkpoint(ctx context.Context, clean bool) error {
 			}
 			return s.mark(s.lastCheckpoint, true)
 		}
-		if err := s.bring(ctx, s.pending, clean && !again); err != nil {
+		err := s.bring(ctx, s.pending, clean && !again)
+		s.fillBallast()
+		if err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 		if !again {
@@ -87,7 +89,7 @@ func (s *Store) freeze() bool {
 func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 	s.stamp++
 	f.stamp = s.stamp
-	if err := s.checkRoom(); err != nil {
+	if err := s.checkRoom(s.journal.uncovered(f.appended)); err != nil {
 		return err
 	}
 	steps := []struct {
@@ -119,21 +121,6 @@ func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 		return err
 	}
 	s.reclaim()
-	return nil
-}
-
-// checkRoom refuses to begin on a disk that is nearly full: Badger does not survive a full one.
-func (s *Store) checkRoom() error {
-	if s.opts.MinFree < 0 {
-		return nil
-	}
-	free, err := s.opts.Files.Free()
-	if err != nil {
-		return err
-	}
-	if free < uint64(s.opts.MinFree) {
-		return fmt.Errorf("%d bytes free, %d needed: %w", free, s.opts.MinFree, kv.ErrNoSpace)
-	}
 	return nil
 }
 

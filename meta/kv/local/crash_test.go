@@ -316,7 +316,7 @@ func TestCheckpointFails(t *testing.T) {
 	}
 	h.check(t, s, nil, h.last()) // nothing has left the journal
 	work()
-	opts.Files.(*simFiles).free = 1<<20 - 1
+	opts.Files.(*simFiles).free = 1<<19 - 1
 	if err := s.Checkpoint(ctx); !errors.Is(err, kv.ErrNoSpace) {
 		t.Fatalf("checkpoint on a full disk: %v", err)
 	}

@@ -166,6 +166,13 @@ func (j *journal) pending() int64 {
 	return j.appended - j.covered
 }
 
+// uncovered returns how many of the first so many bytes appended no checkpoint covers.
+func (j *journal) uncovered(appended int64) int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return appended - j.covered
+}
+
 // cover notes that a checkpoint holds everything up to overlay generation gen.
 func (j *journal) cover(gen uint64, appended int64) {
 	j.mu.Lock()

@@ -11,7 +11,6 @@ import (
 const (
 	DefaultSegmentSize = 8 << 20
 	DefaultMaxJournal  = 256 << 20
-	DefaultMinFree     = 64 << 20
 
 	minSegmentSize = 16 << 10
 	maxSegmentSize = 64 << 20
@@ -47,9 +46,14 @@ type Options struct {
 	SegmentSize int64
 	MaxJournal  int64
 
-	// MinFree is how many bytes must be free on the disk for a checkpoint to start, because Badger dies
-	// on a full one; zero means DefaultMinFree, negative means unchecked.
+	// MinFree is how many bytes are kept free on the disk for checkpoints, because Badger dies on a full
+	// one. Half of them, and as many as wait in the journal, must be free for one to begin. Zero means what
+	// Badger needs; negative means unchecked.
 	MinFree int64
+
+	// Ballast keeps a file of MinFree bytes in Dir that is emptied when a checkpoint would not fit
+	// otherwise. One that is there is used also without it, but not filled.
+	Ballast bool
 
 	// ReadOnly refuses updates and checkpoints. The journal is still replayed, into memory.
 	ReadOnly bool

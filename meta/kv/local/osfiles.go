@@ -51,9 +51,12 @@ func (d osFiles) Remove(name string) error { return os.Remove(filepath.Join(d.di
 
 func (d osFiles) SyncDir() error { return syncDir(d.dir) }
 
-func (d osFiles) Free() (uint64, error) {
+func (d osFiles) Free() (uint64, error) { return freeAt(d.dir) }
+
+// freeAt returns the free bytes of the filesystem of a directory.
+func freeAt(dir string) (uint64, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(d.dir, &st); err != nil {
+	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, os.NewSyscallError("statfs", err)
 	}
 	return st.Bavail * uint64(st.Bsize), nil
@@ -65,7 +68,23 @@ type osFile struct {
 	fd int
 }
 
-func (f osFile) Datasync() error { return datasync(f.fd) }
+// errGone: a file was written and synced that nobody will find again.
+var errGone = errors.New("somebody removed it")
+
+// Datasync fails if the file has lost its name.
+func (f osFile) Datasync() error {
+	if err := datasync(f.fd); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if st.Nlink == 0 {
+		return errGone
+	}
+	return nil
+}
 
 func (f osFile) Size() (int64, error) {
 	st, err := f.Stat()

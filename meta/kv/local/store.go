@@ -38,7 +38,8 @@ type Store struct {
 	checkpointKey *blockcrypt.Key // HMAC key of the checkpoint row
 	fresh         *freshKeys      // of the freshness table
 	journal       *journal
-	generation    uint64 // of this opening
+	ballast       *ballast // nil: the room on the disk is not looked at
+	generation    uint64   // of this opening
 	recovered     Recovery
 	opened        []File        // by recovery
 	due           chan struct{} // CheckpointDue
@@ -83,7 +84,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.MaxJournal = max(DefaultMaxJournal, minSegments*o.SegmentSize)
 	}
 	if o.MinFree == 0 {
-		o.MinFree = DefaultMinFree
+		o.MinFree = minFree(memTable(o))
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -117,7 +118,7 @@ func capsFor(segmentSize int64) kv.Caps {
 }
 
 // Create makes the directories and an empty store under opts.Dir, durably, and closes it again. Only Dir,
-// Volume, Key, SegmentSize, MaxJournal, Log and Files are used. Errors: fs.ErrExist if there is a store
+// Volume, Key, SegmentSize, MaxJournal, MinFree, Log and Files are used. Errors: fs.ErrExist if there is a store
 // already, kv.ErrNoSpace, kv.ErrLocked.
 func Create(ctx context.Context, opts Options) error {
 	opts, err := opts.withDefaults()
@@ -126,6 +127,9 @@ func Create(ctx context.Context, opts Options) error {
 	}
 	opts.ReadOnly = false
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := roomToCreate(opts); err != nil {
 		return err
 	}
 	for _, dir := range []string{opts.Dir, metaDir(opts), journalDir(opts)} {
@@ -189,18 +193,24 @@ func format(db *badger.DB, opts Options) error {
 
 // Open opens the store under opts.Dir and recovers what the last checkpoint does not hold. It blocks while
 // it reads the journal. Errors: kv.ErrLocked if another process has it, kv.ErrRollback, kv.ErrCorrupt (a
-// wrong key or volume too), fs.ErrNotExist if there is none, and what opts.Replay returns. A full disk does
-// not stop it.
+// wrong key or volume too), fs.ErrNotExist if there is none, kv.ErrNoSpace if Badger could not be
+// opened safely, and what opts.Replay returns. A disk without room for a journal segment does not stop it.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
+	room, err := openRoom(opts)
+	if err != nil {
+		return nil, fmt.Errorf("open the store in %s: %w", opts.Dir, err)
+	}
 	db, err := openBadger(opts)
 	if err != nil {
+		room.close()
 		return nil, err
 	}
 	s := newStore(opts, db)
+	s.ballast = room
 	if err := s.open(ctx); err != nil {
 		s.dismantle()
 		return nil, fmt.Errorf("open the store in %s: %w", opts.Dir, err)
@@ -226,6 +236,7 @@ func newStore(opts Options, db *badger.DB) *Store {
 		step:   opts.Step,
 	}
 	s.opts.Key = nil
+	s.journal.supply.room = s.segmentRoom
 	s.generations = []*generation{s.active}
 	s.background.do = func() error { return s.checkpoint(context.Background(), false) }
 	return s
@@ -253,6 +264,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.opts.ReadOnly {
 		return nil
 	}
+	s.fillBallast()
 	return s.begin(ctx)
 }
 
@@ -314,6 +326,7 @@ func (s *Store) dismantle() {
 	for _, f := range s.opened {
 		f.Close()
 	}
+	s.ballast.close()
 	if s.journal.current != nil {
 		s.journal.current.file.Close()
 	}
@@ -361,6 +374,9 @@ func (s *Store) fail(cause error) error {
 	}
 	return s.failure()
 }
+
+// Fail makes the store kv.ErrFailed for good: something outside of it, that its rows speak of, has failed.
+func (s *Store) Fail(cause error) { _ = s.fail(cause) }
 
 // at tells tests which step of a checkpoint is next.
 func (s *Store) at(step string) {
@@ -417,6 +433,7 @@ func (s *Store) Close() error {
 	s.base.discard()
 	errs = append(errs, closeBadger(s.opts, s.db))
 	s.journal.close()
+	s.ballast.close()
 	for _, f := range s.opened {
 		f.Close() // those that the journal had are closed already
 	}

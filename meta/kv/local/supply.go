@@ -32,7 +32,8 @@ type segmentFile struct {
 type supply struct {
 	files Files
 	size  int64
-	max   int // spare files to keep; more are removed
+	max   int          // spare files to keep; more are removed
+	room  func() error // refuses another file; nil: nobody does
 
 	mu       sync.Mutex
 	spare    []segmentFile
@@ -108,6 +109,11 @@ func (p *supply) wait(ctx context.Context) error {
 
 // make creates a file of zeros, durably. A file that could not be finished is removed.
 func (p *supply) make(name string) (segmentFile, error) {
+	if p.room != nil {
+		if err := p.room(); err != nil {
+			return segmentFile{}, fmt.Errorf("create segment %s: %w", name, err)
+		}
+	}
 	f, err := p.files.Create(name)
 	if err != nil {
 		return segmentFile{}, fmt.Errorf("create segment %s: %w", name, noSpace(err))

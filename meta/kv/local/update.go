@@ -147,9 +147,23 @@ func (w *write) version(seq uint64, blob location) version {
 func (s *Store) waitRoom(ctx context.Context, why error) error {
 	s.commit.Unlock()
 	defer s.commit.Lock()
-	if errors.Is(why, errNoSpare) {
-		return s.journal.supply.wait(ctx)
+	if !errors.Is(why, errNoSpare) {
+		return s.waitCheckpoint(ctx)
 	}
+	err := s.journal.supply.wait(ctx)
+	for try := 0; try < 2 && errors.Is(err, kv.ErrNoSpace); try++ { // the first may be one that began too early
+		if failed := s.waitCheckpoint(ctx); failed != nil {
+			return failed
+		}
+		if s.journal.supply.count() > 0 {
+			return nil
+		}
+	}
+	return err
+}
+
+// waitCheckpoint waits for a checkpoint that is under way, or for a new one.
+func (s *Store) waitCheckpoint(ctx context.Context) error {
 	run := s.background.start()
 	select {
 	case <-run.done:
