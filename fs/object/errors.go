@@ -13,9 +13,9 @@ var (
 	// one name beneath the directory (a link, a FIFO, a device, a mount).
 	ErrHostile = errors.New("not an object file")
 
-	// ErrFailed: an earlier sync failed. Nothing can be written until the
+	// ErrFailed: a write or sync failed, now or earlier. Nothing can be written until the
 	// volume is opened again.
-	ErrFailed = errors.New("object store failed to sync earlier")
+	ErrFailed = errors.New("object store failed")
 
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("object store is closed")

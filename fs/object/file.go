@@ -70,13 +70,19 @@ func (f *File) ReadAt(p []byte, off int64) error {
 }
 
 // WriteAt writes all of p at byte off, extending the object if needed. On
-// error any part may have been written. Errors: ErrFailed, the system's.
+// error any part may have been written. Errors: ErrFailed, also from now on if
+// the disk did not take it, as a page cache above would report the loss once
+// and then call its data written; the system's, for want of space.
 func (f *File) WriteAt(p []byte, off int64) error {
 	if f.store.failed.Load() {
 		return fmt.Errorf("write object %s: %w", f.id, ErrFailed)
 	}
 	if err := f.lower.WriteAt(p, off); err != nil {
-		return fmt.Errorf("write object %s at %d: %w", f.id, off, err)
+		what := fmt.Sprintf("write object %s at %d", f.id, off)
+		if refused(err) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return f.store.fail(what, err)
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ type Options struct {
 	// Lower replaces the system calls. nil means the real ones, beneath the
 	// directory given to Open.
 	Lower Lower
+	// OnFail is called once, with the cause, when the store becomes ErrFailed.
+	// It must not call the store. nil: nobody asks.
+	OnFail func(cause error)
 }
 
 // Store is an objects directory. Only one Store may exist for a directory.
@@ -31,6 +34,7 @@ type Store struct {
 	lower  Lower
 	limit  int
 	failed atomic.Bool
+	onFail func(error)
 	fresh  fresh
 
 	mu     sync.Mutex
@@ -54,7 +58,11 @@ func Open(dir string, opts Options) (*Store, error) {
 	if limit <= 0 {
 		limit = DefaultDescriptors
 	}
-	return &Store{lower: lower, limit: limit, open: map[ID]*File{}, idle: list.New()}, nil
+	onFail := opts.OnFail
+	if onFail == nil {
+		onFail = func(error) {}
+	}
+	return &Store{lower: lower, limit: limit, onFail: onFail, open: map[ID]*File{}, idle: list.New()}, nil
 }
 
 // Get returns an existing object, which the caller must Release.
@@ -225,11 +233,19 @@ func (s *Store) SyncAll() error {
 
 // fail makes the store refuse writes from now on.
 func (s *Store) fail(what string, err error) error {
-	s.failed.Store(true)
+	if s.failed.CompareAndSwap(false, true) {
+		s.onFail(fmt.Errorf("%s: %w", what, err))
+	}
 	return fmt.Errorf("%s: %w: %w", what, ErrFailed, err)
 }
 
-// Failed tells whether a sync failed.
+// refused tells whether a write that failed with err says nothing of the disk
+// but that it is full, or the file too large.
+func refused(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.ENOMEM)
+}
+
+// Failed tells whether a sync or a write failed.
 func (s *Store) Failed() bool { return s.failed.Load() }
 
 // Space tells what the filesystem below has room for.
