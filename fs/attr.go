@@ -81,10 +81,15 @@ func fillEntry(a *meta.Attr, out *fuse.EntryOut) {
 func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	a, err := fs.attr(ctx, meta.Ino(in.NodeId))
+	ino := meta.Ino(in.NodeId)
+	if err := fs.beforeWrite(ctx, in); err != nil {
+		return fs.status("write", in.NodeId, err)
+	}
+	a, err := fs.attr(ctx, ino)
 	if err != nil {
 		return fs.status("getattr", in.NodeId, err)
 	}
+	fs.doubt(ino)
 	fillAttr(a, &out.Attr)
 	out.SetTimeout(cacheFor)
 	return fuse.OK

@@ -50,7 +50,7 @@ func inherit(tx *meta.Tx, dir *meta.Attr, n *meta.NewNode, umask uint32) error {
 func (fs *FS) make(cancel <-chan struct{}, op string, in *fuse.InHeader, name string, n meta.NewNode, out *fuse.EntryOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(); err != nil {
+	if err := fs.space.admit(ctx); err != nil {
 		return fs.status(op, in.NodeId, err)
 	}
 	a, err := fs.meta.Create(ctx, meta.Ino(in.NodeId), []byte(name), n)
@@ -88,7 +88,7 @@ func (fs *FS) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name st
 func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(); err != nil {
+	if err := fs.space.admit(ctx); err != nil {
 		return fs.status("create", in.NodeId, err)
 	}
 	parent := meta.Ino(in.NodeId)
@@ -115,7 +115,7 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 func (fs *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(); err != nil {
+	if err := fs.space.admit(ctx); err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
 	}
 	n := newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask)

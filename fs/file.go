@@ -30,12 +30,16 @@ func (fs *FS) opened(ctx *requestContext, ino meta.Ino, flags, openFlags uint32,
 		return err
 	}
 	fs.nodes.opened(ino, h.write)
+	if h.write {
+		fs.askBeforeWrites(ino)
+	}
 	out.Fh = fs.handles.add(h)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return nil
 }
 
-// prepare does what an open does besides: checks the key and the space, truncates.
+// prepare does what an open does besides: checks the key, truncates. A full disk is no reason to refuse it: O_TRUNC comes as a request of its own
+// afterwards, and makes room.
 func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) error {
 	a, err := h.file.Attr(ctx)
 	if err != nil {
@@ -45,10 +49,9 @@ func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) e
 		return err
 	}
 	if flags&syscall.O_TRUNC != 0 && h.write {
-		return h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: openFlags&fuse.OPEN_KILL_SUIDGID != 0})
-	}
-	if h.write {
-		return fs.space.admit()
+		err := h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: openFlags&fuse.OPEN_KILL_SUIDGID != 0})
+		fs.upkeep.shrunk()
+		return err
 	}
 	return nil
 }
@@ -81,6 +84,9 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	if err != nil {
 		return 0, fs.status("write", in.NodeId, err)
 	}
+	if err := fs.room(ctx, in); err != nil {
+		return 0, fs.status("write", in.NodeId, err)
+	}
 	n, err := h.file.WriteAt(ctx, data, in.Offset, content.WriteOpts{
 		KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0, KeepTimes: in.WriteFlags&fuse.WRITE_CACHE != 0,
 	})
@@ -90,11 +96,9 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	return uint32(n), fuse.OK
 }
 
-// Flush is close(2) of one descriptor. There is nothing to do: what was written survives us already, and errors of writing back were given to the kernel.
-func (fs *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	_, err := fs.handles.file(in.Fh)
-	return fs.status("flush", in.NodeId, err)
-}
+// Flush is close(2) of one descriptor. There is nothing to do: dirty pages are written back by the kernel before, which knows of errors by then, and what
+// was written survives us already. ENOSYS tells the kernel, which never asks again: close costs no round trip.
+func (fs *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 // Fsync makes a file durable: content, size, attributes, name.
 func (fs *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {

@@ -30,6 +30,8 @@ type Config struct {
 	// Reserve is the space in bytes that is kept free on the lower filesystem for what has been accepted already: dirty pages, journal,
 	// checkpoints. 0: DefaultReserve, or less on a small filesystem.
 	Reserve uint64
+	// Owed returns how many of the bytes that are free there have been promised already, by what waits in the journal. nil: none.
+	Owed func() uint64
 	// ReadOnly: nothing is written, not even access times.
 	ReadOnly bool
 	// NoAtime: access times are not kept.
@@ -78,7 +80,7 @@ func New(cfg Config) (*FS, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	space, err := openSpace(cfg.Lower, cfg.Reserve)
+	space, err := openSpace(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("new filesystem: %w", err)
 	}
@@ -103,6 +105,10 @@ func New(cfg Config) (*FS, error) {
 	}
 	fs.atimes = newAtimes(fs.meta, cfg.NoAtime || cfg.ReadOnly)
 	fs.upkeep = newUpkeep(fs)
+	fs.space.onShort = fs.upkeep.shortage
+	if !cfg.ReadOnly {
+		fs.space.make = fs.content.Checkpoint
+	}
 	return fs, nil
 }
 

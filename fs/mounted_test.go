@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,7 +109,7 @@ func TestNothingNewWhenOnlyTheReserveIsLeft(t *testing.T) {
 	full = true
 	m.Remount()
 	for what, err := range map[string]error{
-		"create": openError(m.Path("g"), os.O_CREATE|os.O_WRONLY), "write": openError(m.Path("f"), os.O_WRONLY), "mkdir": os.Mkdir(m.Path("d"), 0o755),
+		"create": openError(m.Path("g"), os.O_CREATE|os.O_WRONLY), "write": writeError(m.Path("f")), "mkdir": os.Mkdir(m.Path("d"), 0o755),
 		"symlink": os.Symlink("x", m.Path("l")), "link": os.Link(m.Path("f"), m.Path("l")), "setxattr": unix.Setxattr(m.Path("f"), "user.x", nil, 0),
 	} {
 		if !errors.Is(err, unix.ENOSPC) {
@@ -118,9 +119,23 @@ func TestNothingNewWhenOnlyTheReserveIsLeft(t *testing.T) {
 	if got, err := os.ReadFile(m.Path("f")); err != nil || string(got) != "content" {
 		t.Errorf("read: %q, %v", got, err)
 	}
+	if err := os.WriteFile(m.Path("f"), nil, 0); err != nil { // open with O_TRUNC
+		t.Errorf("empty: %v", err)
+	}
 	if err := os.Remove(m.Path("f")); err != nil {
 		t.Errorf("remove: %v", err)
 	}
+}
+
+// writeError opens a file for writing and writes to it.
+func writeError(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("no write, but open: %v", err)
+	}
+	defer f.Close()
+	_, err = f.Write([]byte("x"))
+	return err
 }
 
 // TestDeviceIsNotInherited: a child that lived on with the FUSE device would keep the mount hanging when the daemon is gone.

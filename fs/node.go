@@ -100,6 +100,21 @@ func (t *nodeTable) written(ino meta.Ino) bool {
 	return n != nil && n.writers > 0
 }
 
+// writing returns the inodes that are open for writing.
+func (t *nodeTable) writing() (all []meta.Ino) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for ino, n := range s.nodes {
+			if n.writers > 0 {
+				all = append(all, ino)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return all
+}
+
 // orphaned notes that the inode has no name left. It returns whether nothing uses it.
 func (t *nodeTable) orphaned(ino meta.Ino) (release bool) {
 	t.shard(ino).with(ino, func(n *node) {

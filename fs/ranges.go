@@ -41,10 +41,11 @@ func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err == nil && in.Mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
-		err = fs.space.admit()
+		err = fs.space.admit(ctx)
 	}
 	if err == nil {
 		err = h.file.Fallocate(ctx, in.Mode, in.Offset, in.Length, content.WriteOpts{KillSUID: in.Uid != 0})
+		fs.upkeep.shrunk()
 	}
 	return fs.status("fallocate", in.NodeId, err)
 }
@@ -67,7 +68,7 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 	if err != nil {
 		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
 	}
-	if err := fs.space.admit(); err != nil {
+	if err := fs.space.admit(ctx); err != nil {
 		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
 	}
 	c := copier{src: src.file, dst: dst.file, opts: content.WriteOpts{KillSUID: in.Uid != 0}}

@@ -44,6 +44,7 @@ func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fus
 	victim, err := fs.meta.Unlink(ctx, meta.Ino(in.NodeId), []byte(name), r.busy)
 	if err == nil {
 		fs.orphan(victim)
+		fs.upkeep.shrunk()
 	}
 	return fs.status("unlink", in.NodeId, err)
 }
@@ -57,6 +58,7 @@ func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse
 	victim, err := fs.meta.Rmdir(ctx, meta.Ino(in.NodeId), []byte(name), r.busy)
 	if err == nil {
 		fs.orphan(victim)
+		fs.upkeep.shrunk()
 	}
 	return fs.status("rmdir", in.NodeId, err)
 }

@@ -62,7 +62,7 @@ func (fs *FS) syncBeforeReplace(ctx *requestContext, from, to place) error {
 func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(); err != nil {
+	if err := fs.space.admit(ctx); err != nil {
 		return fs.status("link", in.Oldnodeid, err)
 	}
 	a, err := fs.meta.Link(ctx, meta.Ino(in.Oldnodeid), meta.Ino(in.NodeId), []byte(name))

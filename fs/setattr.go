@@ -32,6 +32,7 @@ func (fs *FS) setAttr(ctx *requestContext, in *fuse.SetAttrIn) (*meta.Attr, erro
 		if err := fs.truncate(ctx, in); err != nil {
 			return nil, err
 		}
+		fs.upkeep.shrunk() // or grown: nobody looks unless space is short
 	}
 	switch {
 	case in.Valid&attrBits == 0:

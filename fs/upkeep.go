@@ -22,6 +22,7 @@ type upkeep struct {
 	mu      sync.Mutex
 	orphans []meta.Ino // guarded by mu; to be released
 	stale   []meta.Ino // guarded by mu; the kernel's attributes of these are outdated
+	smaller bool       // guarded by mu; there may be room to give back
 	started bool       // guarded by mu
 }
 
@@ -65,6 +66,18 @@ func (u *upkeep) outdated(ino meta.Ino) {
 	u.kick()
 }
 
+// shrunk notes that something was cut, punched or deleted: where space is short it is given back now.
+func (u *upkeep) shrunk() {
+	u.fs.space.deleted.Store(true)
+	if !u.fs.space.short.Load() {
+		return
+	}
+	u.mu.Lock()
+	u.smaller = true
+	u.mu.Unlock()
+	u.kick()
+}
+
 func (u *upkeep) kick() {
 	select {
 	case u.wake <- struct{}{}:
@@ -87,6 +100,10 @@ func (u *upkeep) run() {
 			if err := u.fs.atimes.flush(ctx); err != nil {
 				u.fs.status("write access times", 0, err)
 			}
+			if _, err := u.fs.space.look(); err != nil {
+				u.fs.status("statfs", 0, err)
+			}
+			u.drain(ctx)
 		}
 	}
 }
@@ -105,5 +122,14 @@ func (u *upkeep) drain(ctx context.Context) {
 		if err := u.fs.content.Unlinked(ctx, ino); err != nil { // the next mount tries again
 			u.fs.status("release", uint64(ino), err)
 		}
+	}
+	u.mu.Lock()
+	freed := u.smaller || len(orphans) > 0
+	u.smaller = false
+	u.mu.Unlock()
+	if freed && !u.freed(ctx) { // later
+		u.mu.Lock()
+		u.smaller = true
+		u.mu.Unlock()
 	}
 }

@@ -71,7 +71,7 @@ func (fs *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string,
 	defer ctx.finish()
 	err := checkXattr(name)
 	if err == nil {
-		err = fs.space.admit()
+		err = fs.space.admit(ctx)
 	}
 	if err == nil {
 		err = fs.setXattr(ctx, in, name, value)
