@@ -92,7 +92,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: the runtime directory %s lies inside the mount point", ErrMountPoint, d.run.dir)
 	}
 	d.volume, err = OpenVolume(ctx, OpenConfig{
-		Dir: place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, Log: d.log,
+		Dir: place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, Log: d.log, Ballast: true,
 		GiveUp: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 		Copied: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 	})
@@ -108,7 +108,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 func (d *daemon) mount(mountPoint string) (err error) {
 	v, o := d.volume, d.cfg.Options
 	d.fs, err = fs.New(fs.Config{
-		Meta: v.meta, Content: v.content, Keys: v.ring, Lower: v.Dir, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime, Log: d.log,
+		Meta: v.meta, Content: v.content, Keys: v.ring, Lower: v.Dir, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime, Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make filesystem: %w", err)

@@ -32,6 +32,9 @@ type OpenConfig struct {
 	// SegmentSize and MaxJournal are those of the journal, in bytes; 0: the defaults of meta/kv/local. Small ones suit small volumes.
 	SegmentSize, MaxJournal int64
 
+	// Ballast keeps a file that makes room for checkpoints on a full disk. One that is there is used in any case.
+	Ballast bool
+
 	// GiveUp is asked while the lock is held by somebody else: why waiting is in vain, or nil.
 	GiveUp func(id blockcrypt.VolumeID) error
 	// Copied is asked when the lock is ours: who uses another directory with this volume id, or nil. nil: nobody knows.
@@ -188,7 +191,7 @@ func openVolumeKey(ctx context.Context, keys *client.Client, sb *superblock.Supe
 
 // openStores opens objects, journal and rows, and lets recovery have its say.
 func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superblock.Secrets) (err error) {
-	if v.objects, err = object.Open(filepath.Join(v.Dir, objectsName), object.Options{}); err != nil {
+	if v.objects, err = object.Open(filepath.Join(v.Dir, objectsName), object.Options{OnFail: v.failed}); err != nil {
 		return fmt.Errorf("open objects: %w", lost(err))
 	}
 	v.onClose(func(context.Context) error { return v.objects.Close() })
@@ -202,9 +205,14 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	if v.anchor, err = openAnchor(ctx, v.keys, v.ID, cfg.AcceptRestore, v.log); err != nil {
 		return err
 	}
+	if cfg.MaxJournal == 0 && cfg.SegmentSize == 0 {
+		if cfg.MaxJournal, err = journalFor(v.Dir); err != nil {
+			return err
+		}
+	}
 	v.kv, err = local.Open(ctx, local.Options{
 		Dir: v.Dir, Volume: v.ID, Key: secrets.Journal, Settler: content.NewSettler(v.objects, v.namer),
-		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log, SegmentSize: cfg.SegmentSize, MaxJournal: cfg.MaxJournal,
+		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log, SegmentSize: cfg.SegmentSize, MaxJournal: cfg.MaxJournal, Ballast: cfg.Ballast,
 	})
 	if err != nil {
 		return fmt.Errorf("open metadata: %w", lost(err))
@@ -219,6 +227,13 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 		return fmt.Errorf("recover volume: %w", err)
 	}
 	return v.anchor.opened(ctx, v.kv)
+}
+
+// failed makes the rows read-only when the objects have become so: what is written from now on would point to what is not there.
+func (v *Volume) failed(cause error) {
+	if v.kv != nil {
+		v.kv.Fail(cause)
+	}
 }
 
 // replayInto hands the journal's records to recovery, each package in its own words.
