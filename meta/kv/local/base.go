@@ -31,17 +31,13 @@ const (
 	baseTableSize  = 4 << 20
 )
 
-// memTable returns the size of Badger's table in memory, in bytes.
-func memTable(opts Options) int64 {
-	if opts.MaxJournal <= smallJournal {
-		return smallMemTable
-	}
-	return largeMemTable
-}
-
 func badgerOptions(opts Options) badger.Options {
+	memTable := int64(largeMemTable)
+	if opts.MaxJournal <= smallJournal {
+		memTable = smallMemTable
+	}
 	return badger.DefaultOptions(metaDir(opts)).
-		WithMemTableSize(memTable(opts)).
+		WithMemTableSize(memTable).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithNumGoroutines(2).

@@ -248,5 +248,5 @@ func (t *freshTable) count(b *base, lo, hi []byte) (rows uint32, total sum, err 
 		rows++
 		it.next()
 	}
-	return rows, total, nil
+	return rows, total, it.failed()
 }

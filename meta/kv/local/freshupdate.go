@@ -238,6 +238,9 @@ func (u *tableUpdate) merged(lo, hi []byte, fn func(k, v []byte, last bool)) err
 			it.next()
 		}
 	}
+	if err := it.failed(); err != nil {
+		return err
+	}
 	fn(nil, nil, true)
 	return nil
 }
