@@ -31,13 +31,17 @@ const (
 	baseTableSize  = 4 << 20
 )
 
-func badgerOptions(opts Options) badger.Options {
-	memTable := int64(largeMemTable)
+// memTable returns the size of Badger's table in memory, in bytes.
+func memTable(opts Options) int64 {
 	if opts.MaxJournal <= smallJournal {
-		memTable = smallMemTable
+		return smallMemTable
 	}
+	return largeMemTable
+}
+
+func badgerOptions(opts Options) badger.Options {
 	return badger.DefaultOptions(metaDir(opts)).
-		WithMemTableSize(memTable).
+		WithMemTableSize(memTable(opts)).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithNumGoroutines(2).
