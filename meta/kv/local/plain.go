@@ -8,12 +8,28 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// checkPlain refuses a directory of Badger's that is itself a link, or holds anything but regular files with one name each. Badger follows
-// links, waits for pipes, ends the process where it meets a directory, and cuts files to length: whoever may write to the volume must not
-// be able to aim that at files elsewhere.
+// sizes bounds Badger's files of fixed names, in bytes. Badger makes room for what KEYREGISTRY (no key is in it) and MANIFEST say, and maps
+// DISCARD whole.
+func sizes(name string) (limit int64, ok bool) {
+	switch name {
+	case badger.KeyRegistryFileName:
+		return 28, true
+	case badger.ManifestFilename:
+		return 64 << 20, true
+	case "DISCARD":
+		return 1 << 20, true
+	}
+	return 0, false
+}
+
+// checkPlain refuses a directory of Badger's that is itself a link, or holds anything but regular files with one name each, and some that
+// are too long. Badger follows links, waits for pipes, ends the process where it meets a directory, and cuts files to length: whoever may
+// write to the volume must not be able to aim that at files elsewhere.
 //
 // Errors: kv.ErrCorrupt; fs.ErrNotExist, and others of the system's.
 func checkPlain(dir string) error {
@@ -34,6 +50,9 @@ func checkPlain(dir string) error {
 		}
 		if !isPlain(info) {
 			return notPlain(e.Name())
+		}
+		if limit, ok := sizes(e.Name()); ok && info.Size() > limit {
+			return fmt.Errorf("%s has %d bytes: %w", e.Name(), info.Size(), kv.ErrCorrupt)
 		}
 	}
 	return nil

@@ -118,3 +118,36 @@ func TestManifestGone(t *testing.T) {
 		t.Errorf("after the manifest is back: %q", got)
 	}
 }
+
+// TestFilesTooLong makes Badger's small files long: what they would be read as takes gigabytes, or ends the process.
+func TestFilesTooLong(t *testing.T) {
+	t.Parallel()
+	opts := create(t)
+	s := open(t, opts)
+	put(t, s, "a", "value")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tail := range map[string][]byte{
+		"KEYREGISTRY": {0xf0, 0, 0, 0, 1, 2, 3, 4, 5}, // a key of 3.75 GiB
+		"DISCARD":     {1},
+		"MANIFEST":    bytes.Repeat([]byte{0x7f}, 65<<20),
+	} {
+		o := copyStore(t, opts)
+		f, err := os.OpenFile(filepath.Join(metaDir(o), name), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write(tail); errors.Join(err, f.Close()) != nil {
+			t.Fatal(err)
+		}
+		if name == "DISCARD" { // 2^40 bytes, of which there are none
+			if err := os.Truncate(f.Name(), 1<<40); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Open(ctx, o); !errors.Is(err, kv.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
