@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -87,6 +88,11 @@ func (u *upkeep) kick() {
 
 func (u *upkeep) run() {
 	defer close(u.done)
+	defer func() {
+		if reason := recover(); reason != nil {
+			u.fs.fatal(reason, debug.Stack())
+		}
+	}()
 	ctx := context.Background()
 	tick := time.NewTicker(atimeDelay)
 	defer tick.Stop()
