@@ -28,6 +28,7 @@ want stress-ng stress-ng
 want sqlite3 sqlite3
 want mkfs.xfs xfsprogs
 want python3 python3
+want /usr/bin/aws awscli
 want gocryptfs gocryptfs
 want /usr/lib/postgresql/15/bin/postgres postgresql-15
 

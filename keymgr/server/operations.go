@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -20,6 +21,9 @@ type operation struct {
 func operations(target string) (operation, bool) {
 	if name, ok := strings.CutPrefix(target, wire.ServiceAWS); ok {
 		op, ok := awsOperations[name]
+		if !ok && slices.Contains(refused, name) {
+			op, ok = refuse(name), true
+		}
 		op.aws = true
 		return op, ok
 	}
@@ -66,6 +70,18 @@ var awsOperations = map[string]operation{
 	"Decrypt":                         use(decrypt),
 	"ReEncrypt":                       use(reEncrypt),
 	"GenerateRandom":                  manage(generateRandom),
+}
+
+// refused are AWS' operations on kinds of keys and key stores that there are none of here.
+var refused = strings.Fields(`ConnectCustomKeyStore CreateCustomKeyStore DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
+	DisconnectCustomKeyStore GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateMac GetKeyLastUsage GetParametersForImport GetPublicKey ImportKeyMaterial
+	ReplicateKey Sign SynchronizeMultiRegionKey UpdateCustomKeyStore UpdatePrimaryRegion Verify VerifyMac`)
+
+// refuse makes an operation that is always answered by ErrUnsupported.
+func refuse(name string) operation {
+	return operation{run: func(context.Context, *server, *request) (any, error) {
+		return nil, unsupported(name + " is not supported")
+	}}
 }
 
 // kmsfsOperations are ours.
