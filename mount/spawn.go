@@ -51,6 +51,10 @@ func spawn(args []string, logPath string, input []byte) error {
 		readyW.Close()
 		return err
 	}
+	st, err := log.Stat()
+	if err != nil {
+		return fmt.Errorf("start daemon: %w", err)
+	}
 	cmd := exec.Command(self, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{readyW, inputR}
@@ -62,19 +66,20 @@ func spawn(args []string, logPath string, input []byte) error {
 	if err != nil {
 		return fmt.Errorf("start daemon: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // no zombie, should this process live on
-	return awaitReady(readyR, cmd.Process.Pid, logPath)
+	c := watch(cmd, log)
+	c.from = st.Size()
+	return c.awaitReady(readyR)
 }
 
-func awaitReady(r *os.File, pid int, logPath string) error {
+func (c *child) awaitReady(r *os.File) error {
 	_ = r.SetReadDeadline(time.Now().Add(spawnTimeout))
 	line, err := bufio.NewReader(io.LimitReader(r, 64<<10)).ReadBytes('\n')
 	if err != nil {
-		return advise(fmt.Errorf("%w: process %d: %w", ErrDaemon, pid, err), "its log is %s", logPath)
+		return c.died(err)
 	}
 	var got readiness
 	if err := json.Unmarshal(line, &got); err != nil {
-		return fmt.Errorf("%w: process %d said %.100q", ErrDaemon, pid, line)
+		return fmt.Errorf("%w: process %d said %.100q", ErrDaemon, c.pid, line)
 	}
 	if got.Error != nil {
 		return got.Error

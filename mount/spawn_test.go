@@ -39,6 +39,9 @@ func spawned(what string) int {
 	case what == "die":
 		os.Stderr.WriteString("last words\n")
 		return 3
+	case what == "panic":
+		go panic("at the worst moment")
+		select {}
 	}
 	return 0
 }
@@ -55,7 +58,7 @@ func TestSpawn(t *testing.T) {
 		t.Fatalf("refusal: %v, class %s, next %q", err, ClassOf(err), NextOf(err))
 	}
 	err = start("die")
-	if !errors.Is(err, ErrDaemon) || !strings.Contains(NextOf(err), log) {
+	if !errors.Is(err, ErrDaemon) || !strings.Contains(NextOf(err), log) || !strings.Contains(err.Error(), "exit status 3: last words") {
 		t.Fatalf("death: %v, next %q", err, NextOf(err))
 	}
 	if text := string(must(os.ReadFile(log))(t)); text != "last words\n" {
@@ -63,5 +66,8 @@ func TestSpawn(t *testing.T) {
 	}
 	if st := must(os.Stat(log))(t); st.Mode().Perm() != 0o600 {
 		t.Fatalf("mode of the log: %v", st.Mode())
+	}
+	if err := start("panic"); !errors.Is(err, ErrDaemon) || !strings.Contains(err.Error(), "exit status 2: panic: at the worst moment") {
+		t.Fatalf("panic: %v", err)
 	}
 }
