@@ -91,9 +91,18 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 		KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0, KeepTimes: in.WriteFlags&fuse.WRITE_CACHE != 0,
 	})
 	if err != nil && (n == 0 || in.WriteFlags&fuse.WRITE_CACHE != 0) {
+		fs.noteLoss(in, err)
 		return 0, fs.status("write", in.NodeId, err)
 	}
 	return uint32(n), fuse.OK
+}
+
+// noteLoss sees that fsync fails from now on, while the file is open, after a write from the page cache failed: the kernel says so once and then takes its
+// pages for written. A full disk is left to the kernel: there is something a program can do about it.
+func (fs *FS) noteLoss(in *fuse.WriteIn, err error) {
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 && Errno(err) != syscall.ENOSPC {
+		fs.nodes.lose(meta.Ino(in.NodeId), err)
+	}
 }
 
 // Flush is close(2) of one descriptor. There is nothing to do: dirty pages are written back by the kernel before, which knows of errors by then, and what
@@ -105,6 +114,9 @@ func (fs *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
+	if err == nil {
+		err = fs.nodes.loss(h.ino)
+	}
 	if err == nil {
 		err = h.file.Sync(ctx)
 	}

@@ -13,6 +13,7 @@ type node struct {
 	lookups uint64 // how many replies gave the kernel this inode, minus what it forgot
 	handles int    // open handles
 	writers int    // those opened for writing
+	lost    error  // why something that was written to it is lost, until the last handle is closed
 	orphan  bool   // it has no name left: release it when the node goes
 }
 
@@ -82,7 +83,9 @@ func (t *nodeTable) opened(ino meta.Ino, write bool) {
 // closed takes back a handle. It returns whether the inode is an orphan that nothing uses any more.
 func (t *nodeTable) closed(ino meta.Ino, write bool) (release bool) {
 	t.shard(ino).with(ino, func(n *node) {
-		n.handles--
+		if n.handles--; n.handles == 0 {
+			n.lost = nil
+		}
 		if write {
 			n.writers--
 		}
@@ -98,6 +101,22 @@ func (t *nodeTable) written(ino meta.Ino) bool {
 	defer s.mu.Unlock()
 	n := s.nodes[ino]
 	return n != nil && n.writers > 0
+}
+
+// lose notes that something that was written to the inode is lost.
+func (t *nodeTable) lose(ino meta.Ino, cause error) {
+	t.shard(ino).with(ino, func(n *node) { n.lost = cause })
+}
+
+// loss returns why something that was written is lost, or nil.
+func (t *nodeTable) loss(ino meta.Ino) error {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		return n.lost
+	}
+	return nil
 }
 
 // writing returns the inodes that are open for writing.
