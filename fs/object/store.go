@@ -85,6 +85,9 @@ func (s *Store) get(id ID, create bool) (*File, error) {
 		return f, err
 	}
 	lower, err := s.openLower(id, create)
+	if create && broken(err) {
+		return nil, s.fail("create object "+id.String(), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open object %s: %w", id, err)
 	}
@@ -243,6 +246,12 @@ func (s *Store) fail(what string, err error) error {
 // but that it is full, or the file too large.
 func refused(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.ENOMEM)
+}
+
+// broken tells whether a failed creation says that the disk or the directory
+// is gone.
+func broken(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESTALE)
 }
 
 // Failed tells whether a sync or a write failed.
