@@ -1,0 +1,159 @@
+package diskfull
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// fillForeign has somebody else take all that is left on the disk, and returns what gives it back.
+func (r *rig) fillForeign() (release func()) {
+	r.t.Helper()
+	path := filepath.Join(r.disk.dir, "foreign")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer f.Close()
+	for off, n := int64(0), int64(32<<20); n >= 4096; {
+		err := unix.Fallocate(int(f.Fd()), 0, off, n)
+		switch {
+		case err == nil:
+			off += n
+		case errors.Is(err, syscall.ENOSPC):
+			n /= 2
+		default:
+			r.t.Fatal(err)
+		}
+	}
+	return func() {
+		r.t.Helper()
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// Somebody else fills the disk to the last byte. The volume says so, loses nothing, and deletes: the ballast makes room for the checkpoint that does.
+func TestFullOfOthers(t *testing.T) {
+	for _, lower := range lowers() {
+		t.Run(lower, func(t *testing.T) {
+			r, led := newRig(t, lower), newLedger()
+			w := &worker{dir: r.mnt, led: led, rng: rand.New(rand.NewPCG(seed(t), 7))}
+			for i := range 40 {
+				path, b := filepath.Join(r.mnt, "kept"+string(rune('A'+i))), w.random(1<<20)
+				if err := writeSynced(path, b); err != nil {
+					t.Fatal(err)
+				}
+				led.note(path, contentOf(b))
+			}
+			release := r.fillForeign()
+			if err := writeSynced(filepath.Join(r.mnt, "refused"), w.random(1<<20)); !full(err) {
+				t.Fatalf("write on a disk that is full of others' data: %v", err)
+			}
+			r.alive()
+			r.deletionFrees(led)
+			release()
+			r.goOn(led, 0)
+			r.finish(led)
+		})
+	}
+}
+
+// deletionFrees deletes half of the files and waits for their room.
+func (r *rig) deletionFrees(led *ledger) {
+	r.t.Helper()
+	paths := slices.Sorted(maps.Keys(led.files))
+	for _, path := range paths[:len(paths)/2] {
+		if err := os.Remove(path); err != nil {
+			r.t.Fatalf("unlink: %v", err)
+		}
+		led.forget(path)
+	}
+	r.eventually("room of deleted files", func() error {
+		if free := r.disk.free(); free < int64(len(paths)/2)<<20 {
+			return errors.New("too little is free below")
+		}
+		return nil
+	})
+	r.alive()
+	if err := led.verify(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// A full disk is mounted again: reading and deleting work, and it goes on when there is room.
+func TestMountFull(t *testing.T) {
+	r, led := newRig(t, "ext4"), newLedger()
+	r.fillUnderLoad(led, rand.New(rand.NewPCG(seed(t), 3)), 0)
+	release := r.fillForeign()
+	if err := syscall.Kill(r.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.ends(r.pid)
+	_ = unix.Unmount(r.mnt, unix.MNT_DETACH)
+	r.mount()
+	r.alive()
+	if err := led.verify(); err != nil {
+		t.Fatal(err)
+	}
+	r.deleteSome(led, 0)
+	release()
+	r.goOn(led, 0)
+	r.finish(led)
+}
+
+// A reader of a file that is open for writing, at its end, is not told that the disk is full; nor are stat and seek.
+func TestFullIsNoReadersTrouble(t *testing.T) {
+	r := newRig(t, "ext4")
+	path := filepath.Join(r.mnt, "database")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want := bytes.Repeat([]byte("rows "), 10_000)
+	if _, err := f.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	release := r.fillForeign()
+	r.eventually("refusing writes to an open file", func() error {
+		if _, err := f.WriteAt([]byte("x"), 0); full(err) {
+			return nil
+		}
+		return errors.New("taken")
+	})
+	want[0] = 'x'
+	if n, err := f.ReadAt(make([]byte, 10), int64(len(want))); n != 0 || err == nil || full(err) {
+		t.Errorf("read at the end: %d, %v", n, err)
+	}
+	if n, err := f.Seek(0, 2); err != nil || n != int64(len(want)) {
+		t.Errorf("seek to the end: %d, %v", n, err)
+	}
+	if st, err := f.Stat(); err != nil || st.Size() != int64(len(want)) {
+		t.Errorf("fstat: %v, %v", st, err)
+	}
+	r.eventually("refusing writes after fstat", func() error { // which makes attributes fresh: a write or two may get into the reserve
+		if _, err := f.WriteAt([]byte("x"), 0); full(err) {
+			return nil
+		}
+		return errors.New("taken")
+	})
+	got := make([]byte, len(want))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got[1:], want[1:]) {
+		t.Errorf("read: %v", err)
+	}
+	release()
+	r.eventually("writing again", func() error {
+		_, err := f.WriteAt([]byte("x"), 0)
+		return errors.Join(err, f.Sync())
+	})
+}
