@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,6 +61,51 @@ func orphans(t *testing.T, m *fstest.Mount) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// The times of a file without a name are the kernel's alone: they are seen, and cost no transaction. Those of one that may still get a name are kept.
+func TestTimesOfNamelessFiles(t *testing.T) {
+	m := fstest.NewMount(t, fstest.Options{})
+	mustWrite(t, m.Path("f"), []byte("x"))
+	unlinked, err := os.OpenFile(m.Path("f"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlinked.Close()
+	if err := os.Remove(m.Path("f")); err != nil {
+		t.Fatal(err)
+	}
+	linkable, err := os.OpenFile(m.Path("."), os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer linkable.Close()
+	for _, c := range []struct {
+		file *os.File
+		kept bool
+	}{{unlinked, false}, {linkable, true}} {
+		info, err := c.file.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ino := meta.Ino(info.Sys().(*syscall.Stat_t).Ino)
+		before, err := m.Store.Getattr(context.Background(), ino)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mtime := unix.Timespec{Sec: 1_000_000_007, Nsec: 11}
+		path := fmt.Sprintf("/proc/self/fd/%d", c.file.Fd())
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if info, err = c.file.Stat(); err != nil || !info.ModTime().Equal(time.Unix(mtime.Unix())) {
+			t.Errorf("kept %v: mtime is %v, %v", c.kept, info.ModTime(), err)
+		}
+		after, err := m.Store.Getattr(context.Background(), ino)
+		if err != nil || (after.Version != before.Version) != c.kept || (after.Mtime.Sec == mtime.Sec) != c.kept {
+			t.Errorf("kept %v: row of version %d, mtime %v; before %d; %v", c.kept, after.Version, after.Mtime, before.Version, err)
+		}
+	}
 }
 
 func TestUnlinkedFileLivesAsLongAsItIsOpen(t *testing.T) {

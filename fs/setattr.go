@@ -34,6 +34,10 @@ func (fs *FS) setAttr(ctx *requestContext, in *fuse.SetAttrIn) (*meta.Attr, erro
 		}
 		fs.upkeep.shrunk() // or grown: nobody looks unless space is short
 	}
+	if a := fs.doomed(ctx, in); a != nil {
+		applyAttr(a, in, Now())
+		return a, nil
+	}
 	switch {
 	case in.Valid&attrBits == 0:
 		return fs.meta.Getattr(ctx, ino)
@@ -46,6 +50,19 @@ func (fs *FS) setAttr(ctx *requestContext, in *fuse.SetAttrIn) (*meta.Attr, erro
 	default:
 		return fs.changeAttr(ctx, in)
 	}
+}
+
+// doomed returns the row of a file without a name if all that the request brings is the times that the kernel keeps for files that it caches. It has those
+// until it forgets the file, and then, or after a crash, the file goes: nobody would ever read them here. The kernel sends them for each file unlinked.
+func (fs *FS) doomed(ctx *requestContext, in *fuse.SetAttrIn) *meta.Attr {
+	if in.Valid&^fuse.FATTR_FH != fuse.FATTR_MTIME|fuse.FATTR_CTIME {
+		return nil
+	}
+	a, err := fs.meta.Getattr(ctx, meta.Ino(in.NodeId))
+	if err != nil || !a.IsRegular() || !a.Flags.Orphan() || a.Flags&meta.FlagLinkable != 0 {
+		return nil
+	}
+	return a
 }
 
 // truncate sets the size through the handle that came with the request, or through one of its own.
