@@ -159,6 +159,7 @@ func (s *space) relieve(ctx context.Context) bool {
 		return false
 	}
 	err := s.make(ctx)
+	trim(s.dir)
 	s.made.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	s.asked = time.Time{}
