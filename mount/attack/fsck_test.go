@@ -36,8 +36,8 @@ func TestFsckOffline(t *testing.T) {
 			c.must(hostileThings["link to a device"](moved(c, object)))
 		}, mount.ClassFaults, "not an object"},
 		{"a table", func(c *scene) {
-			c.edit(c.path("meta", "000001.sst"), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
-		}, mount.ClassDamaged, "000001.sst"},
+			c.edit(c.path("meta", c.tables()[0]), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}, mount.ClassDamaged, ".sst"},
 		{"kmsfs.json", func(c *scene) { c.editJSON(func(m members) { m["mac"] = strings.Repeat("0", 64) }) }, mount.ClassDamaged, "kmsfs.json"},
 	} {
 		c := r.scene(t, s)

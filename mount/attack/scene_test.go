@@ -71,6 +71,20 @@ func (c *scene) object(size int) string {
 	return found[0]
 }
 
+// tables returns the names of Badger's tables.
+func (c *scene) tables() (names []string) {
+	c.t.Helper()
+	paths, err := filepath.Glob(c.path("meta", "*.sst"))
+	c.must(err)
+	for _, p := range paths {
+		names = append(names, filepath.Base(p))
+	}
+	if len(names) == 0 {
+		c.t.Fatal("no tables")
+	}
+	return names
+}
+
 func (c *scene) read(name string) []byte {
 	c.t.Helper()
 	b, err := os.ReadFile(name)

@@ -1,6 +1,8 @@
 package attack
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -8,7 +10,9 @@ import (
 func TestAttackTable(t *testing.T) {
 	r := newRig(t)
 	p := &props{rig: r}
-	p.closed = r.volume(t, 0)
+	for p.closed == nil || !aloneInItsDirectory(t, p.closed, threeSize) { // names of objects are random
+		p.closed = r.volume(t, 0)
+	}
 	p.other = r.volume(t, 0)
 	p.large = r.volume(t, 200)
 	p.killed = r.killed(t, p.closed, true)
@@ -56,4 +60,15 @@ type props struct {
 	large  *saved // the same with many more files, so that rows have neighbours and strangers
 	killed *saved // the same, whose process died later, with a journal that the key store knows
 	other  *saved // another one of the same key store
+}
+
+// aloneInItsDirectory tells whether no other object lies beside the one of a length.
+func aloneInItsDirectory(t *testing.T, s *saved, size int) bool {
+	t.Helper()
+	object := (&scene{t: t, dir: s.Dir, s: s}).object(size)
+	beside, err := os.ReadDir(filepath.Dir(object))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(beside) == 1
 }

@@ -281,7 +281,7 @@ func attackA25(t *testing.T, p *props) {
 		c.expect("kmsfs.json: "+what, expect{refused: mount.ClassDamaged, says: "kmsfs.json"})
 	}
 	for what, b := range map[string][]byte{"noise": noise(8000), "ones": bytes.Repeat([]byte{255}, 8000), "zeros": make([]byte, 8000)} {
-		for _, name := range []string{"MANIFEST", "KEYREGISTRY", "000001.sst", "000002.sst"} {
+		for _, name := range append(p.scene(t, p.closed).tables(), "MANIFEST", "KEYREGISTRY") {
 			c := p.scene(t, p.closed)
 			c.write(c.path("meta", name), b)
 			c.expect(name+": "+what, expect{refused: mount.ClassDamaged})
