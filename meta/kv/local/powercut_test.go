@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -210,6 +211,36 @@ func mixTrees(t *testing.T, r *rand.Rand, was, is, to string) {
 		}
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestKilledBesideNewSegment: a segment file whose name was not made durable before its process was killed is a
+// spare for the next one, which makes the name durable before it is used, also if there is no room for more.
+func TestKilledBesideNewSegment(t *testing.T) {
+	opts := create(t)
+	sim := newSimFiles()
+	opts.Files = sim
+	s := open(t, opts)
+	put(t, s, "a", "1")
+	killed := copyStore(t, opts)
+	left := sim.clone()
+	left.disk = map[string]*simFile{s.journal.current.name: left.files[s.journal.current.name]}
+	left.setFault(func(op string, _ int) error {
+		if op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	killed.Files = left
+	again := open(t, killed)
+	syncNow(t, again, put(t, again, "b", "2"))
+	for seed := range uint64(20) {
+		after := copyStore(t, killed)
+		after.Files = left.powerCut(rand.New(rand.NewPCG(15, seed)))
+		last := open(t, after)
+		if got := dump(t, last); got["a"] != "1" || got["b"] != "2" {
+			t.Fatalf("power cut %d: rows %q", seed, got)
 		}
 	}
 }

@@ -285,7 +285,8 @@ func (r *recovery) newestGeneration() uint64 {
 }
 
 // install hands the chain and the spare files to the journal. What was read may be in the page cache only,
-// so it is made durable before anything builds on it.
+// names too (a process was killed while it made a segment), so it is made durable before anything builds on
+// it.
 func (r *recovery) install() error {
 	j := r.store.journal
 	j.head, j.appended = r.end, r.bytes
@@ -311,6 +312,9 @@ func (r *recovery) install() error {
 		if err := seg.file.Datasync(); err != nil {
 			return fmt.Errorf("sync segment %d: %w", seg.number, err)
 		}
+	}
+	if err := r.store.opts.Files.SyncDir(); err != nil {
+		return fmt.Errorf("sync the journal's directory: %w", err)
 	}
 	r.store.durable.point = r.end
 	return r.spare()
