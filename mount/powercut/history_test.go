@@ -50,8 +50,7 @@ func (h *history) begin(o op) {
 	h.ops = append(h.ops, o)
 	h.states = append(h.states, next)
 	switch o.kind {
-	case opWrite, opTruncate, opPunch, opZero, opFsync, opFdata, opFsyncDir:
-	default:
+	case opCreate, opMkdir, opSymlink, opRename, opLink, opUnlink, opRmdir, opSetxattr:
 		h.named = append(h.named, h.last())
 	}
 }
@@ -75,6 +74,9 @@ func (h *history) end() {
 		if o.path == "" { // fsync of the mount's root is a sync of everything
 			h.allWritten()
 		}
+	case opCheckpoint:
+		h.synced = h.last()
+		h.allWritten()
 	}
 }
 
@@ -87,14 +89,13 @@ func (h *history) allWritten() {
 	}
 }
 
-// allThere says that all that was acknowledged is there, as after the death of the daemon alone.
-func (h *history) allThere(acknowledged int) {
-	h.synced = acknowledged
-	for id := range h.states[acknowledged].nodes {
-		if !h.late[id] {
-			h.floors = append(h.floors, floor{id: id, from: acknowledged})
-		}
-	}
+// withAll returns the history as if everything in it had been made durable.
+func (h *history) withAll() *history {
+	all := *h
+	all.synced = h.last()
+	all.floors = slices.Clone(h.floors)
+	all.allWritten()
+	return &all
 }
 
 // check compares what was found with every state that is allowed, and returns the found state with the history's inodes.

@@ -26,6 +26,9 @@ const (
 	opFsync    opKind = "fsync"
 	opFdata    opKind = "fdatasync"
 	opFsyncDir opKind = "fsync of the directory"
+
+	// opCheckpoint is for direct targets only.
+	opCheckpoint opKind = "checkpoint"
 )
 
 // op is one operation. Paths are relative to the root of the volume.
@@ -51,7 +54,9 @@ func (o op) String() string {
 }
 
 // isSync tells whether the operation changes nothing and makes something durable.
-func (o op) isSync() bool { return o.kind == opFsync || o.kind == opFdata || o.kind == opFsyncDir }
+func (o op) isSync() bool {
+	return o.kind == opFsync || o.kind == opFdata || o.kind == opFsyncDir || o.kind == opCheckpoint
+}
 
 // mode returns the mode of fallocate(2).
 func (o op) mode() uint32 {

@@ -3,6 +3,8 @@ package powercut
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 )
 
@@ -71,10 +73,10 @@ func (s *session) setKeep(keep bool) {
 // removable returns the removal of something that holds nothing else.
 func (s *session) removable() op {
 	now := s.h.now()
-	for p, id := range now.names {
+	for _, p := range slices.Sorted(maps.Keys(now.names)) {
 		switch {
 		case p == s.pick.dir:
-		case now.nodes[id].kind != kindDir:
+		case now.file(p).kind != kindDir:
 			return op{kind: opUnlink, path: p}
 		case len(now.children(p)) == 0:
 			return op{kind: opRmdir, path: p}
