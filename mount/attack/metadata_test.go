@@ -290,6 +290,22 @@ func attackRemovedRows(t *testing.T, p *props) {
 	})
 }
 
+// attackListCut cuts Badger's list of tables, of a volume whose newest rows are in a log: the tables that it does not name are removed by Badger.
+func attackListCut(t *testing.T, p *props) {
+	for _, s := range []*saved{p.closed, p.killed} {
+		list := filepath.Join(s.Dir, "meta", "MANIFEST")
+		st, err := os.Stat(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for size := st.Size() - 1; size > 0; size -= 9 {
+			c := p.scene(t, s)
+			c.must(os.Truncate(c.path("meta", "MANIFEST"), size))
+			c.survives(fmt.Sprintf("cut to %d of %d bytes", size, st.Size()))
+		}
+	}
+}
+
 // attackOlderRows puts rows back that are older than the rest.
 func attackOlderRows(t *testing.T, p *props) {
 	three := func(c *scene) string { return key('A', c.number("/dir/three")) }

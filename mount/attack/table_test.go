@@ -47,6 +47,7 @@ func TestAttackTable(t *testing.T) {
 		{"A25 malformed files and rows", attackA25},
 		{"rows removed", attackRemovedRows},
 		{"rows of an older time", attackOlderRows},
+		{"list of tables cut", attackListCut},
 		{"two daemons", attackTwoDaemons},
 	} {
 		t.Run(row.name, func(t *testing.T) { row.run(t, p) })
