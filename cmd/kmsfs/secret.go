@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
@@ -64,26 +65,29 @@ func prompter(ctx context.Context) func(what string, confirm bool) (*locked.Buff
 	}
 }
 
-// ask reads one line without showing it. When ctx ends the terminal is put back as it was; what waits for the line ends with the process.
+// ask reads one line without showing it, nor what is typed ahead. When ctx ends the terminal is put back as it was; what waits for the line ends with
+// the process.
 func ask(ctx context.Context, tty *os.File, text string) (*locked.Buffer, error) {
-	fd := int(tty.Fd())
-	before, err := term.GetState(fd)
+	restore, err := hideInput(int(tty.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("%w: terminal: %w", mount.ErrNoSecret, err)
 	}
+	defer func() {
+		restore()
+		fmt.Fprintln(tty)
+	}()
+	fmt.Fprint(tty, text)
 	type answer struct {
 		typed []byte
 		err   error
 	}
-	fmt.Fprint(tty, text)
 	answered := make(chan answer, 1)
 	go func() {
-		typed, err := term.ReadPassword(fd)
+		typed, err := term.ReadPassword(int(tty.Fd()))
 		answered <- answer{typed, err}
 	}()
 	select {
 	case a := <-answered:
-		fmt.Fprintln(tty)
 		if a.err != nil {
 			return nil, fmt.Errorf("%w: read from terminal: %w", mount.ErrNoSecret, a.err)
 		}
@@ -92,8 +96,20 @@ func ask(ctx context.Context, tty *os.File, text string) (*locked.Buffer, error)
 		}
 		return locked.FromBytes(a.typed)
 	case <-ctx.Done():
-		_ = term.Restore(fd, before)
-		fmt.Fprintln(tty)
 		return nil, ctx.Err()
 	}
+}
+
+// hideInput turns the terminal's echo off, before the prompt says that one may type.
+func hideInput(fd int) (restore func(), err error) {
+	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, err
+	}
+	hidden := *before
+	hidden.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
+		return nil, err
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, before) }, nil
 }
