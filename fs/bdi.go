@@ -15,16 +15,10 @@ import (
 //   - max_bytes (max_ratio before Linux 6.2): how much dirty data the page cache may hold for this mount; the default of 1 % of memory throttles
 //     writers early. The filesystem keeps a reserve for it, so that what the kernel has accepted always fits.
 func (s *Server) tune() {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, s.mountPoint, unix.AT_STATX_DONT_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
-		s.fs.log.Warn("mount not tuned", "cause", err)
-		return
-	}
-	s.device = unix.Mkdev(st.Dev_major, st.Dev_minor)
 	if os.Geteuid() != 0 {
 		return
 	}
-	bdi := fmt.Sprintf("/sys/class/bdi/%d:%d/", st.Dev_major, st.Dev_minor)
+	bdi := fmt.Sprintf("/sys/class/bdi/%d:%d/", unix.Major(s.device), unix.Minor(s.device))
 	s.tryWrite(bdi+"read_ahead_kb", strconv.Itoa(maxRequest>>10))
 	if writeSysfs(bdi+"max_bytes", strconv.FormatUint(s.fs.space.dirtyLimit(), 10)) != nil {
 		s.tryWrite(bdi+"max_ratio", "5")

@@ -49,6 +49,9 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.device, err = deviceAt(mountPoint); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount on %s: %w: %w", mountPoint, ErrMount, err), unix.Close(device))
+	}
 	s.loop, err = transport.NewLoop(device, f, o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
 	if err != nil { // the device is closed
 		return nil, errors.Join(err, s.Detach())
@@ -116,7 +119,8 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 func (s *Server) Wait() { <-s.done }
 
 // Unmount unmounts and waits, bounded by ctx, until the last request is answered. Dirty pages are written back first, by the kernel. It is no
-// error if the mount is gone already.
+// error if the mount is gone already. If the wait ends first, a copy of the mount lives on in another mount namespace (a container, unshare(1)), which
+// can be waited for, or be ended by Abort.
 //
 // Errors: ErrBusy; ctx's.
 func (s *Server) Unmount(ctx context.Context) error {
@@ -129,11 +133,6 @@ func (s *Server) Unmount(ctx context.Context) error {
 // Detach unmounts lazily: the mount point is free at once, and programs that use the mount go on until they let go of it.
 func (s *Server) Detach() error { return s.detach(unix.MNT_DETACH) }
 
-// Abort breaks the connection to the kernel: every pending and later request fails with ECONNABORTED. What the page cache held unwritten is lost.
-func (s *Server) Abort() error {
-	return writeSysfs(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", unix.Minor(s.device)), "1")
-}
-
 func (s *Server) await(ctx context.Context) error {
 	select {
 	case <-s.done:
@@ -143,11 +142,24 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
+// mounted says whether this mount, and not another one or none, is at the mount point, served or not.
+func (s *Server) mounted() bool {
+	device, err := deviceAt(s.mountPoint)
+	return err == nil && device == s.device
+}
+
+// deviceAt returns the st_dev of a path without asking the filesystem that it lies on, if that is one of FUSE.
+func deviceAt(path string) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
+		return 0, err
+	}
+	return unix.Mkdev(st.Dev_major, st.Dev_minor), nil
+}
+
 func (s *Server) detach(flags int) error {
-	select {
-	case <-s.done:
+	if !s.mounted() {
 		return nil
-	default:
 	}
 	if !s.direct {
 		return s.detachHelped(flags)

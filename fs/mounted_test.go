@@ -172,7 +172,7 @@ func TestAbort(t *testing.T) {
 	}
 	defer f.Close()
 	if err := m.Server.Abort(); err != nil {
-		t.Skip(err) // no fusectl here
+		t.Fatal(err)
 	}
 	select {
 	case <-m.Server.Done():
@@ -221,7 +221,8 @@ func TestUserMount(t *testing.T) {
 	if err := os.Chmod(device, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	script := `mount --bind "$1" /dev/fuse && shift && exec "$@"`
+	// Copies of other mounts in there would keep these from ending.
+	script := `mount --bind "$1" /dev/fuse && awk '$3 == "fuse.kmsfs" { print $2 }' /proc/mounts | xargs -r umount -l; shift && exec "$@"`
 	client := fstest.CopyForAll(t)
 	cmd := exec.Command(unshare, "--mount", "sh", "-c", script, "sh", device,
 		setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", client, "-test.run=^TestUserMount$", "-test.v")
