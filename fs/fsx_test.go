@@ -30,7 +30,7 @@ func TestRandomFileOperations(t *testing.T) {
 			name := fmt.Sprintf("block=%dK,inline=%d", blockSize>>10, max(inline, 0))
 			t.Run(name, func(t *testing.T) {
 				m := fstest.NewMount(t, fstest.Options{BlockSize: blockSize, Inline: inline})
-				seed := rand.Uint64()
+				seed := fstest.Seed()
 				t.Logf("seed %d", seed)
 				expect := filepath.Join(t.TempDir(), "expect")
 				fstest.Child(t, "fsx", m.Path("file"), expect, strconv.FormatUint(seed, 10), strconv.Itoa(ops))

@@ -24,7 +24,7 @@ func TestStress(t *testing.T) {
 		long = 5 * time.Minute
 	}
 	m := fstest.NewMount(t, fstest.Options{})
-	seed := rand.Uint64()
+	seed := fstest.Seed()
 	t.Logf("seed %d", seed)
 	var children []*exec.Cmd
 	for i := range processes {

@@ -1,6 +1,7 @@
 package fstest
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"testing"
@@ -35,6 +36,14 @@ func RequireTool(t testing.TB, name string) string {
 
 // Long says whether tests may take their long form.
 func Long() bool { return os.Getenv("KMSFS_LONG") == "1" }
+
+// Seed returns the seed of a random test: the same each time, another each time in the long form.
+func Seed() uint64 {
+	if Long() {
+		return rand.Uint64()
+	}
+	return 20261125
+}
 
 func skip(t testing.TB, why string) {
 	t.Helper()

@@ -18,7 +18,10 @@ func TestKill(t *testing.T) {
 	if long() {
 		rounds = 100
 	}
-	seed := uint64(time.Now().UnixNano())
+	seed := uint64(20261125) // the same work each time; another each time in the long form
+	if long() {
+		seed = uint64(time.Now().UnixNano())
+	}
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	r := newRig(t)
