@@ -64,6 +64,7 @@ func (s *session) run(p plan) {
 
 // TestSequences makes small workloads on a mount and cuts the power of the lower filesystem before a step of each.
 func TestSequences(t *testing.T) {
+	realDisk(t)
 	n := seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {
@@ -113,6 +114,7 @@ func (s *session) crashed(r *rig, rng *rand.Rand, what string, closed bool) {
 
 // TestUnderLoad cuts at random moments while several programs work on a mount, each in a directory of its own.
 func TestUnderLoad(t *testing.T) {
+	realDisk(t)
 	n := seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) { testUnderLoad(t, rigOptions{lower: lower}, n+uint64(which)<<32, times(12, 1000)) })
@@ -121,6 +123,7 @@ func TestUnderLoad(t *testing.T) {
 
 // TestKeyStoreToo is TestUnderLoad with the key store on the disk that is cut: the anchor is cut with the volume.
 func TestKeyStoreToo(t *testing.T) {
+	realDisk(t)
 	n := seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {

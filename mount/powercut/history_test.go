@@ -90,12 +90,28 @@ func (h *history) allWritten() {
 }
 
 // withAll returns the history as if everything in it had been made durable.
-func (h *history) withAll() *history {
+func (h *history) withAll() *history { return h.withFirst(h.last()) }
+
+// withFirst returns the history as if its first n operations had been made durable.
+func (h *history) withFirst(n int) *history {
 	all := *h
-	all.synced = h.last()
+	all.synced = n
 	all.floors = slices.Clone(h.floors)
-	all.allWritten()
+	for id := range h.states[n].nodes {
+		if !h.late[id] {
+			all.floors = append(all.floors, floor{id: id, from: n})
+		}
+	}
 	return &all
+}
+
+// cancel takes back the last operation, which is known to have changed nothing.
+func (h *history) cancel() {
+	h.ops = h.ops[:len(h.ops)-1]
+	gone := h.last()
+	h.states = h.states[:gone]
+	h.named = slices.DeleteFunc(h.named, func(i int) bool { return i == gone })
+	h.floors = slices.DeleteFunc(h.floors, func(f floor) bool { return f.when == gone || f.from == gone })
 }
 
 // check compares what was found with every state that is allowed, and returns the found state with the history's inodes.

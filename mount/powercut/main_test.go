@@ -57,6 +57,15 @@ func kmsfsProgram(t testing.TB) string {
 
 func long() bool { return os.Getenv("KMSFS_LONG") == "1" }
 
+// realDisk leaves the tests on loop devices to the long form. A known fault: a mount on xfs whose disk goes away while Badger is being opened can hang for
+// longer than the rig waits, about once in several runs. Until that is mended these tests cannot be part of every run.
+func realDisk(t testing.TB) {
+	t.Helper()
+	if !long() {
+		t.Skip("cuts of real disks run in the long form: a mount that is cut while it opens its database can hang (known fault)")
+	}
+}
+
 // times returns how often to repeat something.
 func times(short, longer int) int {
 	if long() {

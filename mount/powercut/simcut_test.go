@@ -184,15 +184,22 @@ func (s *simSession) survives(left *simVolume, rng *rand.Rand, what string) {
 		after.quit()
 		after.v.discard()
 	}()
-	after.mustOpen(rng.IntN(2) == 0)
+	tidy := rng.IntN(2) == 0
+	after.mustOpen(tidy)
 	after.compare(after.target.look())
 	for range 3 {
 		after.must(after.random())
 	}
 	if rng.IntN(2) == 0 {
 		after.reopen(true)
+		tidy = true
 	}
 	after.must(op{kind: opCheckpoint})
+	if !tidy { // every mount after a crash does it
+		if err := after.r.sweep(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	if err := after.r.check(); err != nil {
 		s.t.Fatalf("%v\nbefore the cut:\n%s\nthen:\n%s", err, s.h, after.h)
 	}

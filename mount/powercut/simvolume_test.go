@@ -153,6 +153,7 @@ type running struct {
 	at      *simVolume
 	objects *object.Store
 	kv      *local.Store
+	above   kvStore // what those above see of it
 	store   *meta.Store
 	content *content.Engine
 	fs      *fs.FS
@@ -199,16 +200,16 @@ func (v *simVolume) open(t testing.TB, hooks simHooks) (r *running, err error) {
 	if r.kv, err = local.Open(context.Background(), opts); err != nil {
 		return r, err
 	}
-	var above kvStore = r.kv
+	r.above = r.kv
 	if hooks.kv != nil {
-		above = hooks.kv(r.kv)
+		r.above = hooks.kv(r.kv)
 	}
-	r.store = v.keys.volume.Open(t, meta.Config{KV: above, Now: fs.Now})
+	r.store = v.keys.volume.Open(t, meta.Config{KV: r.above, Now: fs.Now})
 	if r.report, err = recovery.Finish(context.Background(), r.store, content.Verifier(r.objects, namer)); err != nil {
 		return r, err
 	}
 	r.content, err = content.New(content.Config{
-		Meta: r.store, Keys: v.keys.volume.Keyring, KV: above, Objects: r.objects, Namer: namer, InlineLimit: v.keys.inline,
+		Meta: r.store, Keys: v.keys.volume.Keyring, KV: r.above, Objects: r.objects, Namer: namer, InlineLimit: v.keys.inline,
 	})
 	if err != nil {
 		return r, err
@@ -242,7 +243,12 @@ func (r *running) begin(checkpoint bool) error {
 	if err := r.content.Checkpoint(ctx); err != nil {
 		return err
 	}
-	return r.content.CheckObjects(ctx, true, func(content.Fault) {})
+	return r.sweep()
+}
+
+// sweep gives back the space that a crash has lost.
+func (r *running) sweep() error {
+	return r.content.CheckObjects(context.Background(), true, func(content.Fault) {})
 }
 
 // close closes everything, in a state that the disk allows.
