@@ -2,14 +2,12 @@ package mount
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
@@ -136,10 +134,7 @@ func (d *daemon) handleCheck(ctx context.Context, call *control.Call) (any, erro
 func (d *daemon) handleUmount(_ context.Context, _ *control.Call) (any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if err := d.server.Unmount(ctx); err != nil {
-		if errors.Is(err, fs.ErrBusy) {
-			return nil, fmt.Errorf("%w: %s", ErrBusy, d.server.MountPoint())
-		}
+	if err := d.unmount(); err != nil {
 		return nil, err
 	}
 	d.setClosing()

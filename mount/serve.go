@@ -18,6 +18,9 @@ import (
 // closeTimeout bounds how long a clean close may take; what is durable by then stays so.
 const closeTimeout = 2 * time.Minute
 
+// namespaceWait is how long the kernel may take to let go of a mount that is unmounted, before a copy of it elsewhere is the likely cause.
+const namespaceWait = 10 * time.Second
+
 // abortWait is how long a broken connection may take to end.
 const abortWait = 2 * time.Second
 
@@ -163,13 +166,12 @@ func (d *daemon) sweep(ctx context.Context) {
 	d.log.Info("swept after a crash", "removed", removed)
 }
 
-// leave unmounts if the mount is still there. If programs still use it, it is detached: they lose their files, what they had written is kept.
+// leave unmounts if the mount is still there. If programs still use it, here or in another mount namespace, it is detached: they lose their files, what
+// they had written is kept.
 func (d *daemon) leave() error {
 	d.setClosing()
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	err := d.server.Unmount(ctx)
-	if !errors.Is(err, fs.ErrBusy) {
+	err := d.unmount()
+	if !errors.Is(err, ErrBusy) {
 		return err
 	}
 	d.log.Warn("programs still use the mount; it is detached")
@@ -187,6 +189,22 @@ func (d *daemon) leave() error {
 	case <-time.After(abortWait):
 	}
 	return nil
+}
+
+// unmount unmounts as long as nobody uses the mount. ErrBusy if somebody does, also in a mount namespace that has a copy of it: then it is gone from
+// this one, and goes on to be served in the other.
+func (d *daemon) unmount() error {
+	ctx, cancel := context.WithTimeout(context.Background(), namespaceWait)
+	defer cancel()
+	err := d.server.Unmount(ctx)
+	switch {
+	case errors.Is(err, fs.ErrBusy):
+		return fmt.Errorf("%w: %s", ErrBusy, d.server.MountPoint())
+	case errors.Is(err, context.DeadlineExceeded):
+		return advise(fmt.Errorf("%w: %s is unmounted here, but another mount namespace has a copy of the mount", ErrBusy, d.server.MountPoint()),
+			"the volume is closed when the container or service with that namespace ends, or at once, by SIGTERM to process %d", os.Getpid())
+	}
+	return err
 }
 
 // close takes the stack down top-down, whatever part of it there is.

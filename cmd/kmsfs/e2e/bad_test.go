@@ -348,3 +348,51 @@ func TestPasswd(t *testing.T) {
 	k.secret = nil // the key store knows where its new key file is
 	k.mount()
 }
+
+// TestOtherNamespace unmounts while another mount namespace has a copy of the mount: umount says so instead of waiting for it, the volume is closed when
+// the other lets go, and SIGTERM does not wait either.
+func TestOtherNamespace(t *testing.T) {
+	needRoot(t)
+	needProgram(t, "unshare")
+	r := newRig(t)
+	r.init()
+	hold := func() (release func()) {
+		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; read -r line")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stdout.Read(make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
+		return func() { stdin.Close(); _ = cmd.Wait() }
+	}
+	r.mount()
+	write(t, r.mnt+"/f", []byte("x"))
+	pid := r.daemon()
+	release := hold()
+	r.refused(exitBusy, []string{"another mount namespace", "SIGTERM to process"}, "umount", r.mnt)
+	release()
+	awaitGone(t, pid)
+	r.mount()
+	r.mustBe(r.mnt+"/f", "x")
+
+	pid = r.daemon()
+	release = hold()
+	defer release()
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, pid)
+	r.mount()
+	r.mustBe(r.mnt+"/f", "x")
+	r.fsck()
+	r.umount()
+}
