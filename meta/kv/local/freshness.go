@@ -7,9 +7,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"math"
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -18,7 +20,7 @@ import (
 // Freshness (docs/FORMAT.md 9.3): a row's seal binds its place, not its version, so a row in Badger could be put back
 // to an older version of its own, or removed. The key space is therefore cut into ranges, and a table, sealed and
 // bound to the checkpoint row, holds for each how many rows it has and the XOR of a keyed hash of every one. A range
-// is verified by reading it whole when it is first touched.
+// is verified by reading it whole when it is first touched, and again now and then where something is not there.
 const (
 	sumSize    = 16
 	maxRows    = 128 // of a range; more are split when a checkpoint adds them
@@ -48,9 +50,19 @@ type keyRange struct {
 	start    []byte
 	rows     uint32
 	sum      sum
-	verified atomic.Bool
-	checking sync.Mutex // one verification at a time
+	verified atomic.Int64 // when last, by freshKeys.now; 0: never
+	checking sync.Mutex   // one verification at a time
 }
+
+// recheck is how long a verification is good for what is not there: Badger passes over a block that it cannot read, as if its rows did
+// not exist. What is there speaks for itself: its seal is checked by whoever reads it.
+const recheck = 30 * time.Second
+
+// Ages of verifications for verifySpan and those that call it.
+const (
+	anyAge = time.Duration(math.MaxInt64)
+	noAge  = time.Duration(0) // verify now
+)
 
 // chunk is a run of ranges that is stored as one row.
 type chunk struct {
@@ -75,6 +87,17 @@ type freshKeys struct {
 	mac    *blockcrypt.Key
 	sealer *blockcrypt.Sealer
 	hashes sync.Pool // of hash.Hash, keyed
+	began  time.Time
+	good   time.Duration // recheck; tests lower it
+}
+
+// now is a clock for keyRange.verified: never 0.
+func (k *freshKeys) now() int64 { return int64(time.Since(k.began)) + 1 }
+
+// fresh reports whether a range was verified at most age ago.
+func (k *freshKeys) fresh(r *keyRange, age time.Duration) bool {
+	at := r.verified.Load()
+	return at != 0 && (age == anyAge || age > 0 && k.now()-at <= int64(age))
 }
 
 func newFreshKeys(journalKey *blockcrypt.Key, volume blockcrypt.VolumeID) (*freshKeys, error) {
@@ -87,7 +110,7 @@ func newFreshKeys(journalKey *blockcrypt.Key, volume blockcrypt.VolumeID) (*fres
 		return nil, err
 	}
 	defer seal.Wipe()
-	k := &freshKeys{mac: mac}
+	k := &freshKeys{mac: mac, began: time.Now(), good: recheck}
 	k.hashes.New = func() any { return hmac.New(sha256.New, k.mac[:]) }
 	k.sealer, err = blockcrypt.NewSealer(seal)
 	return k, err
@@ -152,9 +175,9 @@ func (t *freshTable) load(b *base, c *chunk) ([]*keyRange, error) {
 	return spans, nil
 }
 
-// verify makes sure that the rows of b in [lo, hi) are those of its checkpoint; nil hi is the end. Each range is read
-// once in the life of the store. Errors: kv.ErrTampered.
-func (t *freshTable) verify(b *base, lo, hi []byte) error {
+// verify makes sure that the rows of b in [lo, hi) are those of its checkpoint; nil hi is the end. A range that was
+// verified at most age ago is not read again. Errors: kv.ErrTampered.
+func (t *freshTable) verify(b *base, lo, hi []byte, age time.Duration) error {
 	for i := t.chunkOf(lo); i < len(t.chunks); i++ {
 		c := t.chunks[i]
 		if hi != nil && i > 0 && bytes.Compare(c.start, hi) >= 0 {
@@ -168,7 +191,7 @@ func (t *freshTable) verify(b *base, lo, hi []byte) error {
 			if hi != nil && j > 0 && bytes.Compare(spans[j].start, hi) >= 0 {
 				return nil
 			}
-			if err := t.verifySpan(b, spans, j, t.end(i)); err != nil {
+			if err := t.verifySpan(b, spans, j, t.end(i), age); err != nil {
 				return err
 			}
 		}
@@ -177,25 +200,22 @@ func (t *freshTable) verify(b *base, lo, hi []byte) error {
 }
 
 // verifyKey is verify for the range of one key.
-func (t *freshTable) verifyKey(b *base, key []byte) error {
+func (t *freshTable) verifyKey(b *base, key []byte, age time.Duration) error {
 	i := t.chunkOf(key)
 	spans, err := t.load(b, t.chunks[i])
 	if err != nil {
 		return err
 	}
 	j := max(0, spanOf(spans, key))
-	if spans[j].verified.Load() {
-		return nil
-	}
-	return t.verifySpan(b, spans, j, t.end(i))
+	return t.verifySpan(b, spans, j, t.end(i), age)
 }
 
 // verifyThrough verifies the ranges from lo up to that of key k, or for a nil k up to hi, and returns where the last one ends; nil: nowhere.
 func (t *freshTable) verifyThrough(b *base, lo, k, hi []byte) ([]byte, error) {
 	if k == nil {
-		return nil, t.verify(b, lo, hi)
+		return nil, t.verify(b, lo, hi, t.keys.good)
 	}
-	if err := t.verify(b, lo, append(bytes.Clone(k), 0)); err != nil {
+	if err := t.verify(b, lo, append(bytes.Clone(k), 0), t.keys.good); err != nil {
 		return nil, err
 	}
 	i := t.chunkOf(k)
@@ -206,15 +226,15 @@ func (t *freshTable) verifyThrough(b *base, lo, k, hi []byte) ([]byte, error) {
 	return spanEnd(spans, max(0, spanOf(spans, k)), t.end(i)), nil
 }
 
-// verifySpan reads range j of a chunk that ends at end, unless that was done before.
-func (t *freshTable) verifySpan(b *base, spans []*keyRange, j int, end []byte) error {
+// verifySpan reads range j of a chunk that ends at end, unless that was done at most age ago.
+func (t *freshTable) verifySpan(b *base, spans []*keyRange, j int, end []byte, age time.Duration) error {
 	s := spans[j]
-	if s.verified.Load() {
+	if t.keys.fresh(s, age) {
 		return nil
 	}
 	s.checking.Lock()
 	defer s.checking.Unlock()
-	if s.verified.Load() {
+	if t.keys.fresh(s, age) {
 		return nil
 	}
 	rows, total, err := t.count(b, s.start, spanEnd(spans, j, end))
@@ -224,7 +244,7 @@ func (t *freshTable) verifySpan(b *base, spans []*keyRange, j int, end []byte) e
 	if rows != s.rows || total != s.sum {
 		return fmt.Errorf("rows from %x on are not those of the last checkpoint (%d, should be %d): %w", s.start, rows, s.rows, kv.ErrTampered)
 	}
-	s.verified.Store(true)
+	s.verified.Store(t.keys.now())
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (u *tableUpdate) store(id uint32, start []byte, spans []*keyRange) error {
 func dropEmpty(spans []*keyRange, first bool) []*keyRange {
 	out := spans[:0]
 	for i, s := range spans {
-		if s.rows == 0 && s.sum == (sum{}) && !(first && i == 0) && s.verified.Load() {
+		if s.rows == 0 && s.sum == (sum{}) && !(first && i == 0) && s.verified.Load() != 0 {
 			continue
 		}
 		out = append(out, s)
@@ -184,15 +184,15 @@ func (u *tableUpdate) apply(s *keyRange, c change) error {
 	return nil
 }
 
-// split cuts a range that has grown too large. What it was before must be verified for that: its pieces' sums come from the rows
+// split cuts a range that has grown too large. What it was before must be verified for that, now: its pieces' sums come from the rows
 // themselves. Where it does not verify it stays whole, and false.
 func (u *tableUpdate) split(old, changed *keyRange) error {
-	if err := u.old.verifySpan(u.b, u.before, u.at-1, u.old.end(u.chunk)); err != nil {
+	if err := u.old.verifySpan(u.b, u.before, u.at-1, u.old.end(u.chunk), noAge); err != nil {
 		u.spans = append(u.spans, changed)
 		return nil
 	}
 	piece := &keyRange{start: old.start}
-	piece.verified.Store(true)
+	piece.verified.Store(u.old.keys.now())
 	target := (changed.rows + splitRows - 1) / splitRows
 	size := (changed.rows + target - 1) / target
 	return u.merged(old.start, spanEnd(u.before, u.at-1, u.old.end(u.chunk)), func(k, v []byte, last bool) {
@@ -200,7 +200,7 @@ func (u *tableUpdate) split(old, changed *keyRange) error {
 			if piece.rows == size {
 				u.spans = append(u.spans, piece)
 				piece = &keyRange{start: bytes.Clone(k)}
-				piece.verified.Store(true)
+				piece.verified.Store(u.old.keys.now())
 			}
 			piece.rows++
 			piece.sum.add(u.old.keys.row(k, v))

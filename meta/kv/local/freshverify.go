@@ -8,7 +8,7 @@ const firstStamp = 1
 // emptyTable is the table of a store without rows, and its rows.
 func emptyTable(keys *freshKeys) (*freshTable, []tableRow, error) {
 	whole := &keyRange{}
-	whole.verified.Store(true)
+	whole.verified.Store(keys.now())
 	u := &tableUpdate{next: &freshTable{keys: keys, nextID: 1}}
 	if err := u.store(0, nil, []*keyRange{whole}); err != nil {
 		return nil, nil, err
@@ -22,7 +22,7 @@ func emptyTable(keys *freshKeys) (*freshTable, []tableRow, error) {
 }
 
 // VerifyAll reads every row that lies in Badger and holds it against the last checkpoint. report is called for each range of keys that does
-// not verify (kv.ErrTampered), or cannot be read; a range that was verified before is not read again. Error: the context's, kv.ErrClosed.
+// not verify (kv.ErrTampered), or cannot be read. Error: the context's, kv.ErrClosed.
 func (s *Store) VerifyAll(ctx context.Context, report func(error)) error {
 	snap, err := s.hold()
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) VerifyAll(ctx context.Context, report func(error)) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := t.verifySpan(snap.base, spans, j, t.end(i)); err != nil {
+			if err := t.verifySpan(snap.base, spans, j, t.end(i), noAge); err != nil {
 				report(err)
 			}
 		}
