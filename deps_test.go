@@ -32,6 +32,8 @@ var allowed = map[string][]string{
 	"meta":          {"meta/kv", "blockcrypt"},
 	"meta/metatest": {"meta", "meta/kv", "meta/kv/memory", "blockcrypt"},
 
+	"keymgr/audit": {},
+
 	"keymgr":          {"hsm", "meta/kv", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/keystore": {"keymgr", "hsm", "hsm/soft", "hsm/worker", "meta/kv", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/wire":     {"keymgr", "blockcrypt"},
@@ -43,9 +45,9 @@ var allowed = map[string][]string{
 	"fs/posix":     {},
 	"fs/keyring":   {"meta", "blockcrypt", "blockcrypt/locked", "keymgr"},
 	"fs/content":   {"fs/object", "meta", "meta/kv", "blockcrypt"},
-	"fs":           {"fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr"},
+	"fs":           {"fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr", "keymgr/audit"},
 	"fs/fstest": {"fs", "fs/content", "fs/object", "fs/keyring", "meta", "meta/metatest", "meta/kv", "meta/kv/memory",
-		"meta/kv/local", "blockcrypt", "blockcrypt/locked", "keymgr"},
+		"meta/kv/local", "blockcrypt", "blockcrypt/locked", "keymgr", "keymgr/audit"},
 
 	"mount": {"*"},
 
