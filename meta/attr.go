@@ -56,8 +56,8 @@ type Attr struct {
 	Parent Ino     // directory of the primary link; 0 when there is none
 	Tag    NameTag // name tag of the primary link; zero when there is none, and of the root
 
-	Layout    Layout
-	BlockSize uint32 // plaintext bytes of a block, a power of two; 0 unless regular
+	Layout Layout
+	Params // how contents are stored; zero unless regular
 	// Serial is the serial of the inode's object. With LayoutSlots the object exists (or will with the first write); otherwise it is the
 	// last serial used, 0 for none. A new object takes Serial+1, so it never meets garbage of an older one.
 	Serial uint64

@@ -1,10 +1,6 @@
 package meta
 
-import (
-	"fmt"
-
-	"github.com/kmsfs/kmsfs/blockcrypt"
-)
+import "fmt"
 
 // checkAttr holds the rules that every inode row keeps, written or read. Its errors carry no sentinel: the caller knows whether the row
 // was wrong (ErrCorrupt) or the argument (ErrInvalid).
@@ -35,7 +31,7 @@ func checkAttr(a *Attr) error {
 	if a.IsRegular() {
 		return checkRegular(a)
 	}
-	if a.Layout != LayoutNone || a.BlockSize != 0 || a.Serial != 0 || a.Epoch != 0 || len(a.Wraps) != 0 || a.Allocated != 0 {
+	if a.Layout != LayoutNone || a.Params != (Params{}) || a.Serial != 0 || a.Epoch != 0 || len(a.Wraps) != 0 || a.Allocated != 0 {
 		return fmt.Errorf("contents in mode %#o", a.Mode)
 	}
 	if a.Type() == ModeSymlink {
@@ -74,7 +70,7 @@ func checkLinks(a *Attr) error {
 }
 
 func checkRegular(a *Attr) error {
-	if err := blockcrypt.ValidBlockSize(int(a.BlockSize)); err != nil {
+	if err := a.Params.check(); err != nil {
 		return err
 	}
 	if a.Layout != LayoutInline && a.Layout != LayoutSlots {

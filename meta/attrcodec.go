@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	attrFixed = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 1 + 8 + 4 + 4 + 8 + 1
+	attrFixed = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 7 + 8 + 4 + 4 + 8 + 1
 	wrapSize  = 4 + 8 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
 )
 
@@ -31,7 +31,7 @@ func encodeAttr(a *Attr) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(a.Zone))
 	b = binary.BigEndian.AppendUint64(b, uint64(a.Parent))
 	b = append(b, a.Tag[:]...)
-	b = append(b, byte(a.Layout), byte(log2(a.BlockSize)))
+	b = appendParams(append(b, byte(a.Layout)), a.Params)
 	b = binary.BigEndian.AppendUint64(b, a.Serial)
 	b = binary.BigEndian.AppendUint32(b, a.Epoch)
 	b = binary.BigEndian.AppendUint32(b, a.XattrList)
@@ -59,11 +59,7 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 	a.Zone, a.Parent = ZoneID(d.u64()), Ino(d.u64())
 	copy(a.Tag[:], d.take(len(a.Tag)))
 	a.Layout = Layout(d.u8())
-	if l := d.u8(); l > 31 {
-		d.fail("block size 2^%d", l)
-	} else if l > 0 {
-		a.BlockSize = 1 << l
-	}
+	a.Params = d.params()
 	a.Serial, a.Epoch, a.XattrList, a.Version = d.u64(), d.u32(), d.u32(), d.u64()
 	n := int(d.u8())
 	if n > MaxWraps || len(d.b) != n*wrapSize {
@@ -86,6 +82,23 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 		return nil, fmt.Errorf("inode row: %w: %w", err, ErrCorrupt)
 	}
 	return a, nil
+}
+
+// appendParams encodes parameters: log2(block size) u8 || codec u8 || level u8 || inline limit u32.
+func appendParams(b []byte, p Params) []byte {
+	b = append(b, byte(log2(p.BlockSize)), byte(p.Codec), p.Level)
+	return binary.BigEndian.AppendUint32(b, p.Inline)
+}
+
+// params reads what appendParams wrote.
+func (d *decoder) params() (p Params) {
+	if l := d.u8(); l > 31 {
+		d.fail("block size 2^%d", l)
+	} else if l > 0 {
+		p.BlockSize = 1 << l
+	}
+	p.Codec, p.Level, p.Inline = Codec(d.u8()), d.u8(), d.u32()
+	return p
 }
 
 // log2 returns the exponent of a power of two; 0 of 0.

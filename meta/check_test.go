@@ -51,7 +51,7 @@ const (
 	offAllocated = offSize + 8
 	offZone      = offAllocated + 8 + 48 + 4
 	offParent    = offZone + 8
-	offXattrs    = offParent + 8 + 16 + 2 + 8 + 4
+	offXattrs    = offParent + 8 + 16 + 1 + 7 + 8 + 4
 )
 
 func update(fn func(tx *meta.Tx, in map[string]meta.Ino) error) func(*tree, map[string]meta.Ino) {

@@ -4,18 +4,16 @@ import (
 	"context"
 	"fmt"
 	"math"
-
-	"github.com/kmsfs/kmsfs/blockcrypt"
 )
 
 // NewNode describes an inode to be made by Create or Tmpfile.
 type NewNode struct {
-	Mode      uint32 // file type and permission bits, umask applied
-	UID, GID  uint32
-	Rdev      uint32            // device nodes only
-	Target    []byte            // symlinks only, 1..MaxTarget bytes, no NUL; copied
-	BlockSize uint32            // regular files only; 0 is the zone's
-	Xattrs    map[string][]byte // set on the new inode, e.g. inherited ACLs; copied
+	Mode     uint32 // file type and permission bits, umask applied
+	UID, GID uint32
+	Rdev     uint32            // device nodes only
+	Target   []byte            // symlinks only, 1..MaxTarget bytes, no NUL; copied
+	Params   *Params           // regular files only; nil: the zone's
+	Xattrs   map[string][]byte // set on the new inode, e.g. inherited ACLs; copied
 	// Inherit, if not nil, is called in the transaction with the directory's attributes and the node about to be made (after the setgid
 	// rule); it may read through tx, e.g. the default ACL by Tx.Xattr, and change Mode's permission bits, GID and Xattrs of n. It may run
 	// more than once, each time on a fresh copy, whose Xattrs it may replace but not write to.
@@ -27,7 +25,7 @@ func (n *NewNode) check() error {
 	device := typ == ModeChar || typ == ModeBlock
 	switch {
 	case n.Mode&^(ModeType|modePerm) != 0, !knownType(typ), n.Rdev != 0 && !device,
-		n.BlockSize != 0 && (typ != ModeRegular || blockcrypt.ValidBlockSize(int(n.BlockSize)) != nil):
+		n.Params != nil && (typ != ModeRegular || n.Params.check() != nil):
 		return ErrInvalid
 	case typ == ModeSymlink && len(n.Target) > MaxTarget:
 		return ErrNameTooLong
@@ -146,7 +144,7 @@ func (tx *Tx) newAttr(ino Ino, dir *Attr, n *NewNode) *Attr {
 	a := &Attr{Ino: ino, Mode: n.Mode, UID: n.UID, GID: n.GID, Rdev: n.Rdev, Zone: dir.Zone, Size: uint64(len(n.Target)),
 		Atime: tx.now, Mtime: tx.now, Ctime: tx.now, Btime: tx.now, Version: 1}
 	if a.IsRegular() {
-		a.Layout, a.BlockSize = LayoutInline, n.BlockSize
+		a.Layout = LayoutInline
 	}
 	return a
 }
@@ -155,13 +153,11 @@ func (tx *Tx) newAttr(ino Ino, dir *Attr, n *NewNode) *Attr {
 func (tx *Tx) fill(zk *ZoneKeys, a *Attr, n *NewNode) error {
 	switch a.Type() {
 	case ModeRegular:
-		if a.BlockSize == 0 {
-			size, err := tx.s.zoneBlockSize(tx, a.Zone)
-			if err != nil {
-				return err
-			}
-			a.BlockSize = size
+		params, err := tx.s.paramsOf(tx, a.Zone, n)
+		if err != nil {
+			return err
 		}
+		a.Params = params
 		dek, err := tx.s.addKey(zk, a)
 		if err != nil {
 			return err
@@ -183,25 +179,29 @@ func (tx *Tx) fill(zk *ZoneKeys, a *Attr, n *NewNode) error {
 	return checkAttr(a)
 }
 
-// zoneBlockSize returns the block size of new files in a zone.
-func (s *Store) zoneBlockSize(tx *Tx, id ZoneID) (uint32, error) {
-	if v, ok := s.blockSizes.Load(id); ok {
-		return v.(uint32), nil
+// paramsOf returns the parameters of a new file in a zone: its own, else the zone's.
+func (s *Store) paramsOf(tx *Tx, id ZoneID, n *NewNode) (Params, error) {
+	if n.Params != nil {
+		return *n.Params, nil
+	}
+	p, turn, ok := s.params.get(id)
+	if ok {
+		return p, nil
 	}
 	key := zoneKey(id)
 	sealed, err := tx.get(key)
 	if err != nil {
-		return 0, err
+		return Params{}, err
 	}
 	if sealed == nil {
-		return 0, fmt.Errorf("zone %d: %w", id, ErrNotFound)
+		return Params{}, fmt.Errorf("zone %d: %w", id, ErrNotFound)
 	}
 	z, err := openZone(s.rows, key, sealed)
 	if err != nil {
-		return 0, err
+		return Params{}, err
 	}
-	s.blockSizes.Store(id, z.BlockSize)
-	return z.BlockSize, nil
+	s.params.put(id, z.Params, turn)
+	return z.Params, nil
 }
 
 // liveDir loads a directory that still has a name: ErrNotDir, ErrNotFound.

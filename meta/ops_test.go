@@ -128,7 +128,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"nul", d.Ino, "a\x00b", reg, meta.ErrBadName},
 		{"no type", d.Ino, "x", meta.NewNode{Mode: 0o644}, meta.ErrInvalid},
 		{"device number of a file", d.Ino, "x", meta.NewNode{Mode: meta.ModeRegular, Rdev: 1}, meta.ErrInvalid},
-		{"block size", d.Ino, "x", meta.NewNode{Mode: meta.ModeRegular, BlockSize: 5000}, meta.ErrInvalid},
+		{"block size", d.Ino, "x", meta.NewNode{Mode: meta.ModeRegular, Params: &meta.Params{BlockSize: 5000}}, meta.ErrInvalid},
 		{"symlink without target", d.Ino, "x", meta.NewNode{Mode: meta.ModeSymlink}, meta.ErrInvalid},
 		{"target of a file", d.Ino, "x", meta.NewNode{Mode: meta.ModeRegular, Target: []byte("x")}, meta.ErrInvalid},
 		{"long target", d.Ino, "x", meta.NewNode{Mode: meta.ModeSymlink, Target: make([]byte, 4096)}, meta.ErrNameTooLong},

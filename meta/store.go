@@ -3,7 +3,6 @@ package meta
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -37,7 +36,7 @@ type Store struct {
 	inodes inodeAllocator
 	commit commitClock
 
-	blockSizes sync.Map // ZoneID to uint32: block size of new files, as in the zone's row
+	params paramsCache // of new files, as in the zones' rows
 }
 
 // Open returns a Store over a formatted KV store. It reads nothing.

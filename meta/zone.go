@@ -23,13 +23,12 @@ type Zone struct {
 	// Names is the names key, random, wrapped under the key that ZoneWrapKey derives from the zone key (blockcrypt.NamesKeyAAD).
 	Names      [blockcrypt.WrapSize]byte
 	Commitment [blockcrypt.CommitmentSize]byte // blockcrypt.ZoneCommitment of the zone key
-	BlockSize  uint32                          // of new regular files
-	Inline     uint32                          // regular files up to this many bytes may lie inline; 0 none
+	Params                                     // of new regular files
 }
 
 // NewZone returns the row of a new zone with a fresh names key. Wraps are the caller's to fill in; zoneKey stays the caller's.
 func NewZone(volume VolumeID, id ZoneID, dir Ino, zoneKey *blockcrypt.Key) (*Zone, error) {
-	z := &Zone{ID: id, Dir: dir, BlockSize: DefaultBlockSize, Inline: DefaultInline}
+	z := &Zone{ID: id, Dir: dir, Params: DefaultParams()}
 	z.Commitment = blockcrypt.ZoneCommitment(zoneKey, volume, uint64(id))
 	wrap, err := z.wrapSealer(volume, zoneKey)
 	if err != nil {
@@ -143,7 +142,7 @@ func (s *Store) PutZone(ctx context.Context, z *Zone) (kv.Rev, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer s.blockSizes.Delete(z.ID)
+	defer s.params.drop(z.ID)
 	return s.Update(ctx, func(tx *Tx) error {
 		tx.w.Put(key, append([]byte(nil), sealed...))
 		return nil

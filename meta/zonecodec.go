@@ -2,10 +2,7 @@ package meta
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-
-	"github.com/kmsfs/kmsfs/blockcrypt"
 )
 
 // check holds the rules of zone rows. Its errors carry no sentinel.
@@ -22,21 +19,14 @@ func (z *Zone) check() error {
 			return fmt.Errorf("wrap %d: key id of %d bytes, blob of %d", i, len(w.KeyID), len(w.Blob))
 		}
 	}
-	if z.Inline > maxInline-minInline {
-		return fmt.Errorf("inline limit %d", z.Inline)
-	}
-	if blockcrypt.ValidBlockSize(int(z.BlockSize)) != nil {
-		return errors.New("block size")
-	}
-	return nil
+	return z.Params.check()
 }
 
 func encodeZone(z *Zone) []byte {
 	b := []byte{rowVersion}
 	b = binary.BigEndian.AppendUint64(b, uint64(z.ID))
 	b = binary.BigEndian.AppendUint64(b, uint64(z.Dir))
-	b = binary.BigEndian.AppendUint32(b, z.BlockSize)
-	b = binary.BigEndian.AppendUint32(b, z.Inline)
+	b = appendParams(b, z.Params)
 	b = append(b, z.Names[:]...)
 	b = append(b, z.Commitment[:]...)
 	b = append(b, byte(len(z.Wraps)))
@@ -52,7 +42,8 @@ func encodeZone(z *Zone) []byte {
 
 func decodeZone(b []byte) (*Zone, error) {
 	d := newDecoder(b, "zone")
-	z := &Zone{ID: ZoneID(d.u64()), Dir: Ino(d.u64()), BlockSize: d.u32(), Inline: d.u32()}
+	z := &Zone{ID: ZoneID(d.u64()), Dir: Ino(d.u64())}
+	z.Params = d.params()
 	copy(z.Names[:], d.take(len(z.Names)))
 	copy(z.Commitment[:], d.take(len(z.Commitment)))
 	n := int(d.u8())

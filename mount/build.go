@@ -21,6 +21,7 @@ type builder struct {
 	keys   *client.Client
 	socket string
 	dir    string
+	params meta.Params // of the root zone
 
 	id         blockcrypt.VolumeID
 	cmk, alias string
@@ -112,6 +113,7 @@ func (b *builder) root(ctx context.Context, store *local.Store, secrets *superbl
 	if err != nil {
 		return err
 	}
+	zone.Params = b.params
 	zone.Wraps = []meta.ZoneWrap{{KeyID: b.cmk, Blob: blob}}
 	mode := uint32(0o700)
 	if os.Geteuid() == 0 { // root's mounts are for everybody, as a disk's are

@@ -63,6 +63,9 @@ func (v *Volume) info(ctx context.Context, ino meta.Ino) (FileInfo, error) {
 		Volume: v.ID.String(), Inode: uint64(ino), Type: typeName(a.Type()), Size: a.Size, Allocated: a.Allocated, Links: a.Nlink,
 		Layout: layoutName(a), Zone: uint64(a.Zone), ZoneInode: uint64(zone.Dir), BlockSize: a.BlockSize, Epoch: a.Epoch,
 	}
+	if a.IsRegular() {
+		info.Compression = a.Compression()
+	}
 	for _, w := range a.Wraps {
 		info.Epochs = append(info.Epochs, w.Epoch)
 	}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
+	"github.com/kmsfs/kmsfs/meta"
 )
 
 // InitConfig says what volume to make. A key store is made where there is none.
@@ -18,6 +20,49 @@ type InitConfig struct {
 	KeyStore string // "": keystore.DefaultDir
 	Secret   SecretSource
 	Token    TokenConfig // of a new key store
+
+	// How the contents of files are stored, until a policy says otherwise.
+	BlockSize   string // bytes, or with K or M behind; "": 4K, with compression 128K
+	Compression string // none, s2 or zstd, with :LEVEL behind or not; "": none
+}
+
+// params returns the parameters of the root zone. ErrUsage, and why, for what cannot be.
+func (cfg *InitConfig) params() (meta.Params, error) {
+	p := meta.DefaultParams()
+	var err error
+	if cfg.Compression != "" {
+		if p.Codec, p.Level, err = meta.ParseCompression(cfg.Compression); err != nil {
+			return p, fmt.Errorf("%w: %w", ErrUsage, err)
+		}
+	}
+	if p.Codec != meta.CodecNone {
+		p.BlockSize = meta.DefaultCompressedBlock
+	}
+	if cfg.BlockSize != "" {
+		if p.BlockSize, err = parseBlockSize(cfg.BlockSize); err != nil {
+			return p, err
+		}
+	}
+	if err := p.Check(); err != nil {
+		return p, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return p, nil
+}
+
+// parseBlockSize reads 65536, 64K or 1M.
+func parseBlockSize(text string) (uint32, error) {
+	number, shift := text, 0
+	switch {
+	case strings.HasSuffix(text, "K"):
+		number, shift = text[:len(text)-1], 10
+	case strings.HasSuffix(text, "M"):
+		number, shift = text[:len(text)-1], 20
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || n > 1<<30>>shift {
+		return 0, fmt.Errorf("%w: block size %q is not like 4096, 64K or 1M", ErrUsage, text)
+	}
+	return uint32(n << shift), nil
 }
 
 // InitResult says what was made.
@@ -41,7 +86,11 @@ func Init(ctx context.Context, cfg InitConfig) (res InitResult, err error) {
 	if res.Volume, err = filepath.Abs(cfg.Volume); err != nil {
 		return res, fmt.Errorf("volume %s: %w", cfg.Volume, err)
 	}
-	if err := checkPlaces(cfg, res.Volume); err != nil { // before anything is made
+	params, err := cfg.params()
+	if err == nil {
+		err = checkPlaces(cfg, res.Volume)
+	}
+	if err != nil { // before anything is made
 		return res, err
 	}
 	store, err := openOrMakeKeyStore(ctx, cfg)
@@ -69,7 +118,7 @@ func Init(ctx context.Context, cfg InitConfig) (res InitResult, err error) {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, site.close(err == nil)) }()
-	b := builder{keys: keys, socket: socketOf(store.dir), dir: site.dir}
+	b := builder{keys: keys, socket: socketOf(store.dir), dir: site.dir, params: params}
 	if err := b.build(ctx); err != nil {
 		return res, fmt.Errorf("make volume %s: %w", res.Volume, err)
 	}

@@ -67,23 +67,24 @@ type KeyStatus struct {
 
 // FileInfo is what `kmsfs info` says about a file.
 type FileInfo struct {
-	Path       string            `json:"path"`
-	Volume     string            `json:"volume_id"`
-	Inode      uint64            `json:"inode"`
-	Type       string            `json:"type"`
-	Size       uint64            `json:"size"`
-	Allocated  uint64            `json:"allocated"`
-	Links      uint32            `json:"links"`
-	Layout     string            `json:"layout"`
-	Object     string            `json:"object,omitempty"` // path below VOLUME/objects
-	BlockSize  uint32            `json:"block_size,omitempty"`
-	Epoch      uint32            `json:"epoch,omitempty"` // of the data key new blocks are sealed under
-	Epochs     []uint32          `json:"epochs,omitempty"`
-	Zone       uint64            `json:"zone"`
-	ZoneInode  uint64            `json:"zone_inode"`
-	Key        string            `json:"key"`
-	KeyVersion uint32            `json:"key_version"`
-	Context    map[string]string `json:"encryption_context"`
+	Path        string            `json:"path"`
+	Volume      string            `json:"volume_id"`
+	Inode       uint64            `json:"inode"`
+	Type        string            `json:"type"`
+	Size        uint64            `json:"size"`
+	Allocated   uint64            `json:"allocated"`
+	Links       uint32            `json:"links"`
+	Layout      string            `json:"layout"`
+	Object      string            `json:"object,omitempty"` // path below VOLUME/objects
+	BlockSize   uint32            `json:"block_size,omitempty"`
+	Compression string            `json:"compression,omitempty"` // that new contents of the file get: none, s2:LEVEL or zstd:LEVEL
+	Epoch       uint32            `json:"epoch,omitempty"`       // of the data key new blocks are sealed under
+	Epochs      []uint32          `json:"epochs,omitempty"`
+	Zone        uint64            `json:"zone"`
+	ZoneInode   uint64            `json:"zone_inode"`
+	Key         string            `json:"key"`
+	KeyVersion  uint32            `json:"key_version"`
+	Context     map[string]string `json:"encryption_context"`
 }
 
 // Fault is one thing that fsck found, in one line.

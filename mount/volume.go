@@ -263,13 +263,12 @@ func (v *Volume) closeKV(ctx context.Context) error {
 }
 
 func (v *Volume) openContent(ctx context.Context, cfg OpenConfig) (err error) {
-	root, err := v.meta.Zone(ctx, meta.RootZone)
-	if err != nil {
+	if _, err := v.meta.Zone(ctx, meta.RootZone); err != nil {
 		return fmt.Errorf("read the root zone: %w", lost(err))
 	}
 	v.content, err = content.New(content.Config{
 		Meta: v.meta, Keys: v.ring, KV: &anchoredJournal{v.kv, v.anchor}, Objects: v.objects, Namer: v.namer,
-		InlineLimit: int(root.Inline), ReadOnly: cfg.ReadOnly, Log: v.log,
+		ReadOnly: cfg.ReadOnly, Log: v.log,
 	})
 	if err != nil {
 		return err

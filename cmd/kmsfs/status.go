@@ -85,6 +85,7 @@ func printInfo(w *tabwriter.Writer, f mount.FileInfo) {
 	if f.BlockSize != 0 {
 		line(w, "blocks", fmt.Sprintf("of %d bytes, AES-256-GCM, key epoch %d of %v", f.BlockSize, f.Epoch, f.Epochs))
 	}
+	line(w, "compression", f.Compression)
 	line(w, "zone", fmt.Sprintf("%d (directory with inode %d)", f.Zone, f.ZoneInode))
 	line(w, "key", fmt.Sprintf("%s version %d", f.Key, f.KeyVersion))
 	pairs := make([]string, 0, len(f.Context))

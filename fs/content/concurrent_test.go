@@ -84,7 +84,7 @@ func TestUnlinkRaces(t *testing.T) {
 	r := newRig(t, rigOptions{inline: 100})
 	for i := range 100 {
 		name := fmt.Appendf(nil, "race%d", i)
-		a, err := r.meta.Create(ctx, meta.RootIno, name, meta.NewNode{Mode: meta.ModeRegular | 0o600, BlockSize: 4096})
+		a, err := r.meta.Create(ctx, meta.RootIno, name, meta.NewNode{Mode: meta.ModeRegular | 0o600, Params: r.params()})
 		must(t, err)
 		var wg sync.WaitGroup
 		for range 2 {
@@ -127,7 +127,7 @@ func TestUnlinkRaces(t *testing.T) {
 func TestTmpfileLinked(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	for _, linked := range []bool{false, true} {
-		a, err := r.meta.Tmpfile(ctx, meta.RootIno, meta.NewNode{Mode: meta.ModeRegular | 0o600, BlockSize: 4096})
+		a, err := r.meta.Tmpfile(ctx, meta.RootIno, meta.NewNode{Mode: meta.ModeRegular | 0o600, Params: r.params()})
 		must(t, err)
 		f := r.openFile(a.Ino)
 		must(t, r.eng.Unlinked(ctx, a.Ino))

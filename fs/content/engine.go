@@ -45,8 +45,6 @@ type Config struct {
 	Objects *object.Store
 	Namer   *blockcrypt.ObjectNamer
 
-	// InlineLimit is the largest size in bytes of a file that is kept in its inline row, at most blockcrypt.MaxInline. 0: none is.
-	InlineLimit int
 	// ReadOnly: nothing is written, checkpointed or destroyed; Run only waits.
 	ReadOnly bool
 	// SyncEvery bounds how long a change may stay undurable; 0 means 5 s.
@@ -97,9 +95,6 @@ type rowKey struct {
 func New(cfg Config) (*Engine, error) {
 	if cfg.Meta == nil || cfg.Keys == nil || cfg.KV == nil || cfg.Objects == nil || cfg.Namer == nil {
 		return nil, errors.New("content: incomplete Config")
-	}
-	if cfg.InlineLimit < 0 || cfg.InlineLimit > blockcrypt.MaxInline {
-		return nil, fmt.Errorf("content: inline limit of %d bytes", cfg.InlineLimit)
 	}
 	if cfg.SyncEvery <= 0 {
 		cfg.SyncEvery = DefaultSyncEvery

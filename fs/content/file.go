@@ -26,7 +26,8 @@ type File struct {
 	loaded  bool // guarded by loading
 	// Set by load, constant afterwards.
 	zone      meta.ZoneID
-	blockSize int
+	params    meta.Params
+	blockSize int // params.BlockSize
 
 	size  atomic.Uint64 // st.size, for Size
 	epoch atomic.Uint32 // that new blocks are sealed under; changed with mu held
@@ -76,7 +77,7 @@ func (f *File) load(ctx context.Context) error {
 		f.e.release(f)
 		return fmt.Errorf("open content of inode %d: %w", f.ino, err)
 	}
-	f.zone, f.blockSize = a.Zone, int(a.BlockSize)
+	f.zone, f.params, f.blockSize = a.Zone, a.Params, int(a.BlockSize)
 	f.epoch.Store(a.Epoch)
 	f.mu.Lock()
 	f.uses.used = a.Wrap(a.Epoch).Uses

@@ -166,7 +166,7 @@ func (r *rig) open() {
 	r.meta = r.vol.Open(r.tb, meta.Config{KV: r.kv})
 	r.report, err = recovery.Finish(ctx, r.meta, Verifier(r.objects, r.namer))
 	must(r.t, err)
-	r.eng, err = New(Config{Meta: r.meta, Keys: r.vol.Keyring, KV: r.kv, Objects: r.objects, Namer: r.namer, InlineLimit: r.opts.inline})
+	r.eng, err = New(Config{Meta: r.meta, Keys: r.vol.Keyring, KV: r.kv, Objects: r.objects, Namer: r.namer})
 	must(r.t, err)
 	if r.opts.maxUses != 0 {
 		r.eng.maxUses = r.opts.maxUses
@@ -244,9 +244,18 @@ func (r *rig) create() meta.Ino {
 	r.t.Helper()
 	r.names++
 	a, err := r.meta.Create(ctx, meta.RootIno, fmt.Appendf(nil, "file%d", r.names),
-		meta.NewNode{Mode: meta.ModeRegular | 0o644, BlockSize: r.opts.blockSize})
+		meta.NewNode{Mode: meta.ModeRegular | 0o644, Params: r.params()})
 	must(r.t, err)
 	return a.Ino
+}
+
+// params returns those of new files.
+func (r *rig) params() *meta.Params {
+	p := meta.Params{BlockSize: r.opts.blockSize, Inline: uint32(r.opts.inline)}
+	if p.BlockSize == 0 {
+		p.BlockSize = meta.DefaultBlockSize
+	}
+	return &p
 }
 
 // file opens a new regular file; the test closes it, or not.

@@ -69,7 +69,7 @@ func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, op
 	if err != nil {
 		return err
 	}
-	if c.next.size > uint64(f.e.cfg.InlineLimit) {
+	if c.next.size > uint64(f.params.Inline) {
 		f.leaveInline(c)
 		return f.writeSlots(ctx, k, c, p, off, old)
 	}

@@ -25,9 +25,10 @@ const unmountPatience = 5 * time.Second
 
 // Options of a mount. The zero value is a volume with the defaults, mounted by the default options.
 type Options struct {
-	BlockSize uint32 // of new files, in bytes; 0: the zone's default
-	Inline    int    // largest inline file in bytes; 0: the default; negative: none
-	Memory    bool   // metadata in memory instead of on the journalled store; it survives Remount
+	BlockSize uint32     // of new files, in bytes; 0: the zone's default
+	Codec     meta.Codec // of new files, at its default level; BlockSize must be one that may be compressed
+	Inline    int        // largest inline file in bytes; 0: the default; negative: none
+	Memory    bool       // metadata in memory instead of on the journalled store; it survives Remount
 	Mount     fs.MountOptions
 	// Config may change what the filesystem is made with, each time it is mounted.
 	Config func(*fs.Config)

@@ -120,12 +120,8 @@ func (m *Mount) up(ctx context.Context) error {
 	if err := errors.Join(m.setZone(ctx), m.setOwner(ctx)); err != nil {
 		return err
 	}
-	inline := m.opts.Inline
-	if inline == 0 {
-		inline = meta.DefaultInline
-	}
 	m.Content, err = content.New(content.Config{
-		Meta: m.Store, Keys: m.Keyring, KV: kept, Objects: objects, Namer: namer, InlineLimit: max(inline, 0), Log: testLog(m.t),
+		Meta: m.Store, Keys: m.Keyring, KV: kept, Objects: objects, Namer: namer, Log: testLog(m.t),
 	})
 	if err != nil {
 		return err
@@ -135,16 +131,24 @@ func (m *Mount) up(ctx context.Context) error {
 	return m.upFS(func(ctx context.Context) error { return kept.Sync(ctx, m.Store.LastRev()) })
 }
 
-// setZone gives the root zone the block size of the options.
+// setZone gives the root zone the parameters of the options.
 func (m *Mount) setZone(ctx context.Context) error {
-	if m.opts.BlockSize == 0 {
-		return nil
+	params := meta.DefaultParams()
+	if m.opts.BlockSize != 0 {
+		params.BlockSize = m.opts.BlockSize
 	}
+	if m.opts.Inline != 0 {
+		params.Inline = uint32(max(m.opts.Inline, 0))
+	}
+	params.Codec, params.Level = m.opts.Codec, m.opts.Codec.DefaultLevel()
 	zone, err := m.Store.Zone(ctx, meta.RootZone)
 	if err != nil {
 		return err
 	}
-	zone.BlockSize = m.opts.BlockSize
+	if zone.Params == params {
+		return nil
+	}
+	zone.Params = params
 	_, err = m.Store.PutZone(ctx, zone)
 	return err
 }

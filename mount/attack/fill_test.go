@@ -50,7 +50,7 @@ func (m *maker) dir(dir meta.Ino, name string) meta.Ino {
 
 // file makes a file with size random bytes, synced.
 func (m *maker) file(dir meta.Ino, name string, size int) meta.Ino {
-	ino := m.node(dir, name, meta.NewNode{Mode: meta.ModeRegular | 0o640, UID: 1000, GID: 100, BlockSize: block})
+	ino := m.node(dir, name, meta.NewNode{Mode: meta.ModeRegular | 0o640, UID: 1000, GID: 100, Params: &meta.Params{BlockSize: block, Inline: meta.DefaultInline}})
 	if size > 0 {
 		m.write(ino, 0, size)
 		m.sync(ino)
@@ -213,7 +213,9 @@ func (m *maker) change(t tree, step func()) {
 		func() { m.write(t["/dir/three"].Ino, block+7, 20) }, // an image
 		func() { m.write(t["/dir/many"].Ino, 3*block, 2*block) },
 		func() { m.sync(t["/dir/many"].Ino) },
-		func() { m.node(dir, "new", meta.NewNode{Mode: meta.ModeRegular | 0o600, BlockSize: block}) },
+		func() {
+			m.node(dir, "new", meta.NewNode{Mode: meta.ModeRegular | 0o600, Params: &meta.Params{BlockSize: block, Inline: meta.DefaultInline}})
+		},
 		func() { m.write(m.lookup(dir, "new"), 0, 6*block+50) }, // slots, directly
 		func() { m.sync(m.lookup(dir, "new")) },
 		func() { m.write(m.lookup(dir, "new"), 6*block+50, 3*block) },

@@ -32,7 +32,6 @@ type simKeys struct {
 	volume           *metatest.Volume
 	id               blockcrypt.VolumeID
 	journal, objects *blockcrypt.Key
-	inline           int
 }
 
 // simVolume is a volume at rest: a simulated disk below journal and objects, a directory for Badger, whose files are real.
@@ -65,7 +64,7 @@ func newSimVolume(t testing.TB, o simOptions) *simVolume {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &simVolume{keys: &simKeys{id: id, journal: newKey(t), objects: newKey(t), inline: o.inline}, disk: newSimDisk(), dir: filepath.Join(t.TempDir(), "vol")}
+	v := &simVolume{keys: &simKeys{id: id, journal: newKey(t), objects: newKey(t)}, disk: newSimDisk(), dir: filepath.Join(t.TempDir(), "vol")}
 	opts := v.localOptions()
 	if err := local.Create(context.Background(), opts); err != nil {
 		t.Fatal(err)
@@ -77,7 +76,7 @@ func newSimVolume(t testing.TB, o simOptions) *simVolume {
 	v.keys.volume = metatest.NewVolumeOn(t, store)
 	zone, err := v.keys.volume.Zone(context.Background(), meta.RootZone)
 	if err == nil {
-		zone.BlockSize = o.blockSize
+		zone.BlockSize, zone.Inline = o.blockSize, uint32(o.inline)
 		_, err = v.keys.volume.PutZone(context.Background(), zone)
 	}
 	if err := errors.Join(err, store.Close()); err != nil {
@@ -209,7 +208,7 @@ func (v *simVolume) open(t testing.TB, hooks simHooks) (r *running, err error) {
 		return r, err
 	}
 	r.content, err = content.New(content.Config{
-		Meta: r.store, Keys: v.keys.volume.Keyring, KV: r.above, Objects: r.objects, Namer: namer, InlineLimit: v.keys.inline,
+		Meta: r.store, Keys: v.keys.volume.Keyring, KV: r.above, Objects: r.objects, Namer: namer,
 	})
 	if err != nil {
 		return r, err
