@@ -212,7 +212,7 @@ func TestGarbageBesideTraffic(t *testing.T) {
 			}
 		})
 	}
-	for i := range 200 {
+	for i := range 1000 {
 		bad := hsm.Sealed{Mechanism: hsm.AESGCM, IV: make([]byte, 12), Ciphertext: make([]byte, 17+i)}
 		if _, err := tok.Decrypt(t.Context(), id, bad, nil); !errors.Is(err, hsm.ErrAuth) {
 			t.Errorf("garbage %d: %v, want %v", i, err, hsm.ErrAuth)

@@ -12,7 +12,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
@@ -28,14 +33,18 @@ import (
 //go:embed driver.py
 var driver string
 
-// aws is Debian's command line; another one may come first in PATH.
-const aws = "/usr/bin/aws"
+// awsCommand is Debian's command line; another one may come first in PATH.
+const awsCommand = "/usr/bin/aws"
 
-// rig is a key daemon that listens, its owner's client, and the command line of an administrator.
+// rig is a key daemon that listens, its owner's client, and the SDK and the command line of an administrator.
 type rig struct {
 	*client.Client
 	t       *testing.T
 	address string
+	sdk     *kms.Client
+	clock   *atomic.Int64    // how far the key daemon's clock is ahead, in nanoseconds
+	token   *hsmtest.SoftHSM // nil: the embedded one
+	worker  string           // path of the worker's program, of SoftHSM
 	env     []string
 	in      io.Writer // nil: the command line does not run yet
 	out     *bufio.Reader
@@ -63,13 +72,13 @@ func openTables(ctx context.Context, p keystore.KVParams) (kv.Store, error) {
 // needAWS skips where there is no command line, unless the tests must be complete.
 func needAWS(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat(aws); err == nil {
+	if _, err := os.Stat(awsCommand); err == nil {
 		return
 	}
 	if os.Getenv("KMSFS_REQUIRE") == "1" {
-		t.Fatalf("%s is missing: apt-get install awscli", aws)
+		t.Fatalf("%s is missing: apt-get install awscli", awsCommand)
 	}
-	t.Skipf("%s is missing: apt-get install awscli", aws)
+	t.Skipf("%s is missing: apt-get install awscli", awsCommand)
 }
 
 // onTokens runs a test on the embedded token and on SoftHSM.
@@ -88,38 +97,70 @@ func secret(t *testing.T, s string) *locked.Buffer {
 	return b
 }
 
-func embedded(t *testing.T) *rig {
+// embedded is a key daemon on the embedded token; change may set options.
+func embedded(t *testing.T, change ...func(*server.RunConfig)) *rig {
 	t.Helper()
 	needAWS(t)
 	return newRig(t, keystore.InitConfig{Unlock: keystore.UnlockConfig{Kind: keystore.KeyFile}, Secret: secret(t, strings.Repeat("0123456789abcdef", 4)),
-		Options: keystore.Options{OpenKV: openTables}})
+		Options: keystore.Options{OpenKV: openTables}}, change...)
 }
 
+// workerDir is where the worker's program is built.
+var workerDir string
+
+// buildWorker builds the worker's program, once.
+var buildWorker = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(workerDir, "kmsfs-hsm-worker")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/kmsfs/kmsfs/cmd/kmsfs-hsm-worker")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the worker: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "kmsfs-conformance-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	workerDir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// softHSM is a key daemon on a token of SoftHSM.
 func softHSM(t *testing.T) *rig {
 	t.Helper()
 	needAWS(t)
 	token := hsmtest.NewSoftHSM(t)
-	worker := filepath.Join(t.TempDir(), "kmsfs-hsm-worker")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", worker, "github.com/kmsfs/kmsfs/cmd/kmsfs-hsm-worker")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the worker: %v: %s", err, out)
+	worker, err := buildWorker()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return newRig(t, keystore.InitConfig{Token: keystore.TokenConfig{Kind: hsm.KindPKCS11, Module: token.Module, Label: token.Label},
+	r := newRig(t, keystore.InitConfig{Token: keystore.TokenConfig{Kind: hsm.KindPKCS11, Module: token.Module, Label: token.Label},
 		Unlock: keystore.UnlockConfig{Kind: keystore.PIN}, Secret: secret(t, token.PIN), Options: keystore.Options{OpenKV: openTables, WorkerBinary: worker}})
+	r.token, r.worker = token, worker
+	return r
 }
 
-func newRig(t *testing.T, init keystore.InitConfig) *rig {
+func newRig(t *testing.T, init keystore.InitConfig, change ...func(*server.RunConfig)) *rig {
 	t.Helper()
+	clock := new(atomic.Int64)
+	init.Options.Now = func() time.Time { return time.Now().Add(time.Duration(clock.Load())) }
 	init.Dir = filepath.Join(t.TempDir(), "ks")
 	if _, err := keystore.Init(t.Context(), init); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan error, 1), make(chan error, 1)
-	go func() {
-		ended <- server.Run(ctx, server.RunConfig{Dir: init.Dir, Secret: init.Secret, Listen: "127.0.0.1:0", Options: init.Options, Ready: func(err error) { ready <- err }})
-	}()
+	run := server.RunConfig{Dir: init.Dir, Secret: init.Secret, Listen: "127.0.0.1:0", Options: init.Options, Ready: func(err error) { ready <- err }}
+	for _, c := range change {
+		c(&run)
+	}
+	go func() { ended <- server.Run(ctx, run) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -138,11 +179,12 @@ func newRig(t *testing.T, init keystore.InitConfig) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Client: c, t: t, address: st.Listen}
+	r := &rig{Client: c, t: t, address: st.Listen, clock: clock}
 	admin, err := c.CreateIdentity(t.Context(), self, "admin", true)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.sdk = newSDK("http://"+r.address, admin)
 	r.env = environment(t, admin)
 	return r
 }

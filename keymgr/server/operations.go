@@ -73,8 +73,8 @@ var awsOperations = map[string]operation{
 }
 
 // refused are AWS' operations on kinds of keys and key stores that there are none of here.
-var refused = strings.Fields(`ConnectCustomKeyStore CreateCustomKeyStore DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
-	DisconnectCustomKeyStore GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateMac GetKeyLastUsage GetParametersForImport GetPublicKey ImportKeyMaterial
+var refused = strings.Fields(`ConnectCustomKeyStore CreateCustomKeyStore Decapsulate DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
+	DisconnectCustomKeyStore Encapsulate GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateMac GetKeyLastUsage GetParametersForImport GetPublicKey ImportKeyMaterial
 	ReplicateKey Sign SynchronizeMultiRegionKey UpdateCustomKeyStore UpdatePrimaryRegion Verify VerifyMac`)
 
 // refuse makes an operation that is always answered by ErrUnsupported.
