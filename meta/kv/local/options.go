@@ -11,6 +11,7 @@ import (
 const (
 	DefaultSegmentSize = 8 << 20
 	DefaultMaxJournal  = 256 << 20
+	DefaultMaxOverlay  = 64 << 20
 
 	minSegmentSize = 16 << 10
 	maxSegmentSize = 64 << 20
@@ -45,6 +46,10 @@ type Options struct {
 	// least three segments; zero means DefaultMaxJournal.
 	SegmentSize int64
 	MaxJournal  int64
+
+	// MaxOverlay is how many bytes rows may take in memory before a checkpoint is due, as it is when half of MaxJournal waits for one. Zero means
+	// DefaultMaxOverlay.
+	MaxOverlay int64
 
 	// MinFree is how many bytes are kept free on the disk for checkpoints, because Badger dies on a full
 	// one. Half of them, and as many as wait in the journal, must be free for one to begin. Zero means what

@@ -64,6 +64,7 @@ type generation struct {
 
 	mu      sync.RWMutex // held for moments only; the holder of Store.commit is the only writer
 	tree    *btree.BTreeG[item]
+	bytes   int64 // that keys and values take in memory, about
 	scratch probe // the writer's
 
 	// refs counts the Store and the Views that may read from here. While it is not zero, the journal
@@ -88,26 +89,43 @@ func (p *probe) at(key []byte) item {
 func (g *generation) insert(key []byte, v version, keep uint64) {
 	c, ok := g.tree.Get(g.scratch.at(key))
 	if !ok {
-		g.tree.ReplaceOrInsert(itemFor(&chain{key: key, newest: v}))
+		g.add(key, v)
 		return
 	}
+	g.bytes += v.bytes()
 	older := c.newest
 	v.older = &older
 	c.newest = v
 	for p := v.older; p != nil; p = p.older {
-		if p.seq <= keep {
-			p.older = nil
+		if p.seq > keep {
+			continue
 		}
+		for dropped := p.older; dropped != nil; dropped = dropped.older {
+			g.bytes -= dropped.bytes()
+		}
+		p.older = nil
 	}
 }
 
+func (g *generation) add(key []byte, v version) {
+	g.tree.ReplaceOrInsert(itemFor(&chain{key: key, newest: v}))
+	g.bytes += int64(len(key)) + v.bytes()
+}
+
+// versionBytes is what a version takes beside its value, with its share of the tree.
+const versionBytes = 160
+
+func (v *version) bytes() int64 { return int64(len(v.value)) + versionBytes }
+
 // replace sets the only version of a key, where no snapshot is in use.
 func (g *generation) replace(key []byte, v version) {
-	if c, ok := g.tree.Get(g.scratch.at(key)); ok {
-		c.newest = v
+	c, ok := g.tree.Get(g.scratch.at(key))
+	if !ok {
+		g.add(key, v)
 		return
 	}
-	g.tree.ReplaceOrInsert(itemFor(&chain{key: key, newest: v}))
+	g.bytes += v.bytes() - c.newest.bytes()
+	c.newest = v
 }
 
 // get returns the version of key that a snapshot at seq sees.
@@ -181,9 +199,9 @@ func (g *generation) fetch(rows []row, lo, hi []byte, after bool, seq uint64, n 
 	return rows, last
 }
 
-// len returns the number of keys.
-func (g *generation) len() int {
+// size returns the number of keys, and the bytes that they take in memory.
+func (g *generation) size() (rows int, bytes int64) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return g.tree.Len()
+	return g.tree.Len(), g.bytes
 }

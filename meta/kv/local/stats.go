@@ -12,6 +12,7 @@ type Stats struct {
 	JournalBytes int64 // waiting for a checkpoint
 	JournalFiles int   // segments on disk, spare ones included
 	OverlayRows  int   // keys in memory
+	OverlayBytes int64 // that they take there with their values, about
 
 	Updates     uint64        // committed
 	Conflicts   uint64        // runs of transactions that were thrown away
@@ -51,7 +52,8 @@ func (s *Store) Stats() Stats {
 	st.Updates, st.Checkpoints, st.LastPause = s.updates, s.checkpoints, s.pause
 	for _, g := range []*generation{s.active, s.frozen} {
 		if g != nil {
-			st.OverlayRows += g.len()
+			rows, bytes := g.size()
+			st.OverlayRows, st.OverlayBytes = st.OverlayRows+rows, st.OverlayBytes+bytes
 		}
 	}
 	return st

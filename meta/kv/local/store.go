@@ -83,6 +83,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxJournal == 0 {
 		o.MaxJournal = max(DefaultMaxJournal, minSegments*o.SegmentSize)
 	}
+	if o.MaxOverlay == 0 {
+		o.MaxOverlay = DefaultMaxOverlay
+	}
 	if o.MinFree == 0 {
 		o.MinFree = minFree(memTable(o))
 	}

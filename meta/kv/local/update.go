@@ -176,9 +176,9 @@ func (s *Store) waitCheckpoint(ctx context.Context) error {
 	}
 }
 
-// signalDue tells whoever listens that the journal is half full.
+// signalDue tells whoever listens that the journal is half full, or that its rows take much memory. The caller holds s.commit.
 func (s *Store) signalDue() {
-	if s.journal.pending() <= s.opts.MaxJournal/2 {
+	if s.journal.pending() <= s.opts.MaxJournal/2 && s.active.bytes <= s.opts.MaxOverlay {
 		return
 	}
 	select {
