@@ -6,15 +6,14 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
-// node is what is remembered of an inode that the kernel knows.
+// node is what is remembered of an inode that is open or an orphan.
 //
-// INVARIANT: a node is in the table if and only if lookups or handles is not 0.
+// INVARIANT: a node is in the table if and only if handles is not 0, or it is an orphan that something uses.
 type node struct {
-	lookups uint64 // how many replies gave the kernel this inode, minus what it forgot
-	handles int    // open handles
-	writers int    // those opened for writing
-	lost    error  // why something that was written to it is lost, until the last handle is closed
-	orphan  bool   // it has no name left: release it when the node goes
+	handles int   // open handles
+	writers int   // those opened for writing
+	lost    error // why something that was written to it is lost, until the last handle is closed
+	orphan  bool  // it has no name left: release it when nothing uses it any more
 }
 
 // nodeTable knows which inodes are in use. Its zero value is not ready; safe for concurrent use.
@@ -24,15 +23,18 @@ type nodeTable struct {
 
 const nodeShards = 64
 
+// nodeShard keeps lookups apart from nodes: the kernel remembers millions of inodes, few of which are open, and a count is all there is to say of the
+// others.
 type nodeShard struct {
-	mu    sync.Mutex
-	nodes map[meta.Ino]*node // guarded by mu
+	mu      sync.Mutex
+	lookups map[meta.Ino]uint64 // guarded by mu; not 0: how many replies gave the kernel the inode, minus what it forgot
+	nodes   map[meta.Ino]*node  // guarded by mu
 }
 
 func newNodeTable() *nodeTable {
 	t := &nodeTable{}
 	for i := range t.shards {
-		t.shards[i].nodes = make(map[meta.Ino]*node)
+		t.shards[i].lookups, t.shards[i].nodes = make(map[meta.Ino]uint64), make(map[meta.Ino]*node)
 	}
 	return t
 }
@@ -41,8 +43,8 @@ func (t *nodeTable) shard(ino meta.Ino) *nodeShard {
 	return &t.shards[uint64(ino)%nodeShards]
 }
 
-// with runs fn on the node of ino, made if need be, and drops it afterwards if nothing uses it.
-func (s *nodeShard) with(ino meta.Ino, fn func(*node)) {
+// with runs fn on the node of ino, made if need be, and drops it afterwards if nothing uses it. It returns whether that was an orphan, to be released.
+func (s *nodeShard) with(ino meta.Ino, fn func(*node)) (release bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[ino]
@@ -51,23 +53,38 @@ func (s *nodeShard) with(ino meta.Ino, fn func(*node)) {
 		s.nodes[ino] = n
 	}
 	fn(n)
-	if n.lookups == 0 && n.handles == 0 {
+	return s.drop(ino, n)
+}
+
+// drop takes a node out that has become needless. Called with mu held.
+func (s *nodeShard) drop(ino meta.Ino, n *node) (release bool) {
+	release = n.orphan && n.handles == 0 && s.lookups[ino] == 0
+	if release || n.handles == 0 && !n.orphan {
 		delete(s.nodes, ino)
 	}
+	return release
 }
 
 // lookedUp counts a reply that gave the kernel the inode.
 func (t *nodeTable) lookedUp(ino meta.Ino) {
-	t.shard(ino).with(ino, func(n *node) { n.lookups++ })
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lookups[ino]++
 }
 
 // forgotten takes back count lookups. It returns whether the inode is an orphan that nothing uses any more.
 func (t *nodeTable) forgotten(ino meta.Ino, count uint64) (release bool) {
-	t.shard(ino).with(ino, func(n *node) {
-		n.lookups -= min(count, n.lookups)
-		release = n.unusedOrphan()
-	})
-	return release
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if had := s.lookups[ino]; had > count {
+		s.lookups[ino] = had - count
+		return false
+	}
+	delete(s.lookups, ino)
+	n := s.nodes[ino]
+	return n != nil && s.drop(ino, n)
 }
 
 // opened counts a handle, opened for writing or not.
@@ -82,16 +99,14 @@ func (t *nodeTable) opened(ino meta.Ino, write bool) {
 
 // closed takes back a handle. It returns whether the inode is an orphan that nothing uses any more.
 func (t *nodeTable) closed(ino meta.Ino, write bool) (release bool) {
-	t.shard(ino).with(ino, func(n *node) {
+	return t.shard(ino).with(ino, func(n *node) {
 		if n.handles--; n.handles == 0 {
 			n.lost = nil
 		}
 		if write {
 			n.writers--
 		}
-		release = n.unusedOrphan()
 	})
-	return release
 }
 
 // written says whether the inode is open for writing.
@@ -136,11 +151,7 @@ func (t *nodeTable) writing() (all []meta.Ino) {
 
 // orphaned notes that the inode has no name left. It returns whether nothing uses it.
 func (t *nodeTable) orphaned(ino meta.Ino) (release bool) {
-	t.shard(ino).with(ino, func(n *node) {
-		n.orphan = true
-		release = n.unusedOrphan()
-	})
-	return release
+	return t.shard(ino).with(ino, func(n *node) { n.orphan = true })
 }
 
 // named notes that the inode has a name (again).
@@ -153,7 +164,7 @@ func (t *nodeTable) inUse(ino meta.Ino) bool {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.nodes[ino] != nil
+	return s.lookups[ino] != 0 || s.nodes[ino] != nil
 }
 
 // drain empties the table, as when the kernel has let go of the mount, and returns the orphans in it.
@@ -166,24 +177,26 @@ func (t *nodeTable) drain() (orphans []meta.Ino) {
 				orphans = append(orphans, ino)
 			}
 		}
+		clear(s.lookups)
 		clear(s.nodes)
 		s.mu.Unlock()
 	}
 	return orphans
 }
 
-// len returns the number of nodes.
+// len returns the number of inodes that are in use.
 func (t *nodeTable) len() int {
 	total := 0
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		total += len(s.nodes)
+		total += len(s.lookups)
+		for ino := range s.nodes {
+			if s.lookups[ino] == 0 {
+				total++
+			}
+		}
 		s.mu.Unlock()
 	}
 	return total
-}
-
-func (n *node) unusedOrphan() bool {
-	return n.orphan && n.lookups == 0 && n.handles == 0
 }
