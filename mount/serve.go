@@ -111,7 +111,8 @@ func (d *daemon) open(ctx context.Context) (err error) {
 func (d *daemon) mount(mountPoint string) (err error) {
 	v, o := d.volume, d.cfg.Options
 	d.fs, err = fs.New(fs.Config{
-		Meta: v.meta, Content: v.content, Keys: v.ring, Lower: v.Dir, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime, Log: d.log,
+		Meta: v.meta, Content: v.content, Keys: v.ring, Lower: v.Dir, SyncNames: v.syncNames, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime,
+		Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make filesystem: %w", err)

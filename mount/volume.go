@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/fs/keyring"
 	"github.com/kmsfs/kmsfs/fs/object"
@@ -220,7 +221,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	v.onClose(v.closeKV)
 	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, TTL: cfg.KeyTTL, Log: v.log})
 	v.onClose(func(context.Context) error { v.ring.Close(); return nil })
-	if v.meta, err = meta.Open(meta.Config{KV: v.kv, Volume: v.ID, RowsKey: secrets.Rows, Keys: v.ring}); err != nil {
+	if v.meta, err = meta.Open(meta.Config{KV: v.kv, Volume: v.ID, RowsKey: secrets.Rows, Keys: v.ring, Now: fs.Now}); err != nil {
 		return err
 	}
 	if v.Recovery, err = recovery.Finish(ctx, v.meta, content.Verifier(v.objects, v.namer)); err != nil {
@@ -254,6 +255,9 @@ func replayInto(recovery *meta.Recovery) func(local.Record) error {
 func (v *Volume) zone(ctx context.Context, id meta.ZoneID) (*meta.Zone, error) {
 	return v.meta.Zone(ctx, id)
 }
+
+// syncNames makes all names and attributes durable: what fsync(2) of a directory needs. What was written to files directly is left alone.
+func (v *Volume) syncNames(ctx context.Context) error { return v.kv.Sync(ctx, v.meta.LastRev()) }
 
 func (v *Volume) closeKV(ctx context.Context) error {
 	if err := v.kv.Close(); err != nil {
