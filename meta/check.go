@@ -229,6 +229,8 @@ func (c *checker) row(key, value []byte) {
 		c.xattr(key, value)
 	case kindZone:
 		c.zone(key, value)
+	case kindPolicy:
+		c.policy(key, value)
 	default:
 		c.fault(FaultUnknown, key, 0, "row of unknown kind %q", key[0])
 	}

@@ -279,7 +279,30 @@ func (c *checker) zone(key, value []byte) {
 		return
 	}
 	c.zones[z.ID] = z.Dir
+	if _, err := c.tx.policy(z); err != nil {
+		c.bad(key, z.Dir, err)
+	}
 	if n := c.find(z.Dir); !c.damaged(z.Dir) && (n == nil || !n.isDir() || n.zone != z.ID) {
 		c.fault(FaultZone, key, z.Dir, "zone %d has no directory", z.ID)
+	}
+}
+
+// policy checks the row of a zone's policy against the zone's; zone checks that it is there.
+func (c *checker) policy(key, value []byte) {
+	id, ok := parseIno(kindPolicy, key)
+	if !ok {
+		c.fault(FaultFormat, key, 0, "policy key")
+		return
+	}
+	z, err := c.tx.zone(ZoneID(id))
+	if errors.Is(err, ErrNotFound) {
+		c.fault(FaultStray, key, 0, "policy of no zone")
+		return
+	}
+	if err == nil {
+		_, err = c.tx.policy(z)
+	}
+	if err != nil {
+		c.bad(key, 0, err)
 	}
 }

@@ -34,7 +34,8 @@ func sampleRow() *MapRow {
 }
 
 func sampleZone() *Zone {
-	z := &Zone{ID: 1, Dir: 1, Params: Params{BlockSize: 131072, Codec: CodecZstd, Level: 3, Inline: 2048}, Wraps: []ZoneWrap{{KeyID: "k1", Blob: []byte{1, 2, 3}}, {KeyID: "k2", Blob: []byte{4}}}}
+	z := &Zone{ID: 1, Dir: 1, Params: Params{BlockSize: 131072, Codec: CodecZstd, Level: 3, Inline: 2048}, Flags: ZoneLocked, KeyTTL: 900, PolicyVersion: 2, PolicyHash: [32]byte{0x99},
+		Wraps: []ZoneWrap{{KeyID: "k1", Blob: []byte{1, 2, 3}}, {KeyID: "k2", Blob: []byte{4}}}}
 	z.Names[0], z.Commitment[0] = 0x77, 0x88
 	return z
 }
@@ -104,7 +105,8 @@ var encodings = []struct {
 			n, err := decodeCounter(b)
 			return encodeCounter(n), err
 		}},
-	{"zone", `01 0000000000000001 0000000000000001 11 02 03 00000800 77` + zeros(71) + `88` + zeros(31) + `02 0002 6b31 0003 010203 0002 6b32 0001 04`,
+	{"zone", `01 0000000000000001 0000000000000001 11 02 03 00000800 77` + zeros(71) + `88` + zeros(31) +
+		`01 00000384 0000000000000002 99` + zeros(31) + `02 0002 6b31 0003 010203 0002 6b32 0001 04`,
 		func() []byte { return encodeZone(sampleZone()) },
 		func(b []byte) ([]byte, error) {
 			z, err := decodeZone(b)

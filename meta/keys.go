@@ -16,6 +16,7 @@ const (
 	kindMarker  = 'M'
 	kindCounter = 'N'
 	kindOrphan  = 'O'
+	kindPolicy  = 'P'
 	kindSymlink = 'S'
 	kindXattr   = 'X'
 	kindZone    = 'Z'
@@ -44,6 +45,7 @@ func inoTagKey(kind byte, ino Ino, tag NameTag) []byte {
 func attrKey(ino Ino) []byte               { return inoKey(kindAttr, ino) }
 func mapRowKey(ino Ino, row uint64) []byte { return ino8Key(kindMap, ino, row) }
 func zoneKey(id ZoneID) []byte             { return inoKey(kindZone, Ino(id)) }
+func policyKey(id ZoneID) []byte           { return inoKey(kindPolicy, Ino(id)) }
 
 func dentryRowKey(parent Ino, tag NameTag) []byte { return inoTagKey(kindDentry, parent, tag) }
 func xattrKey(ino Ino, tag NameTag) []byte        { return inoTagKey(kindXattr, ino, tag) }

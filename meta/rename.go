@@ -42,7 +42,19 @@ func (s *Store) Rename(ctx context.Context, oldParent Ino, oldName []byte, newPa
 
 // RenameAs is Rename with the owner of the whiteout.
 func (s *Store) RenameAs(ctx context.Context, owner Owner, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
-	r := renaming{s: s, owner: owner, flags: flags, open: open}
+	return s.renameBy(ctx, renaming{s: s, owner: owner, flags: flags, open: open}, oldParent, oldName, newParent, newName)
+}
+
+// MoveZone is Rename of a zone's own directory within the zone around it, whose wraps are bound to its place: wraps are those for the new one. Not with
+// RenameExchange or RenameWhiteout. Errors: Rename's; ErrCrossZone if zone is not the one under the old name.
+func (s *Store) MoveZone(ctx context.Context, zone ZoneID, wraps []ZoneWrap, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
+	if flags&^RenameNoReplace != 0 {
+		return RenameResult{}, fmt.Errorf("move zone %d: flags %#x: %w", zone, flags, ErrCrossZone)
+	}
+	return s.renameBy(ctx, renaming{s: s, flags: flags, open: open, zone: zone, wraps: wraps}, oldParent, oldName, newParent, newName)
+}
+
+func (s *Store) renameBy(ctx context.Context, r renaming, oldParent Ino, oldName []byte, newParent Ino, newName []byte) (RenameResult, error) {
 	r.old.dirIno, r.old.name = oldParent, oldName
 	r.new.dirIno, r.new.name = newParent, newName
 	result, err := r.run(ctx)
@@ -61,6 +73,8 @@ type renaming struct {
 	whiteIno Ino
 	white    *txAttr
 	dropped  *Attr
+	zone     ZoneID     // of MoveZone, else 0
+	wraps    []ZoneWrap // with zone
 
 	tx  *Tx
 	zk  *ZoneKeys
@@ -178,7 +192,7 @@ func (r *renaming) find(s *side) error {
 	if s.node, err = r.tx.target(d); err != nil {
 		return err
 	}
-	if s.node.cur.Zone != s.dir.cur.Zone {
+	if s.node.cur.Zone != s.dir.cur.Zone && (s != &r.old || s.node.cur.Zone != r.zone) {
 		return ErrCrossZone
 	}
 	s.dentry = d
@@ -252,6 +266,9 @@ func (r *renaming) apply() error {
 	if err := tx.moveName(r.zk, r.old.node, r.old.at, r.new.at); err != nil {
 		return err
 	}
+	if err := r.rebind(); err != nil {
+		return err
+	}
 	moved := &dentry{ino: r.old.dentry.ino, typ: r.old.dentry.typ, name: r.new.name}
 	if err := tx.putDentry(r.zk, r.new.dirIno, r.new.at.tag, moved); err != nil {
 		return err
@@ -274,6 +291,22 @@ func (r *renaming) apply() error {
 	}
 	tx.deleteDentry(r.old.dirIno, r.old.at.tag)
 	return nil
+}
+
+// rebind gives a zone whose directory moves the wraps for its new place.
+func (r *renaming) rebind() error {
+	if r.zone == 0 {
+		return nil
+	}
+	z, err := r.tx.zone(r.zone)
+	if err != nil {
+		return err
+	}
+	if z.Dir != r.old.dentry.ino {
+		return ErrCrossZone
+	}
+	z.Wraps = r.wraps
+	return r.tx.putZone(z)
 }
 
 // countSubdirs moves the links that ".." of subdirectories make.

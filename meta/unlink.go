@@ -23,22 +23,46 @@ func (s *Store) Unlink(ctx context.Context, parent Ino, name []byte, open func(I
 	return a, nil
 }
 
-// Rmdir removes an empty directory; result and open as in Unlink. Errors: ErrNotFound, ErrNotDir, ErrNotEmpty, ErrCrossZone (the directory of
-// a zone), ErrNameTooLong, ErrBadName, ErrKeyUnavailable, ErrKeyRevoked.
+// Rmdir removes an empty directory; result and open as in Unlink. Errors: ErrNotFound, ErrNotDir, ErrNotEmpty,
+// ErrNameTooLong, ErrBadName, ErrKeyUnavailable, ErrKeyRevoked. With the directory of a zone goes the zone; its keys are not needed for that.
 func (s *Store) Rmdir(ctx context.Context, parent Ino, name []byte, open func(Ino) bool) (*Attr, error) {
 	a, err := s.unlink(ctx, parent, name, open, func(tx *Tx, dir, e *txAttr) error {
 		if !e.cur.IsDir() {
 			return ErrNotDir
 		}
-		if e.cur.Zone != dir.cur.Zone {
-			return ErrCrossZone
+		if err := tx.emptyDir(e.cur.Ino); err != nil || e.cur.Zone == dir.cur.Zone {
+			return err
 		}
-		return tx.emptyDir(e.cur.Ino)
+		return tx.endZone(e, dir.cur.Zone)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("remove directory in inode %d: %w", parent, err)
 	}
 	return a, nil
+}
+
+// endZone removes the zone of an empty directory that is about to be removed. The directory may live on without a name: it belongs to the zone around it then,
+// without its xattrs, which only the zone's keys would open.
+func (tx *Tx) endZone(e *txAttr, around ZoneID) error {
+	z, err := tx.zone(e.cur.Zone)
+	if err != nil {
+		return missing(err)
+	}
+	if z.Dir != e.cur.Ino {
+		return fmt.Errorf("inode %d is in zone %d, its directory in zone %d: %w", e.cur.Ino, e.cur.Zone, around, ErrCorrupt)
+	}
+	a := tx.edit(e)
+	more, err := tx.deleteRows(a, tx.s.batch)
+	if err != nil {
+		return err
+	}
+	if more {
+		return fmt.Errorf("remove the xattrs of inode %d first: %w", a.Ino, ErrNotEmpty)
+	}
+	a.Zone, a.XattrList = around, 0
+	a.Flags &^= FlagXattr | FlagACLAccess | FlagACLDefault
+	tx.deleteZone(z.ID)
+	return nil
 }
 
 // unlink removes a name whose inode may approves of.

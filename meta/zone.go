@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 
@@ -24,7 +25,26 @@ type Zone struct {
 	Names      [blockcrypt.WrapSize]byte
 	Commitment [blockcrypt.CommitmentSize]byte // blockcrypt.ZoneCommitment of the zone key
 	Params                                     // of new regular files
+	Flags      ZoneFlags
+	KeyTTL     uint32 // seconds for which the zone's keys may be used without asking the key manager again; 0: the mount's
+	// PolicyVersion counts the policies that the zone has had, and PolicyHash is the SHA-256 of the present one, all zeros for none: a policy row that
+	// is missing, or an older one, is refused. Kept by this package.
+	PolicyVersion uint64
+	PolicyHash    [sha256.Size]byte
 }
+
+// ZoneFlags of a zone.
+type ZoneFlags uint8
+
+const (
+	// ZoneLocked: an administrator has locked the zone, and its keys are not to be unwrapped.
+	ZoneLocked ZoneFlags = 1 << iota
+
+	zoneFlagsKnown = ZoneLocked
+)
+
+// Locked reports whether the zone is locked.
+func (z *Zone) Locked() bool { return z.Flags&ZoneLocked != 0 }
 
 // NewZone returns the row of a new zone with a fresh names key. Wraps are the caller's to fill in; zoneKey stays the caller's.
 func NewZone(volume VolumeID, id ZoneID, dir Ino, zoneKey *blockcrypt.Key) (*Zone, error) {

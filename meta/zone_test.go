@@ -93,9 +93,9 @@ func TestZoneContext(t *testing.T) {
 func TestCrossZone(t *testing.T) {
 	v := newTree(t)
 	d, f := v.dir(meta.RootIno, "d"), v.file(meta.RootIno, "f")
-	addZone(t, v, 2, d.Ino)
+	z := addZone(t, v, d.Ino, "d")
 	g := v.file(d.Ino, "g")
-	if g.Zone != 2 {
+	if g.Zone != z.ID {
 		t.Fatalf("%+v", g)
 	}
 	openKey(t, v.ID, v.Store, g)
@@ -119,27 +119,27 @@ func TestCrossZone(t *testing.T) {
 	_, err = v.Unlink(bg, d.Ino, []byte("g"), nil)
 	want(t, "unlink", err, nil)
 	_, err = v.Rmdir(bg, 1, []byte("d"), nil)
-	want(t, "rmdir of a zone", err, meta.ErrCrossZone)
+	want(t, "rmdir of a zone", err, nil)
+	_, err = v.Zone(bg, z.ID)
+	want(t, "its row", err, meta.ErrNotFound)
 	v.clean()
 }
 
-// addZone makes a zone of an empty directory, as the administration of zones will.
-func addZone(t *testing.T, v *tree, id meta.ZoneID, dir meta.Ino) {
+// addZone makes a zone of the empty directory name in the root.
+func addZone(t *testing.T, v *tree, dir meta.Ino, name string) *meta.Zone {
 	t.Helper()
 	key, err := blockcrypt.NewKey()
 	want(t, "key", err, nil)
+	id, err := v.NewZoneID(bg)
+	want(t, "zone id", err, nil)
 	z, err := meta.NewZone(v.ID, id, dir, key)
 	want(t, "zone", err, nil)
 	z.Wraps = []meta.ZoneWrap{{KeyID: "test", Blob: []byte("test")}}
-	_, err = v.PutZone(bg, z)
-	want(t, "put zone", err, nil)
 	zk, err := z.Keys(v.ID, key)
 	want(t, "keys", err, nil)
+	want(t, "make zone", v.MakeZone(bg, z, zk, meta.RootIno, []byte(name), []byte("a policy")), nil)
 	v.Keyring.Add(id, zk)
-	reseal(t, v.Volume, inodeKey('A', dir), func(plain []byte) []byte {
-		copy(plain[offZone:], beUint64(uint64(id)))
-		return plain
-	})
+	return z
 }
 
 var _ meta.Keyring = (*metatest.Keyring)(nil)

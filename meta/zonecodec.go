@@ -1,7 +1,9 @@
 package meta
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -19,6 +21,12 @@ func (z *Zone) check() error {
 			return fmt.Errorf("wrap %d: key id of %d bytes, blob of %d", i, len(w.KeyID), len(w.Blob))
 		}
 	}
+	if z.Flags&^zoneFlagsKnown != 0 {
+		return fmt.Errorf("flags %#x", z.Flags)
+	}
+	if z.PolicyVersion == 0 && z.PolicyHash != [sha256.Size]byte{} {
+		return errors.New("a policy without a version")
+	}
 	return z.Params.check()
 }
 
@@ -29,6 +37,10 @@ func encodeZone(z *Zone) []byte {
 	b = appendParams(b, z.Params)
 	b = append(b, z.Names[:]...)
 	b = append(b, z.Commitment[:]...)
+	b = append(b, byte(z.Flags))
+	b = binary.BigEndian.AppendUint32(b, z.KeyTTL)
+	b = binary.BigEndian.AppendUint64(b, z.PolicyVersion)
+	b = append(b, z.PolicyHash[:]...)
 	b = append(b, byte(len(z.Wraps)))
 	for i := range z.Wraps {
 		w := &z.Wraps[i]
@@ -46,6 +58,8 @@ func decodeZone(b []byte) (*Zone, error) {
 	z.Params = d.params()
 	copy(z.Names[:], d.take(len(z.Names)))
 	copy(z.Commitment[:], d.take(len(z.Commitment)))
+	z.Flags, z.KeyTTL, z.PolicyVersion = ZoneFlags(d.u8()), d.u32(), d.u64()
+	copy(z.PolicyHash[:], d.take(len(z.PolicyHash)))
 	n := int(d.u8())
 	if n > MaxZoneWraps {
 		d.fail("%d wraps", n)
@@ -63,4 +77,23 @@ func decodeZone(b []byte) (*Zone, error) {
 		return nil, fmt.Errorf("zone row: %w: %w", err, ErrCorrupt)
 	}
 	return z, nil
+}
+
+// MaxPolicy is the longest policy of a zone, in bytes.
+const MaxPolicy = 64 << 10
+
+func encodePolicy(version uint64, document []byte) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{rowVersion}, version)
+	return append(b, document...)
+}
+
+// decodePolicy returns the document, which lies in b.
+func decodePolicy(b []byte) (version uint64, document []byte, err error) {
+	d := newDecoder(b, "policy")
+	version = d.u64()
+	document = d.take(len(d.b))
+	if d.err == nil && (version == 0 || len(document) == 0 || len(document) > MaxPolicy) {
+		d.fail("version %d of %d bytes", version, len(document))
+	}
+	return version, document, d.done()
 }
