@@ -13,6 +13,7 @@ const (
 	labelSegment       = "journal segment"
 	labelVolume        = "volume"
 	labelZone          = "zone"
+	labelFrontEnd      = "front end"
 )
 
 // SuperblockMACKey derives the key that authenticates kmsfs.json (HMAC).
@@ -24,6 +25,12 @@ func SuperblockMACKey(volumeKey *Key, volume VolumeID) (*Key, error) {
 // kmsfs.json: the rows key, the objects key and the journal key.
 func VolumeSealKey(volumeKey *Key, volume VolumeID) (*Key, error) {
 	return DeriveKey(volumeKey, labelVolumeSeal, volume[:])
+}
+
+// FrontEndKey derives the key by which a front end proves to the key manager
+// that it has opened the volume.
+func FrontEndKey(volumeKey *Key, volume VolumeID) (*Key, error) {
+	return DeriveKey(volumeKey, labelFrontEnd, volume[:])
 }
 
 // VolumeCommitment commits to a volume key.

@@ -171,7 +171,7 @@ func (m *Manager) identityPolicies(ctx context.Context, by Caller) ([]*policy.Do
 
 // request is the caller's request as policies see it.
 func (m *Manager) request(by Caller, action string, k *cmk, resource string, a ask) policy.Request {
-	r := policy.Request{Principal: by.Who, Action: "kms:" + action, Resource: resource, Time: m.now()}
+	r := policy.Request{Principal: by.Who, Action: fullAction(action), Resource: resource, Time: m.now()}
 	c := &r.Context
 	if k != nil {
 		r.Resource = k.id.ARN()
@@ -193,6 +193,14 @@ func (m *Manager) request(by Caller, action string, k *cmk, resource string, a a
 		a.conditions(c)
 	}
 	return r
+}
+
+// fullAction is the name of an action in policies: AWS' unless it says whose it is.
+func fullAction(action string) string {
+	if strings.Contains(action, ":") {
+		return action
+	}
+	return "kms:" + action
 }
 
 // describeTo tells policies about the key.

@@ -88,6 +88,7 @@ type volumeRecord struct {
 	CMK        string    `json:"cmk"` // ARN
 	Superblock []byte    `json:"superblock"`
 	Created    time.Time `json:"created"`
+	FrontEnd   []byte    `json:"frontEnd,omitempty"` // key that its front end proves itself by
 }
 
 // anchorRecord is the row of an anchor.

@@ -244,6 +244,10 @@ type VolumeRecord struct {
 	CMK        string    // ARN of the volume's CMK
 	Superblock []byte    // copy of the volume's superblock, at most MaxSuperblock bytes
 	Created    time.Time // set by the key manager when zero
+
+	// FrontEnd is the key that the volume's front end proves itself by (blockcrypt.FrontEndKey). PutVolume takes the first that it is given and no other later;
+	// it is never given back.
+	FrontEnd *blockcrypt.Key
 }
 
 // MaxSuperblock is the longest copy of a superblock, in bytes.

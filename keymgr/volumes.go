@@ -8,7 +8,7 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// PutVolume records a volume, new or changed. Errors: ErrValidation, ErrNotFound (its CMK), ErrInvalidArn, and those that are ErrKeyUnavailable.
+// PutVolume records a volume, new or changed. Errors: ErrValidation, ErrNotFound (its CMK), ErrInvalidArn, ErrAccessDenied (another front-end key), and those that are ErrKeyUnavailable.
 func (m *Manager) PutVolume(ctx context.Context, by Caller, v VolumeRecord) error {
 	u := &Use{Operation: "PutVolume", Key: printable(v.CMK), Detail: v.ID.String()}
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
@@ -28,7 +28,19 @@ func (m *Manager) PutVolume(ctx context.Context, by Caller, v VolumeRecord) erro
 			rec.Created = m.now()
 		}
 		rec.Created = rec.Created.UTC()
-		return func(tx kv.Txn) error { return m.rows.put(tx, key(rowVolume, v.ID[:]), rec) }, nil
+		return func(tx kv.Txn) error {
+			old, err := m.readVolume(ctx, tx, v.ID)
+			switch {
+			case err == nil:
+				err = rec.keepFrontEnd(&old, v.FrontEnd)
+			case classOf(err) == ErrNotFound:
+				err = rec.keepFrontEnd(nil, v.FrontEnd)
+			}
+			if err != nil {
+				return err
+			}
+			return m.rows.put(tx, key(rowVolume, v.ID[:]), rec)
+		}, nil
 	}, nil)
 }
 
@@ -48,14 +60,19 @@ func checkVolume(v VolumeRecord) error {
 // GetVolume returns a volume's record. ErrNotFound.
 func (m *Manager) GetVolume(ctx context.Context, _ Caller, id blockcrypt.VolumeID) (VolumeRecord, error) {
 	var rec volumeRecord
-	err := m.view(ctx, func(r kv.Reader) error {
-		found, err := m.rows.get(ctx, r, key(rowVolume, id[:]), &rec)
-		if err == nil && !found {
-			err = fault(ErrNotFound, "volume %s is not recorded in this key store", id)
-		}
+	err := m.view(ctx, func(r kv.Reader) (err error) {
+		rec, err = m.readVolume(ctx, r, id)
 		return err
 	})
 	return rec.volume(id), err
+}
+
+func (m *Manager) readVolume(ctx context.Context, r kv.Reader, id blockcrypt.VolumeID) (rec volumeRecord, err error) {
+	found, err := m.rows.get(ctx, r, key(rowVolume, id[:]), &rec)
+	if err == nil && !found {
+		err = fault(ErrNotFound, "volume %s is not recorded in this key store", id)
+	}
+	return rec, err
 }
 
 // ListVolumes returns the records of all volumes, in the order of their ids.

@@ -62,7 +62,12 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return b.register(ctx, raw, sb.Created, head)
+	front, err := blockcrypt.FrontEndKey(volumeKey, b.id)
+	if err != nil {
+		return err
+	}
+	defer front.Wipe()
+	return b.register(ctx, raw, sb.Created, front, head)
 }
 
 // takeBack leaves an unused key behind that nobody can use by mistake: there is no deletion at once.
@@ -125,12 +130,12 @@ func (b *builder) root(ctx context.Context, store *local.Store, secrets *superbl
 }
 
 // register makes the volume known to the key store and, with the superblock, to everybody.
-func (b *builder) register(ctx context.Context, raw []byte, created time.Time, head local.Head) error {
-	record := keymgr.VolumeRecord{ID: b.id, Name: filepath.Base(b.dir), Path: b.dir, CMK: b.cmk, Superblock: raw, Created: created}
+func (b *builder) register(ctx context.Context, raw []byte, created time.Time, key *blockcrypt.Key, head local.Head) error {
+	record := keymgr.VolumeRecord{ID: b.id, Name: filepath.Base(b.dir), Path: b.dir, CMK: b.cmk, Superblock: raw, Created: created, FrontEnd: key}
 	if err := b.keys.PutVolume(ctx, keymgr.Caller{}, record); err != nil {
 		return fmt.Errorf("register volume %s: %w", b.id, err)
 	}
-	front := client.New(b.socket, client.Options{Volume: b.id})
+	front := client.New(b.socket, client.Options{Volume: b.id, FrontEnd: key})
 	defer front.Close()
 	if err := front.AdvanceAnchor(ctx, b.id, anchorOf(head, true)); err != nil {
 		return fmt.Errorf("anchor volume %s: %w", b.id, err)

@@ -83,9 +83,7 @@ func OpenVolume(ctx context.Context, cfg OpenConfig) (v *Volume, err error) {
 	if err := v.takeLock(ctx, cfg); err != nil {
 		return v, err
 	}
-	v.keys = client.New(cfg.Socket, client.Options{Volume: v.ID})
-	v.onClose(func(context.Context) error { return v.keys.Close() })
-	secrets, err := v.unlock(ctx, sb, raw)
+	secrets, err := v.unlock(ctx, cfg.Socket, sb, raw)
 	if err != nil {
 		return v, err
 	}
@@ -127,10 +125,12 @@ func (v *Volume) takeLock(ctx context.Context, cfg OpenConfig) error {
 }
 
 // unlock has the volume key opened by the key manager, verifies the superblock with it and returns the keys that the superblock holds.
-func (v *Volume) unlock(ctx context.Context, sb *superblock.Superblock, raw []byte) (*superblock.Secrets, error) {
-	record, err := v.keys.GetVolume(ctx, keymgr.Caller{}, v.ID)
+func (v *Volume) unlock(ctx context.Context, socket string, sb *superblock.Superblock, raw []byte) (*superblock.Secrets, error) {
+	keys := client.New(socket, client.Options{})
+	defer keys.Close()
+	record, err := keys.GetVolume(ctx, keymgr.Caller{}, v.ID)
 	if errors.Is(err, keymgr.ErrNotFound) {
-		if _, ferr := findRecord(ctx, v.keys, v.Dir); ferr == nil { // it is the id that was changed
+		if _, ferr := findRecord(ctx, keys, v.Dir); ferr == nil { // it is the id that was changed
 			return nil, notTheCopy(v.Dir)
 		}
 	}
@@ -141,7 +141,7 @@ func (v *Volume) unlock(ctx context.Context, sb *superblock.Superblock, raw []by
 		return nil, notTheCopy(v.Dir)
 	}
 	v.Record = record
-	key, version, err := openVolumeKey(ctx, v.keys, sb, record.CMK)
+	key, version, err := openVolumeKey(ctx, keys, sb, record.CMK)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,25 @@ func (v *Volume) unlock(ctx context.Context, sb *superblock.Superblock, raw []by
 	if err != nil {
 		return nil, err
 	}
+	if err := v.enrol(socket, key); err != nil {
+		secrets.Wipe()
+		return nil, err
+	}
 	return secrets, v.noteMove(ctx)
+}
+
+// enrol makes the volume's client, which proves to the key manager that it has opened the volume.
+func (v *Volume) enrol(socket string, volumeKey *blockcrypt.Key) error {
+	front, err := blockcrypt.FrontEndKey(volumeKey, v.ID)
+	if err != nil {
+		return err
+	}
+	v.keys = client.New(socket, client.Options{Volume: v.ID, FrontEnd: front})
+	v.onClose(func(context.Context) error {
+		defer front.Wipe()
+		return v.keys.Close()
+	})
+	return nil
 }
 
 // noteMove tells the key store where the volume is now: its copy of the superblock is found by that, should the volume's be lost.

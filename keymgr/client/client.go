@@ -27,8 +27,13 @@ const (
 // Options of a Client; the zero value is usable.
 type Options struct {
 	Timeout time.Duration       // of one call; 0: DefaultTimeout. Unlock has at least UnlockTimeout
-	Volume  blockcrypt.VolumeID // not zero: register every connection as the front end of this volume
+	Volume  blockcrypt.VolumeID // not zero: say on every connection that it is there for this volume
 	Owner   *int                // uid that must own the socket's directory; nil: ours, or root
+
+	// FrontEnd proves every connection to be that of the volume's front end, which may forward requests and advance the anchor. It is used as long as the Client
+	// is; whoever made it wipes it then. FrontEndRight claims the right kmsfs:FrontEnd on the volume's key instead.
+	FrontEnd      *blockcrypt.Key
+	FrontEndRight bool
 }
 
 // Client is the near end of a key manager. Make one with Dial or New.
@@ -43,7 +48,7 @@ func New(socket string, opts Options) *Client {
 	if opts.Timeout == 0 {
 		opts.Timeout = DefaultTimeout
 	}
-	c := &Client{opts: opts, dialer: dialer{path: socket, owner: opts.Owner, volume: opts.Volume}}
+	c := &Client{opts: opts, dialer: dialer{path: socket, owner: opts.Owner, volume: opts.Volume, key: opts.FrontEnd, right: opts.FrontEndRight}}
 	c.http = &http.Transport{
 		DialContext: c.dialer.dial, DisableCompression: true, MaxIdleConns: 4, MaxIdleConnsPerHost: 4,
 		IdleConnTimeout: time.Minute, // the server keeps them longer, so it is not the one to hang up

@@ -25,6 +25,8 @@ type dialer struct {
 	path   string
 	owner  *int
 	volume blockcrypt.VolumeID
+	key    *blockcrypt.Key // nil: no proof
+	right  bool
 }
 
 // dial implements http.Transport.DialContext; network and address are HTTP's and mean nothing here. Errors: keymgr.ErrAccessDenied (directory or server not to be
@@ -37,7 +39,7 @@ func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if d.volume.IsZero() {
 		return c, nil
 	}
-	if err := register(ctx, c, d.volume); err != nil {
+	if err := d.register(ctx, c); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
@@ -108,18 +110,8 @@ func peerUID(c *net.UnixConn) (int, error) {
 	return int(int32(cred.Uid)), nil
 }
 
-// register makes the connection the front end of the volume, before it carries anything else.
-func register(ctx context.Context, c net.Conn, volume blockcrypt.VolumeID) error {
-	body, err := wire.Encode(wire.RegisterVolumeRequest{VolumeId: volume.String()})
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequest(http.MethodPost, "http://keyd/", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", wire.ContentType)
-	req.Header.Set(wire.HeaderTarget, wire.ServiceKmsfs+"RegisterVolume")
+// register says for which volume the connection is there and proves it to be the front end's, before it carries anything else.
+func (d *dialer) register(ctx context.Context, c net.Conn) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(DefaultTimeout)
@@ -127,20 +119,50 @@ func register(ctx context.Context, c net.Conn, volume blockcrypt.VolumeID) error
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
 	}
-	if err := req.Write(c); err != nil {
-		return fmt.Errorf("register volume %s: %w", volume, err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), req) // the server sends nothing beyond its answer, so nothing is lost in the buffer
+	r := bufio.NewReader(c) // the server sends nothing beyond its answers, so nothing is lost in the buffer
+	challenge, err := registerStep(c, r, wire.RegisterVolumeRequest{VolumeId: d.volume.String()})
 	if err != nil {
-		return fmt.Errorf("register volume %s: %w", volume, err)
+		return fmt.Errorf("register volume %s: %w", d.volume, err)
+	}
+	claim := wire.RegisterVolumeRequest{VolumeId: d.volume.String(), ByRight: d.right}
+	if d.key != nil {
+		claim.Proof = keymgr.FrontEndProof(d.key, d.volume, challenge)
+	}
+	if d.key != nil || d.right {
+		if _, err := registerStep(c, r, claim); err != nil {
+			return fmt.Errorf("register as the front end of volume %s: %w", d.volume, err)
+		}
+	}
+	return c.SetDeadline(time.Time{})
+}
+
+func registerStep(c net.Conn, r *bufio.Reader, in wire.RegisterVolumeRequest) (challenge []byte, err error) {
+	body, err := wire.Encode(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(http.MethodPost, "http://keyd/", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", wire.ContentType)
+	req.Header.Set(wire.HeaderTarget, wire.ServiceKmsfs+"RegisterVolume")
+	if err := req.Write(c); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(r, req)
+	if err != nil {
+		return nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return fmt.Errorf("register volume %s: %w", volume, err)
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return wire.DecodeError(resp.StatusCode, answer)
+		return nil, wire.DecodeError(resp.StatusCode, answer)
 	}
-	return c.SetDeadline(time.Time{})
+	var out wire.RegisterVolumeResponse
+	err = wire.Decode(answer, &out)
+	return out.Challenge, err
 }

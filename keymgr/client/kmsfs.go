@@ -11,7 +11,11 @@ import (
 
 // PutVolume as keymgr.Manager.PutVolume.
 func (c *Client) PutVolume(ctx context.Context, by keymgr.Caller, v keymgr.VolumeRecord) error {
-	return c.call(ctx, by, wire.ServiceKmsfs+"PutVolume", wire.PutVolumeRequest{Volume: wire.FromVolume(v)}, nil)
+	in := wire.PutVolumeRequest{Volume: wire.FromVolume(v)}
+	if v.FrontEnd != nil {
+		in.FrontEnd = v.FrontEnd[:]
+	}
+	return c.call(ctx, by, wire.ServiceKmsfs+"PutVolume", in, nil)
 }
 
 // GetVolume as keymgr.Manager.GetVolume.

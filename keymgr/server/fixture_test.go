@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
@@ -104,6 +105,29 @@ func dial(t *testing.T, dir string, opts client.Options) *client.Client {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// frontKey is the front-end key of every volume here.
+var frontKey = blockcrypt.Key{1, 2, 3}
+
+// enrol records a volume, under a key of its own, with the front-end key.
+func enrol(t *testing.T, dir string, volume blockcrypt.VolumeID) {
+	t.Helper()
+	c := dial(t, dir, client.Options{})
+	md, err := c.CreateKey(t.Context(), self, keymgr.CreateKeyInput{})
+	if err == nil {
+		err = c.PutVolume(t.Context(), self, keymgr.VolumeRecord{ID: volume, CMK: md.ARN, FrontEnd: &frontKey})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// front is the front end of a volume, which it records first.
+func front(t *testing.T, dir string, volume blockcrypt.VolumeID) *client.Client {
+	t.Helper()
+	enrol(t, dir, volume)
+	return dial(t, dir, client.Options{Volume: volume, FrontEnd: &frontKey})
 }
 
 // rawConn connects to the socket without the client's help.

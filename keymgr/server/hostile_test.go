@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
@@ -166,16 +168,36 @@ func TestRegistration(t *testing.T) {
 		return resp.StatusCode, string(answer)
 	}
 	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
-	for _, step := range []struct {
+	volume, err := blockcrypt.ParseVolumeID(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrol(t, dir, volume)
+	var registered wire.RegisterVolumeResponse
+	proof := func() string { // of what the connection was asked
+		return base64.StdEncoding.EncodeToString(keymgr.FrontEndProof(&frontKey, volume, registered.Challenge))
+	}
+	for i, step := range []struct {
 		operation, volume string
+		proof             func() string
 		status            int
 	}{
-		{"AdvanceAnchor", one, 400}, {"RegisterVolume", one, 200}, {"RegisterVolume", one, 200}, {"RegisterVolume", two, 400},
-		{"AdvanceAnchor", one, 200}, {"AdvanceAnchor", two, 400},
+		{"AdvanceAnchor", one, nil, 400}, {"RegisterVolume", one, nil, 200}, {"RegisterVolume", one, nil, 200}, {"RegisterVolume", two, nil, 400},
+		{"AdvanceAnchor", one, nil, 400}, // it has proved nothing
+		{"RegisterVolume", one, proof, 200}, {"AdvanceAnchor", one, nil, 200}, {"AdvanceAnchor", two, nil, 400},
 	} {
-		status, answer := ask(step.operation, fmt.Sprintf(`{"VolumeId":%q,"Anchor":{"Generation":1,"Sequence":1,"Head":%q}}`, step.volume, one))
+		body := fmt.Sprintf(`{"VolumeId":%q,"Anchor":{"Generation":1,"Sequence":1,"Head":%q}}`, step.volume, one)
+		if step.proof != nil {
+			body = fmt.Sprintf(`{"VolumeId":%q,"Proof":%q}`, step.volume, step.proof())
+		}
+		status, answer := ask(step.operation, body)
 		if status != step.status || status == 400 && !strings.Contains(answer, "AccessDeniedException") {
-			t.Errorf("%s %s: %d %s", step.operation, step.volume, status, answer)
+			t.Errorf("step %d, %s %s: %d %s", i, step.operation, step.volume, status, answer)
+		}
+		if step.operation == "RegisterVolume" && status == 200 {
+			if err := wire.Decode([]byte(answer), &registered); err != nil || len(registered.Challenge) != keymgr.ChallengeSize {
+				t.Fatalf("answer %s: %v", answer, err)
+			}
 		}
 	}
 	if _, answer := ask("Status", "{}"); !strings.Contains(answer, `"FrontEndVolumes":["`+one+`"]`) {

@@ -127,11 +127,14 @@ func (s *server) callerOf(r *http.Request, sess *session, op operation) (keymgr.
 	values := r.Header.Values(wire.HeaderForward)
 	switch {
 	case len(values) == 0:
-	case len(values) > 1 || volume == nil:
-		return by, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "only a registered front end may forward requests"}
+	case len(values) > 1:
+		return by, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "a request is forwarded for one caller"}
 	case !op.forwardable:
 		return by, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this operation is not for front ends to forward"}
 	default:
+		if err := s.forwards(r, sess, by); err != nil {
+			return by, err
+		}
 		forwarded, err := wire.DecodeForward(values[0])
 		if err != nil {
 			return by, err
@@ -145,6 +148,15 @@ func (s *server) callerOf(r *http.Request, sess *session, op operation) (keymgr.
 	by.Principal = by.Who.ARN
 	by.From.UserAgent = r.UserAgent()
 	return by, nil
+}
+
+// forwards is nil if the connection is a front end's; by is its peer.
+func (s *server) forwards(r *http.Request, sess *session, by keymgr.Caller) error {
+	by.Who = s.users.principal(by.UID, by.GID)
+	by.Principal = by.Who.ARN
+	ctx, cancel := context.WithTimeout(r.Context(), s.bounds.call)
+	defer cancel()
+	return s.proveFrontEnd(ctx, sess, by)
 }
 
 // readBody reads a request's body, bounded. ErrSerialization for one that is too long, too slow or cut off.

@@ -3,31 +3,22 @@ package server
 import (
 	"context"
 
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
 )
 
-// registerVolume makes the connection the front end of a volume, for good. It works while the key store is locked, so that a mount need not connect anew.
-func registerVolume(_ context.Context, s *server, r *request) (any, error) {
-	var in wire.RegisterVolumeRequest
-	if err := wire.Decode(r.body, &in); err != nil {
-		return nil, err
-	}
-	id, err := wire.ParseVolumeID(in.VolumeId)
-	if err != nil {
-		return nil, err
-	}
-	if !r.session.volume.CompareAndSwap(nil, &id) && *r.session.volume.Load() != id {
-		return nil, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this connection is registered for another volume"}
-	}
-	return nil, nil
-}
-
 func putVolume(ctx context.Context, m *keymgr.Manager, r *request, in *wire.PutVolumeRequest) (none, error) {
 	v, err := in.Volume.Record()
 	if err != nil {
 		return none{}, err
+	}
+	if len(in.FrontEnd) > 0 {
+		if v.FrontEnd, err = blockcrypt.KeyFromBytes(in.FrontEnd); err != nil {
+			return none{}, validation("FrontEnd is not a key")
+		}
+		defer v.FrontEnd.Wipe()
 	}
 	return none{}, m.PutVolume(ctx, r.by, v)
 }

@@ -100,7 +100,7 @@ var kmsfsOperations = map[string]operation{
 	"GetVolume":      manage(getVolume),
 	"ListVolumes":    manage(listVolumes),
 	"GetAnchor":      manage(getAnchor),
-	"AdvanceAnchor":  manage(advanceAnchor),
+	"AdvanceAnchor":  frontEnd(advanceAnchor),
 	"RestoreAnchor":  manage(restoreAnchor),
 	"Status":         {run: status},
 	"Unlock":         {run: unlock, slow: true},
@@ -115,6 +115,17 @@ func manage[In, Out any](fn call[In, Out]) operation { return operation{run: run
 // use makes an operation that a front end may forward.
 func use[In, Out any](fn call[In, Out]) operation {
 	return operation{run: runCall(fn), forwardable: true}
+}
+
+// frontEnd makes an operation that is for the front end of a volume.
+func frontEnd[In, Out any](fn call[In, Out]) operation {
+	run := runCall(fn)
+	return operation{run: func(ctx context.Context, s *server, r *request) (any, error) {
+		if err := s.proveFrontEnd(ctx, r.session, r.by); err != nil {
+			return nil, err
+		}
+		return run(ctx, s, r)
+	}}
 }
 
 func runCall[In, Out any](fn call[In, Out]) func(context.Context, *server, *request) (any, error) {

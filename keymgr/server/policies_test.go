@@ -18,7 +18,7 @@ func TestPoliciesOverTheSocket(t *testing.T) {
 	dir := newKeyStore(t, false)
 	serve(t, RunConfig{Dir: dir})
 	volume := blockcrypt.VolumeID{7}
-	c, front := dial(t, dir, client.Options{}), dial(t, dir, client.Options{Volume: volume})
+	c, front := dial(t, dir, client.Options{}), front(t, dir, volume)
 	ctx := t.Context()
 	md, err := c.CreateKey(ctx, self, keymgr.CreateKeyInput{})
 	if err != nil {

@@ -23,12 +23,15 @@ import (
 func TestKilledAndRestarted(t *testing.T) {
 	dir := newKeyStore(t, false)
 	volume := blockcrypt.VolumeID{5}
-	c := client.New(keystore.SocketPath(dir), client.Options{Volume: volume})
+	c := client.New(keystore.SocketPath(dir), client.Options{Volume: volume, FrontEnd: &frontKey})
 	t.Cleanup(func() { _ = c.Close() })
 	var keys []keymgr.KeyMetadata
 	var blobs [][]byte
 	for round := range 4 {
 		running := child(t, dir)
+		if round == 0 {
+			enrol(t, dir, volume)
+		}
 		for i, md := range keys {
 			out, err := c.Decrypt(t.Context(), self, keymgr.DecryptInput{Blob: blobs[i], KeyID: fmt.Sprintf("alias/%d", i)})
 			if err != nil || out.KeyID != md.ARN || string(out.Plaintext) != fmt.Sprint(i) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,16 +145,20 @@ func (s *server) observe(ctx context.Context) {
 
 // session is what the server knows about a connection. Its volume is set once.
 type session struct {
-	peer   peer
-	tcp    bool                                // whoever is at the other end has to sign
-	volume atomic.Pointer[blockcrypt.VolumeID] // nil: not registered
+	peer      peer
+	tcp       bool                                // whoever is at the other end has to sign
+	volume    atomic.Pointer[blockcrypt.VolumeID] // nil: not registered
+	challenge []byte                              // what a front end's proof answers
+	claim     atomic.Pointer[claim]               // nil: it has claimed no right to forward
+	proven    atomic.Bool                         // it may forward requests for its volume; set under server.mu
 }
 
 type sessionKey struct{}
 
 // connContext gives each connection its session.
 func (s *server) connContext(ctx context.Context, c net.Conn) context.Context {
-	sess := &session{peer: peer{uid: -1, gid: -1}}
+	sess := &session{peer: peer{uid: -1, gid: -1}, challenge: make([]byte, keymgr.ChallengeSize)}
+	_, _ = rand.Read(sess.challenge)
 	_, sess.tcp = c.(*tcpConn)
 	if c, ok := c.(*conn); ok {
 		sess.peer = c.peer

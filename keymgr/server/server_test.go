@@ -77,7 +77,9 @@ func TestEverythingOverTheSocket(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 	rec := keymgr.VolumeRecord{ID: volume, Name: "v", Path: "/p", CMK: md.ARN, Superblock: bytes.Repeat([]byte("s"), keymgr.MaxSuperblock), Created: time.UnixMilli(1700000000123).UTC()}
-	if err := c.PutVolume(ctx, self, rec); err != nil {
+	keyed := rec
+	keyed.FrontEnd = &frontKey
+	if err := c.PutVolume(ctx, self, keyed); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := c.GetVolume(ctx, self, volume); err != nil || !reflect.DeepEqual(got, rec) {
@@ -87,7 +89,7 @@ func TestEverythingOverTheSocket(t *testing.T) {
 		t.Errorf("%+v %v", list, err)
 	}
 	a := keymgr.Anchor{Generation: 3, Sequence: 4, Head: [16]byte{5}, Clean: true}
-	if err := c.AdvanceAnchor(ctx, volume, a); err != nil {
+	if err := dial(t, dir, client.Options{Volume: volume, FrontEnd: &frontKey}).AdvanceAnchor(ctx, volume, a); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := c.Anchor(ctx, volume); err != nil || got != a {
@@ -182,7 +184,7 @@ func TestErrorsThroughTheClient(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, c.err, c.want)
 		}
 	}
-	front := dial(t, dir, client.Options{Volume: volume})
+	front := front(t, dir, volume)
 	if err := front.AdvanceAnchor(ctx, volume, keymgr.Anchor{Generation: 2}); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +202,7 @@ func TestForwarding(t *testing.T) {
 	dir := newKeyStore(t, false)
 	serve(t, RunConfig{Dir: dir})
 	volume := blockcrypt.VolumeID{7}
-	front, plain := dial(t, dir, client.Options{Volume: volume}), dial(t, dir, client.Options{})
+	front, plain := front(t, dir, volume), dial(t, dir, client.Options{})
 	md, err := plain.CreateKey(t.Context(), self, keymgr.CreateKeyInput{})
 	if err != nil {
 		t.Fatal(err)
@@ -246,9 +248,12 @@ func TestForwarding(t *testing.T) {
 
 func TestLockedAndUnlock(t *testing.T) {
 	dir := newKeyStore(t, true)
-	stop := serve(t, RunConfig{Dir: dir})
+	stop := serve(t, RunConfig{Dir: dir, Secret: buffer(t, keyText)})
 	volume := blockcrypt.VolumeID{1}
-	c := dial(t, dir, client.Options{Volume: volume}) // registers although locked
+	enrol(t, dir, volume)
+	stop()
+	stop = serve(t, RunConfig{Dir: dir})
+	c := dial(t, dir, client.Options{Volume: volume, FrontEnd: &frontKey}) // registers although locked
 	if st, err := c.Status(t.Context()); err != nil || !st.Locked || st.Unlock != keystore.KeyFile || st.Token.Kind != "soft" {
 		t.Errorf("%+v %v", st, err)
 	}
@@ -266,6 +271,9 @@ func TestLockedAndUnlock(t *testing.T) {
 	}
 	if err := c.Unlock(t.Context(), buffer(t, keyText)); err != nil {
 		t.Fatal(err)
+	}
+	if err := c.AdvanceAnchor(t.Context(), volume, keymgr.Anchor{}); err != nil { // the claim made while it was locked counts
+		t.Errorf("unlocked: %v", err)
 	}
 	md, err := c.CreateKey(t.Context(), self, keymgr.CreateKeyInput{})
 	if err != nil {
@@ -412,9 +420,10 @@ func TestManyClients(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range 8 {
+		volume := blockcrypt.VolumeID{1, byte(i)}
+		enrol(t, dir, volume)
 		wg.Go(func() {
-			volume := blockcrypt.VolumeID{1, byte(i)}
-			c := client.New(keystore.SocketPath(dir), client.Options{Volume: volume, Timeout: 20 * time.Second})
+			c := client.New(keystore.SocketPath(dir), client.Options{Volume: volume, FrontEnd: &frontKey, Timeout: 20 * time.Second})
 			defer c.Close()
 			own := keymgr.Context{keymgr.ContextVolume: volume.String()}
 			for n := range 20 {

@@ -9,8 +9,16 @@ import (
 
 // The bodies of our own operations.
 
-// RegisterVolumeRequest is the input of RegisterVolume: this connection is the front end of a volume from now on.
-type RegisterVolumeRequest struct{ VolumeId string }
+// RegisterVolumeRequest is the input of RegisterVolume. The volume alone says for whom the connection is there, and is answered by a challenge. With the proof that
+// answers it (keymgr.FrontEndProof), or ByRight, the connection may forward requests.
+type RegisterVolumeRequest struct {
+	VolumeId string
+	Proof    []byte `json:",omitempty"`
+	ByRight  bool   `json:",omitempty"` // the peer has the right kmsfs:FrontEnd
+}
+
+// RegisterVolumeResponse is the output of RegisterVolume: the connection's challenge.
+type RegisterVolumeResponse struct{ Challenge []byte }
 
 // VolumeRequest is the input of operations that take a volume alone.
 type VolumeRequest struct{ VolumeId string }
@@ -26,7 +34,10 @@ type Volume struct {
 
 // PutVolumeRequest is the input of PutVolume, GetVolumeResponse the output of GetVolume.
 type (
-	PutVolumeRequest  struct{ Volume Volume }
+	PutVolumeRequest struct {
+		Volume   Volume
+		FrontEnd Secret `json:"-" secret:"FrontEnd"` // keymgr.VolumeRecord.FrontEnd
+	}
 	GetVolumeResponse struct{ Volume Volume }
 )
 

@@ -1,0 +1,86 @@
+package keymgr
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// ChallengeSize is the length of what a front end answers with a proof, in bytes.
+const ChallengeSize = 32
+
+// actionFrontEnd is the right to forward requests for a volume without having opened it, on the volume's key.
+const actionFrontEnd = "kmsfs:FrontEnd"
+
+// FrontEndProof answers a challenge of the key manager: HMAC-SHA-256 under the volume's front-end key (blockcrypt.FrontEndKey) of
+// "kmsfs front end proof" || version u8 || volume x[16] || challenge x[32].
+func FrontEndProof(key *blockcrypt.Key, volume blockcrypt.VolumeID, challenge []byte) []byte {
+	h := hmac.New(sha256.New, key[:])
+	h.Write([]byte("kmsfs front end proof\x01"))
+	h.Write(volume[:])
+	h.Write(challenge)
+	return h.Sum(nil)
+}
+
+// CheckFrontEnd decides whether the caller may forward requests for the volume: by the proof that it has opened the volume, or, without one (nil), by the right
+// kmsfs:FrontEnd on the volume's key. The decision is recorded. Errors: ErrAccessDenied, ErrNotFound (no such volume), ErrRecord, and those that are ErrKeyUnavailable.
+func (m *Manager) CheckFrontEnd(ctx context.Context, by Caller, id blockcrypt.VolumeID, challenge, proof []byte) error {
+	u := &Use{Operation: "RegisterVolume", Detail: "volume " + id.String()}
+	return m.record(ctx, by, u, m.checkFrontEnd(ctx, by, u, id, challenge, proof))
+}
+
+func (m *Manager) checkFrontEnd(ctx context.Context, by Caller, u *Use, id blockcrypt.VolumeID, challenge, proof []byte) error {
+	var rec volumeRecord
+	err := m.view(ctx, func(r kv.Reader) (err error) {
+		rec, err = m.readVolume(ctx, r, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	u.Key = rec.CMK
+	if proof == nil {
+		k, err := m.resolve(ctx, rec.CMK, false)
+		if err != nil {
+			return err
+		}
+		if err := m.authorise(ctx, by, u, actionFrontEnd, k, "", ask{key: rec.CMK}); err != nil {
+			return err
+		}
+	} else {
+		if !rec.proves(id, challenge, proof) {
+			return fault(ErrAccessDenied, "the front end has not proved that it opened volume %s", id)
+		}
+		u.Reason = "it has opened the volume"
+	}
+	u.Decision = Allow
+	return nil
+}
+
+// proves says whether the proof answers the challenge. A volume without a front-end key has no front end that could.
+func (rec *volumeRecord) proves(id blockcrypt.VolumeID, challenge, proof []byte) bool {
+	key, err := blockcrypt.KeyFromBytes(rec.FrontEnd)
+	if err != nil || len(challenge) != ChallengeSize {
+		return false
+	}
+	defer key.Wipe()
+	return hmac.Equal(proof, FrontEndProof(key, id, challenge))
+}
+
+// keepFrontEnd gives the record the front-end key that it has had, or, the first time, the one that is offered. Another one later would make anybody who may write
+// records a front end.
+func (rec *volumeRecord) keepFrontEnd(old *volumeRecord, offered *blockcrypt.Key) error {
+	switch {
+	case old != nil && len(old.FrontEnd) > 0:
+		rec.FrontEnd = old.FrontEnd
+		if offered != nil && !hmac.Equal(offered[:], old.FrontEnd) {
+			return fault(ErrAccessDenied, "the volume has another front-end key")
+		}
+	case offered != nil:
+		rec.FrontEnd = append([]byte(nil), offered[:]...)
+	}
+	return nil
+}
