@@ -2,11 +2,9 @@ package local
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -60,7 +58,7 @@ func badgerOptions(opts Options) badger.Options {
 		WithMetricsEnabled(false).
 		WithSyncWrites(false).
 		WithReadOnly(opts.ReadOnly).
-		WithLogger(badgerLog{opts.Log, opts.trouble})
+		WithLogger(newBadgerLog(metaDir(opts), opts.Log, opts.trouble))
 }
 
 func metaDir(opts Options) string    { return filepath.Join(opts.Dir, "meta") }
@@ -85,7 +83,7 @@ func openBadger(opts Options) (*badger.DB, error) {
 	}
 	db, err := open(bo)
 	if errors.Is(err, errStuck) {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return nil, fmt.Errorf("open %s: %w", dir, explained(dir, err))
 	}
 	if err != nil && opts.ReadOnly && lock(dir, unix.LOCK_SH) == nil {
 		db, err = open(bo.WithReadOnly(false))
@@ -150,14 +148,14 @@ func diagnose(dir string, readOnly bool) error {
 	return kv.ErrCorrupt
 }
 
-// tryWrite writes a file and removes it.
+// tryWrite writes a file, syncs it, and removes it.
 func tryWrite(dir string) error {
 	f, err := os.CreateTemp(dir, "probe-*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(make([]byte, 64<<10))
-	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	return errors.Join(err, datasync(int(f.Fd())), f.Close(), os.Remove(f.Name()))
 }
 
 // cutLogs removes logs of no length: Badger creates a log and then gives it its size, and refuses to
@@ -384,25 +382,6 @@ func (b *baseSource) value() (v []byte, present bool, err error) {
 func (b *baseSource) next() { b.err = shield(func() error { b.it.Next(); return nil }) }
 
 func (b *baseSource) failed() error { return b.err }
-
-// badgerLog passes Badger's warnings on.
-type badgerLog struct {
-	log     *slog.Logger
-	trouble *trouble
-}
-
-func (l badgerLog) write(level slog.Level, format string, args []any) {
-	l.log.Log(context.Background(), level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-// Errorf and the others implement badger.Logger.
-func (l badgerLog) Errorf(format string, args ...any) {
-	l.trouble.note()
-	l.write(slog.LevelError, format, args)
-}
-func (l badgerLog) Warningf(format string, args ...any) { l.write(slog.LevelWarn, format, args) }
-func (l badgerLog) Infof(string, ...any)                {}
-func (l badgerLog) Debugf(string, ...any)               {}
 
 // isResource reports whether the machine lacks something, so that trying again later may help.
 func isResource(err error) bool {

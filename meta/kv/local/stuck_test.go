@@ -3,11 +3,15 @@ package local
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
@@ -94,6 +98,108 @@ func TestStuckCheckpoint(t *testing.T) {
 	if err := within(t, "close", s.Close); !errors.Is(err, kv.ErrFailed) {
 		t.Errorf("close: %v", err)
 	}
+}
+
+// TestStuckOpen: opening ends when Badger has tables of its log to write, has no room for them among those that are not merged yet, and cannot merge
+// them. It must not go on with a merge whose table it cannot write: it would lose it and delete what it was made of.
+func TestStuckOpen(t *testing.T) {
+	t.Parallel()
+	opts, err := createToAbandon(t).withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fillLevel0(t, opts)
+	log := newBadgerLog(metaDir(opts), opts.Log, opts.trouble)
+	log.probe = func() error { return unix.EIO }
+	err = within(t, "open", func() error {
+		_, err := bound(opts.trouble, func() (*badger.DB, error) { return openManaged(badgerOptions(opts).WithLogger(log)) })
+		return err
+	})
+	if !errors.Is(err, errStuck) || !errors.Is(err, unix.EIO) {
+		t.Errorf("open: %v", err)
+	}
+	again := copyStore(t, opts)
+	db, err := openManaged(badgerOptions(again))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	b := newBase(db, latest, nil)
+	defer b.discard()
+	for key, value := range want {
+		if got, err := b.raw([]byte(key)); err != nil || string(got) != value {
+			t.Errorf("row %s: %q, %v, want %q", key, got, err, value)
+		}
+	}
+}
+
+// TestStuckMerging: what waits for merges ends when they fail again and again; a few that fail are no reason.
+func TestStuckMerging(t *testing.T) {
+	t.Parallel()
+	trouble := new(trouble)
+	log := newBadgerLog(t.TempDir(), slog.New(slog.NewTextHandler(t.Output(), nil)), trouble)
+	for range 1000 {
+		log.Warningf("before the call")
+	}
+	value, err := bound(trouble, func() (int, error) {
+		log.Warningf("While running doCompact: %v", unix.EIO)
+		time.Sleep(3 * stuckLook)
+		return 1, nil
+	})
+	if value != 1 || err != nil {
+		t.Errorf("a call that ends: %d, %v", value, err)
+	}
+	err = within(t, "merging", func() error {
+		_, err := bound(trouble, func() (int, error) {
+			for {
+				log.Warningf("While running doCompact: %v", unix.EIO)
+				time.Sleep(time.Millisecond)
+			}
+		})
+		return err
+	})
+	if !errors.Is(err, errStuck) {
+		t.Errorf("merging: %v", err)
+	}
+}
+
+// fillLevel0 makes Badger hold as many tables that are not merged as it ever has, and logs of more tables than it has room for on their way.
+// It returns what is in the tables.
+func fillLevel0(t *testing.T, opts Options) map[string]string {
+	t.Helper()
+	rows := map[string]string{}
+	bo := badgerOptions(opts).WithNumCompactors(0)
+	stall := bo.NumLevelZeroTablesStall
+	bo = bo.WithNumLevelZeroTablesStall(1000)
+	var log []byte
+	for i := range stall {
+		db, err := badger.OpenManaged(bo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := db.NewWriteBatchAt(uint64(100 + i))
+		key, value := fmt.Sprint("k", i), fmt.Sprint("v", i)
+		rows[key] = value
+		if err := errors.Join(batch.Set([]byte(key), []byte(value)), batch.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		logs, err := filepath.Glob(filepath.Join(metaDir(opts), "*.mem"))
+		if err != nil || len(logs) != 1 {
+			t.Fatalf("logs: %v, %v", logs, err)
+		}
+		if log, err = os.ReadFile(logs[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range bo.NumMemtables + 2 { // one at work, others in the queue, and one for which Open waits
+		if err := os.WriteFile(filepath.Join(metaDir(opts), fmt.Sprintf("%05d.mem", 90000+i)), log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rows
 }
 
 // removeDirs takes away what blockTables made.
