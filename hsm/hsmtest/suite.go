@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) hsm.Token) {
 		{"Context", testContext},
 		{"Concurrent", testConcurrent},
 		{"Info", testInfo},
+		{"Signing", Signing},
 		{"Closed", testClosed},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, open(t)) })

@@ -36,4 +36,9 @@ type Config struct {
 	// key, which is slow in some tokens; 0 means DefaultOpenTimeout.
 	CallTimeout, OpenTimeout time.Duration
 	Log                      *slog.Logger // nil: nothing is logged
+
+	signing signing // for tests
 }
+
+// signing is the first of the kinds of signing keys (curves) that is tried.
+type signing int

@@ -27,6 +27,16 @@ func TestSuiteSessions(t *testing.T) {
 	})
 }
 
+// TestSignP256: a token without Ed25519 signs by P-256.
+func TestSignP256(t *testing.T) {
+	tok := open(t, pkcs11.WithoutEd25519(config(t, hsmtest.NewSoftHSM(t))))
+	key, err := tok.GenerateSigningKey(hsmtest.Context(t), hsm.NewKeyID(), "p256")
+	if err != nil || key.Algorithm != hsm.ECDSAP256 {
+		t.Fatalf("made %+v, %v", key, err)
+	}
+	hsmtest.Signing(t, tok)
+}
+
 func config(t testing.TB, s *hsmtest.SoftHSM) pkcs11.Config {
 	return pkcs11.Config{Module: s.Module, TokenLabel: s.Label, PIN: s.Secret(t), Initialize: true,
 		CallTimeout: 30 * time.Second} // the machine may be busy with other tests

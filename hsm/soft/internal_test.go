@@ -92,13 +92,13 @@ func FuzzHeader(f *testing.F) {
 }
 
 func FuzzKeyFile(f *testing.F) {
-	k := keyHeader{ID: hsm.NewKeyID(), Label: "label"}
+	k := keyHeader{Magic: keyMagic, ID: hsm.NewKeyID(), Label: "label"}
 	f.Add(k.ID[:], append(k.encode(), make([]byte, sealedSize)...))
 	f.Add(k.ID[:], []byte(keyMagic))
 	f.Fuzz(func(t *testing.T, idb, data []byte) {
 		var id hsm.KeyID
 		copy(id[:], idb)
-		k, head, nonce, sealed, err := parseKeyFile(id, data)
+		k, head, nonce, sealed, err := parseKeyFile(keyMagic, id, data)
 		if err != nil {
 			return
 		}

@@ -34,7 +34,7 @@ func (t *Token) generate(ctx context.Context, id hsm.KeyID, label string) (hsm.K
 	slot := t.mu.slots.take()
 	key := t.mu.slots.key(slot)
 	rand.Read(key) // never fails
-	k := keyHeader{ID: id, Created: time.Now().UTC().Truncate(time.Second), Label: label}
+	k := keyHeader{Magic: keyMagic, ID: id, Created: time.Now().UTC().Truncate(time.Second), Label: label}
 	info, err := t.store(k, key)
 	if err != nil {
 		t.mu.slots.give(slot)
@@ -157,7 +157,7 @@ func (t *Token) load(id hsm.KeyID) (held, error) {
 	if err != nil {
 		return held{}, t.missing(err)
 	}
-	k, head, nonce, sealed, err := parseKeyFile(id, data)
+	k, head, nonce, sealed, err := parseKeyFile(keyMagic, id, data)
 	if err != nil {
 		return held{}, err
 	}

@@ -30,6 +30,11 @@ const (
 	opDecrypt  = "decrypt" // secret of the reply: the plaintext
 	opDestroy  = "destroy"
 	opInfo     = "info"
+
+	opGenerateSigning = "generateSigning"
+	opFindSigning     = "findSigning"
+	opSign            = "sign"
+	opDestroySigning  = "destroySigning"
 )
 
 // request is the head of a frame to the worker.
@@ -42,6 +47,7 @@ type request struct {
 	AAD     []byte      `json:",omitempty"`
 	Sealed  *hsm.Sealed `json:",omitempty"`
 	Open    *openHead   `json:",omitempty"`
+	Message []byte      `json:",omitempty"` // to be signed
 }
 
 // openHead is OpenConfig as it travels: the PIN is the frame's secret.
@@ -60,6 +66,9 @@ type reply struct {
 	Key    *hsm.KeyInfo `json:",omitempty"`
 	Sealed *hsm.Sealed  `json:",omitempty"`
 	Info   *hsm.Info    `json:",omitempty"`
+
+	Signing   *hsm.SigningKey `json:",omitempty"`
+	Signature []byte          `json:",omitempty"`
 }
 
 // writeFrame sends one frame: u32 length of the head, u32 length of the secret,

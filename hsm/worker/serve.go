@@ -136,9 +136,33 @@ func (s *server) call(ctx context.Context, req *request, secret []byte, rep *rep
 		info, err = s.token.Info(ctx)
 		rep.Info = &info
 	default:
-		err = fmt.Errorf("unknown operation %.32q: %w", req.Op, errFrame)
+		err = s.callSigner(ctx, req, rep)
 	}
 	return out, err
+}
+
+// callSigner does what a request asks of the token's signing keys.
+func (s *server) callSigner(ctx context.Context, req *request, rep *reply) (err error) {
+	signer, ok := s.token.(hsm.Signer)
+	if !ok {
+		return fmt.Errorf("unknown operation %.32q: %w", req.Op, errFrame)
+	}
+	var key hsm.SigningKey
+	switch req.Op {
+	case opGenerateSigning:
+		key, err = signer.GenerateSigningKey(ctx, req.Key, req.Label)
+		rep.Signing = &key
+	case opFindSigning:
+		key, err = signer.FindSigningKey(ctx, req.Key)
+		rep.Signing = &key
+	case opSign:
+		rep.Signature, err = signer.Sign(ctx, req.Key, req.Message)
+	case opDestroySigning:
+		err = signer.DestroySigningKey(ctx, req.Key)
+	default:
+		err = fmt.Errorf("unknown operation %.32q: %w", req.Op, errFrame)
+	}
+	return err
 }
 
 func (s *server) send(rep *reply, secret []byte) error {
