@@ -13,6 +13,7 @@ type Status struct {
 	Token      TokenStatus
 	KeyUseLog  string   // path of the key-use log
 	Listen     string   // address and port for signed requests, or ""
+	TLS        bool     // Listen speaks TLS
 	LogError   string   // why the key-use log could not be written last time, or ""
 	Volumes    []string // ids of the volumes whose front ends are connected, sorted
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/kmsfs/kmsfs/hsm/soft"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/keymgr/server"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/mount/control"
@@ -53,7 +54,7 @@ var classOfError = []struct {
 	class  Class
 	errors []error
 }{
-	{ClassUsage, []error{ErrUsage, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn}},
+	{ClassUsage, []error{ErrUsage, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},

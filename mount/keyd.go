@@ -262,7 +262,7 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	if err := cfg.Secret.absolute(); err != nil {
 		return err
 	}
-	if err := cfg.check(); err != nil {
+	if err := errors.Join(cfg.check(), cfg.absolute()); err != nil {
 		return err
 	}
 	held, err := cfg.findKeyStore(ctx, dir)
@@ -283,7 +283,7 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	if err != nil {
 		return err
 	}
-	run := server.RunConfig{Dir: dir, Ready: ready, Listen: cfg.Listen, Options: keyStoreOptions(log)}
+	run := server.RunConfig{Dir: dir, Ready: ready, Listen: cfg.Listen, TLS: cfg.TLS, Options: keyStoreOptions(log)}
 	run.AWSLimits, run.GrantDelay, run.Secret = cfg.AWSLimits, cfg.GrantDelay, held.buf
 	if given != "" && run.Secret == nil {
 		conf, err := keystore.Load(dir)

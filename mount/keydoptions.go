@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
@@ -12,7 +13,8 @@ import (
 
 // KeydOptions are how a key daemon behaves. One that a mount starts by itself has none of them.
 type KeydOptions struct {
-	Listen     string        // loopback address and port for signed requests; "": none
+	Listen     string        // address and port for signed requests; "": none. Without TLS, of the loopback interface
+	TLS        server.TLSFiles
 	AWSLimits  bool          // AWS' limit of rotations on demand
 	GrantDelay time.Duration // how long a new grant is seen only by who presents its token
 }
@@ -21,6 +23,12 @@ type KeydOptions struct {
 func (o KeydOptions) args() (args []string) {
 	if o.Listen != "" {
 		args = append(args, "--listen", o.Listen)
+	}
+	if o.TLS.Certificate != "" {
+		args = append(args, "--tls-cert", o.TLS.Certificate)
+	}
+	if o.TLS.Key != "" {
+		args = append(args, "--tls-key", o.TLS.Key)
 	}
 	if o.AWSLimits {
 		args = append(args, "--aws-limits")
@@ -31,15 +39,36 @@ func (o KeydOptions) args() (args []string) {
 	return args
 }
 
+// absolute makes paths independent of the directory of whoever was called.
+func (o *KeydOptions) absolute() error {
+	for _, path := range []*string{&o.TLS.Certificate, &o.TLS.Key} {
+		if *path == "" {
+			continue
+		}
+		full, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", *path, err)
+		}
+		*path = full
+	}
+	return nil
+}
+
 // check is a usage error for options that make no sense.
 func (o KeydOptions) check() error {
 	if o.GrantDelay < 0 {
 		return fmt.Errorf("%w: --grant-delay is negative", ErrUsage)
 	}
-	if o.Listen == "" {
+	withTLS := o.TLS != (server.TLSFiles{})
+	switch {
+	case (o.TLS.Certificate == "") != (o.TLS.Key == ""):
+		return fmt.Errorf("%w: --tls-cert and --tls-key belong together", ErrUsage)
+	case withTLS && o.Listen == "":
+		return fmt.Errorf("%w: --tls-cert is for what --listen names", ErrUsage)
+	case o.Listen == "":
 		return nil
 	}
-	if err := server.CheckListen(o.Listen); err != nil {
+	if err := server.CheckListen(o.Listen, withTLS); err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	return nil
@@ -64,7 +93,7 @@ func (cfg *KeydConfig) background(ctx context.Context, dir string, held *heldSec
 	}
 	keys := dialKeys(dir)
 	defer keys.Close()
-	if st, err := keydStatus(ctx, keys); err == nil && st.Listen == cfg.Listen && !cfg.AWSLimits && cfg.GrantDelay == 0 {
+	if st, err := keydStatus(ctx, keys); err == nil && st.Listen == cfg.Listen && st.TLS == (cfg.TLS != server.TLSFiles{}) && !cfg.AWSLimits && cfg.GrantDelay == 0 {
 		return nil
 	}
 	return advise(fmt.Errorf("%w: a key daemon of %s runs already", ErrInUse, dir), "kmsfs keystore lock ends it")

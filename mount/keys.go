@@ -83,6 +83,7 @@ type KeyStoreState struct {
 	HSM       bool      `json:"hsm"`
 	KeyUseLog string    `json:"key_use_log"`
 	Listen    string    `json:"listen,omitempty"` // address and port for signed requests
+	TLS       bool      `json:"tls,omitempty"`    // Listen speaks TLS
 	Volumes   []string  `json:"mounted_volumes"`
 	Problem   string    `json:"problem,omitempty"`
 }
@@ -110,7 +111,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 	if err != nil {
 		return out, err
 	}
-	out.State, out.PID, out.Started, out.HSM, out.Listen = "unlocked", st.PID, st.Started, st.Token.HSM, st.Listen
+	out.State, out.PID, out.Started, out.HSM, out.Listen, out.TLS = "unlocked", st.PID, st.Started, st.Token.HSM, st.Listen, st.TLS
 	if st.Locked {
 		out.State = "locked"
 	}

@@ -22,7 +22,9 @@ func keydCommand(io stdio) *cobra.Command {
 	}
 	store.add(cmd)
 	cmd.Flags().BoolVarP(&cfg.Foreground, "foreground", "f", false, "stay in the foreground")
-	cmd.Flags().StringVar(&cfg.Listen, "listen", "", "also answer requests signed as AWS' are, on a loopback `ADDRESS:PORT`")
+	cmd.Flags().StringVar(&cfg.Listen, "listen", "", "also answer requests signed as AWS' are, on `ADDRESS:PORT`; without TLS on a loopback address only")
+	cmd.Flags().StringVar(&cfg.TLS.Certificate, "tls-cert", "", "certificate `FILE` (PEM, with its chain) for --listen")
+	cmd.Flags().StringVar(&cfg.TLS.Key, "tls-key", "", "the certificate's key, in `FILE`")
 	cmd.Flags().BoolVar(&cfg.AWSLimits, "aws-limits", false, "AWS' limit of 25 rotations on demand")
 	cmd.Flags().DurationVar(&cfg.GrantDelay, "grant-delay", 0, "hide a new grant for so long from who does not present its token")
 	cmd.Flags().IntVar(&cfg.ReadyFD, "ready-fd", 0, "tell descriptor `N` how the start went")

@@ -57,7 +57,7 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 				if st.PID != 0 {
 					line(w, "daemon", fmt.Sprintf("process %d since %s", st.PID, since(st.Started)))
 				}
-				line(w, "listens on", st.Listen)
+				line(w, "listens on", listens(st))
 				line(w, "token", st.Token)
 				line(w, "key-use log", quote(st.KeyUseLog))
 				line(w, "problem", st.Problem)
@@ -70,6 +70,17 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 	store.addDir(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// listens is where signed requests are answered, as clients take it.
+func listens(st mount.KeyStoreState) string {
+	switch {
+	case st.Listen == "":
+		return ""
+	case st.TLS:
+		return "https://" + st.Listen
+	}
+	return "http://" + st.Listen
 }
 
 func keystoreUnlockCommand(io stdio) *cobra.Command {

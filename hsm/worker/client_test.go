@@ -63,7 +63,7 @@ func kill(t *testing.T, c *worker.Client, sig unix.Signal) int {
 func TestKilledUnderLoad(t *testing.T) {
 	rounds := 12
 	if os.Getenv("KMSFS_LONG") == "1" {
-		rounds = 200
+		rounds = 300 // 100 of them SIGSEGV
 	}
 	c := start(t, config(t, hsmtest.NewSoftHSM(t)))
 	id := hsmtest.NewKey(t, c)

@@ -23,8 +23,9 @@ type RunConfig struct {
 	// Ready, if not nil, is called once: with nil when requests are answered, or with the reason why Run is about to return.
 	Ready func(error)
 
-	// Listen is an address and port of the loopback interface for requests signed as AWS' are; "": none. Port 0: any that is free, see Status.
+	// Listen is an address and port for requests signed as AWS' are; "": none. Port 0: any that is free, see Status. Without TLS, of the loopback interface.
 	Listen string
+	TLS    TLSFiles
 
 	keystore.Options // Log is the server's log, too
 
@@ -33,7 +34,7 @@ type RunConfig struct {
 
 // Run is keyd: it takes the key store, unlocks it if it can, and answers requests until ctx ends or the process gets SIGTERM or SIGINT; then it finishes what is
 // under way (bounded), closes the key store and returns nil. It does not end by being idle. Errors before it serves: keystore.ErrNone, ErrInUse (another keyd),
-// ErrUnsafe, ErrDamaged; ErrListen; hsm.ErrPIN for a Secret that does not fit; the system's. The caller has hardened the process (locked.Harden).
+// ErrUnsafe, ErrDamaged; ErrListen, ErrCertificate; hsm.ErrPIN for a Secret that does not fit; the system's. The caller has hardened the process (locked.Harden).
 func Run(ctx context.Context, cfg RunConfig) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -79,12 +80,24 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.socket, err = listen(keystore.SocketPath(s.cfg.Dir), s.bounds.conns); err != nil {
 		return err
 	}
-	if s.cfg.Listen != "" {
-		if s.tcp, err = listenTCP(s.cfg.Listen, s.bounds.conns); err != nil {
+	if err = s.openTCP(); err != nil {
+		return err
+	}
+	return s.firstUnlock(ctx)
+}
+
+// openTCP listens for signed requests, if it is to.
+func (s *server) openTCP() (err error) {
+	if s.cfg.Listen == "" {
+		return nil
+	}
+	if s.cfg.TLS != (TLSFiles{}) {
+		if s.certificate, err = loadCertificate(s.cfg.TLS, s.log); err != nil {
 			return err
 		}
 	}
-	return s.firstUnlock(ctx)
+	s.tcp, err = listenTCP(s.cfg.Listen, s.certificate != nil, s.bounds.conns)
+	return err
 }
 
 // firstUnlock unlocks at the start, if there is something to unlock with.

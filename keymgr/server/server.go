@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,12 +51,13 @@ type server struct {
 	log     *slog.Logger
 	started time.Time
 
-	users  *users
-	lock   *keystore.Lock
-	uses   *keystore.KeyUseLog
-	socket *socket
-	tcp    *tcpListener                   // nil: none
-	store  atomic.Pointer[keystore.Store] // nil: locked
+	users       *users
+	lock        *keystore.Lock
+	uses        *keystore.KeyUseLog
+	socket      *socket
+	tcp         *tcpListener                   // nil: none
+	certificate *certificate                   // over tcp; nil: no TLS
+	store       atomic.Pointer[keystore.Store] // nil: locked
 
 	signatures signatures
 
@@ -86,7 +88,11 @@ func (s *server) serve(ctx context.Context) error {
 	if s.tcp != nil {
 		signed := s.httpServer(s.bounds.tcpIdle)
 		ended := make(chan struct{})
-		go func() { defer close(ended); _ = signed.Serve(s.tcp) }()
+		var l net.Listener = s.tcp
+		if s.certificate != nil {
+			l = s.certificate.over(l)
+		}
+		go func() { defer close(ended); _ = signed.Serve(l) }()
 		defer func() { _ = signed.Close(); <-ended }()
 	}
 	s.log.Info("keyd serves", "dir", s.cfg.Dir, "locked", s.store.Load() == nil)
@@ -159,6 +165,9 @@ type sessionKey struct{}
 func (s *server) connContext(ctx context.Context, c net.Conn) context.Context {
 	sess := &session{peer: peer{uid: -1, gid: -1}, challenge: make([]byte, keymgr.ChallengeSize)}
 	_, _ = rand.Read(sess.challenge)
+	if over, ok := c.(*tls.Conn); ok {
+		c = over.NetConn()
+	}
 	_, sess.tcp = c.(*tcpConn)
 	if c, ok := c.(*conn); ok {
 		sess.peer = c.peer
@@ -251,7 +260,7 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 		Started: s.started, Token: keymgr.TokenStatus{Kind: s.conf.Token.Kind, Label: s.conf.Token.Label, Serial: s.conf.Token.Serial},
 		KeyUseLog: keystore.LogPath(s.cfg.Dir)}
 	if s.tcp != nil {
-		st.Listen = s.tcp.Addr().String()
+		st.Listen, st.TLS = s.tcp.Addr().String(), s.certificate != nil
 	}
 	if err := s.uses.Err(); err != nil {
 		st.LogError = err.Error()

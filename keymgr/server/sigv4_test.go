@@ -250,14 +250,15 @@ func TestSignedRequests(t *testing.T) {
 }
 
 func TestListenRefuses(t *testing.T) {
-	for _, address := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:80", ":0", "localhost", "127.0.0.1", "example.org:1", "127.0.0.1:x"} {
-		if err := CheckListen(address); !errors.Is(err, ErrListen) {
-			t.Errorf("%s: %v", address, err)
-		}
-	}
-	for _, address := range []string{"127.0.0.1:0", "127.1.2.3:1", "[::1]:0"} {
-		if err := CheckListen(address); err != nil {
-			t.Errorf("%s: %v", address, err)
+	for address, want := range map[string]struct{ plain, tls bool }{
+		":0": {}, "localhost": {}, "127.0.0.1": {}, "example.org:1": {}, "127.0.0.1:x": {},
+		"0.0.0.0:0": {false, true}, "[::]:0": {false, true}, "192.0.2.1:80": {false, true}, "[::ffff:192.0.2.1]:80": {false, true},
+		"127.0.0.1:0": {true, true}, "127.1.2.3:1": {true, true}, "[::1]:0": {true, true},
+	} {
+		for tls, ok := range map[bool]bool{false: want.plain, true: want.tls} {
+			if err := CheckListen(address, tls); (err == nil) != ok || err != nil && !errors.Is(err, ErrListen) {
+				t.Errorf("%s, TLS %v: %v", address, tls, err)
+			}
 		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrListen: an address that keyd does not listen on.
-var ErrListen = errors.New("keyd listens on a loopback address only, as 127.0.0.1:8200")
+var ErrListen = errors.New("keyd does not listen there")
 
 // tcpListener listens for signed requests and hands out a bounded number of connections at a time.
 type tcpListener struct {
@@ -23,17 +23,21 @@ type tcpListener struct {
 	once  sync.Once
 }
 
-// CheckListen is nil for an address that keyd may listen on: ADDRESS:PORT with a loopback address. ErrListen.
-func CheckListen(address string) error {
+// CheckListen is nil for an address that keyd may listen on: ADDRESS:PORT, and without TLS a loopback address. ErrListen.
+func CheckListen(address string, tls bool) error {
 	a, err := netip.ParseAddrPort(address)
-	if err != nil || !a.Addr().Unmap().IsLoopback() {
-		return fmt.Errorf("%w: %.64q", ErrListen, address)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %.64q is no IP address and port, as 127.0.0.1:8200", ErrListen, address)
+	case !tls && !a.Addr().Unmap().IsLoopback():
+		return fmt.Errorf("%w: %s can be reached from other hosts, and what is asked and answered could be read on the way: give it --tls-cert and --tls-key, or a loopback address",
+			ErrListen, address)
 	}
 	return nil
 }
 
-func listenTCP(address string, conns int) (*tcpListener, error) {
-	if err := CheckListen(address); err != nil {
+func listenTCP(address string, tls bool, conns int) (*tcpListener, error) {
+	if err := CheckListen(address, tls); err != nil {
 		return nil, err
 	}
 	l, err := net.Listen("tcp", address)
@@ -106,7 +110,7 @@ func (s *server) signedRequest(r *http.Request, body []byte, id string) (op oper
 	if !op.aws || len(r.Header.Values("X-Kmsfs-Forward")) > 0 {
 		return op, nil, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
 	}
-	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent()}}
+	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent(), TLS: r.TLS != nil}}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		by.From.Addr = peer.Addr()
 	}
