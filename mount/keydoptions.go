@@ -13,7 +13,7 @@ import (
 
 // KeydOptions are how a key daemon behaves. One that a mount starts by itself has none of them.
 type KeydOptions struct {
-	Listen     string        // address and port for signed requests; "": none. Without TLS, of the loopback interface
+	Listen     string // address and port for signed requests; "": none. Without TLS, of the loopback interface
 	TLS        server.TLSFiles
 	AWSLimits  bool          // AWS' limit of rotations on demand
 	GrantDelay time.Duration // how long a new grant is seen only by who presents its token
