@@ -51,6 +51,7 @@ type Manager struct {
 	uses    useCounter
 
 	observed observation
+	watch    watch
 }
 
 // Format makes an empty store into a key store's; nothing is changed if it is one already (ErrAlreadyExists).
@@ -117,6 +118,7 @@ func newManager(cfg Config) (*Manager, error) {
 	}
 	m.observed = observation{turn: make(chan struct{}, 1), wall: m.now(), elapsed: m.elapsed()}
 	m.cache.reset()
+	m.watch.init()
 	m.uses.init(m)
 	return m, nil
 }
@@ -133,7 +135,10 @@ func (m *Manager) lockChanges(ctx context.Context) (unlock func(), err error) {
 
 // update commits a change and makes it durable. The cache is emptied whatever happens: after an error the change may still turn up.
 func (m *Manager) update(ctx context.Context, fn func(kv.Txn) error) error {
-	defer m.cache.reset()
+	defer func() {
+		m.cache.reset()
+		m.watch.changed()
+	}()
 	rev, err := m.store.Update(ctx, kv.OpID{}, fn)
 	if err == nil {
 		err = m.store.Sync(ctx, rev)

@@ -102,6 +102,8 @@ var kmsfsOperations = map[string]operation{
 	"GetAnchor":      manage(getAnchor),
 	"AdvanceAnchor":  frontEnd(advanceAnchor),
 	"RestoreAnchor":  manage(restoreAnchor),
+	"Authorize":      use(authorize),
+	"Watch":          {run: watch},
 	"Status":         {run: status},
 	"Unlock":         {run: unlock, slow: true},
 }

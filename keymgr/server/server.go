@@ -60,6 +60,7 @@ type server struct {
 	store       atomic.Pointer[keystore.Store] // nil: locked
 
 	signatures signatures
+	ending     chan struct{} // closed when the server is told to end: nobody waits for changes any more
 
 	unlocking chan struct{} // holds one token: who unlocks has taken it
 
@@ -70,7 +71,7 @@ type server struct {
 }
 
 func newServer(cfg RunConfig, conf keystore.Config) *server {
-	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), users: &users{owner: os.Geteuid()},
+	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), ending: make(chan struct{}), users: &users{owner: os.Geteuid()},
 		signatures: signatures{now: time.Now}}
 	if cfg.Now != nil {
 		s.signatures.now = cfg.Now
@@ -107,6 +108,7 @@ func (s *server) serve(ctx context.Context) error {
 	case err = <-ended:
 		err = fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
+		close(s.ending)
 		grace, cancel := context.WithTimeout(context.Background(), s.bounds.grace)
 		defer cancel()
 		if h.Shutdown(grace) != nil {
