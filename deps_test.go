@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"fs/object":    {},
 	"fs/transport": {},
 	"fs/posix":     {},
+	"fs/dirpolicy": {"meta", "blockcrypt", "keymgr", "keymgr/audit", "keymgr/policy"},
 	"fs/keyring":   {"meta", "blockcrypt", "blockcrypt/locked", "keymgr"},
 	"fs/content":   {"fs/object", "meta", "meta/kv", "blockcrypt"},
 	"fs":           {"fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr", "keymgr/audit"},
@@ -68,6 +69,7 @@ var onlyImporter = map[string]struct {
 	"github.com/hanwen/go-fuse/v2":   {[]string{"fs", "bench"}, "the filesystem's code knows how FUSE speaks, nobody else does"},
 	"github.com/dgraph-io/badger/v4": {[]string{"meta/kv/local"}, "the store behind the journal can be replaced in one place"},
 	"github.com/miekg/pkcs11":        {[]string{"hsm/pkcs11"}, "cgo and vendors' modules stay in the worker process"},
+	"go.yaml.in/yaml/v3":             {[]string{"fs/dirpolicy"}, "one reader decides what a policy says"},
 	"github.com/spf13/cobra":         {[]string{"cmd"}, "flags are read in cmd only"},
 	"C":                              {[]string{"hsm/pkcs11"}, "cgo stays in the worker process"},
 }
