@@ -142,4 +142,5 @@ type Info struct {
 	// calls itself a token too.
 	HSM        bool
 	Mechanisms []string // what Encrypt can make; the first is what it does make
+	Imports    bool     // the token is an Importer that takes keys
 }

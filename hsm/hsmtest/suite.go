@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) hsm.Token) {
 		{"Concurrent", testConcurrent},
 		{"Info", testInfo},
 		{"Signing", Signing},
+		{"Import", testImport},
 		{"Closed", testClosed},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, open(t)) })

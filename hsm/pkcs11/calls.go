@@ -27,15 +27,15 @@ func (t *Token) GenerateKey(ctx context.Context, id hsm.KeyID, label string) (hs
 	}
 	var begun atomic.Bool
 	info, err := do(ctx, t, task[hsm.KeyInfo]{alone: true, begun: &begun, run: func(c *conn, s p11.SessionHandle) (hsm.KeyInfo, error) {
-		return t.generate(c, s, id, label, &begun)
+		return t.add(c, s, id, &begun, func() (object, error) { return c.generate(s, id, label, true) })
 	}})
 	return info, t.wrap("generate key", id, err)
 }
 
-// generate makes a key after making sure that the token is there and the id is
+// add has make add a key, after making sure that the token is there and the id is
 // free. It is alone in the module; a key that another process makes at the same
 // moment is seen afterwards.
-func (t *Token) generate(c *conn, s p11.SessionHandle, id hsm.KeyID, label string, begun *atomic.Bool) (hsm.KeyInfo, error) {
+func (t *Token) add(c *conn, s p11.SessionHandle, id hsm.KeyID, begun *atomic.Bool, make func() (object, error)) (hsm.KeyInfo, error) {
 	if err := c.check(s, t.known); err != nil {
 		return hsm.KeyInfo{}, errors.Join(errLost, err)
 	}
@@ -47,7 +47,7 @@ func (t *Token) generate(c *conn, s p11.SessionHandle, id hsm.KeyID, label strin
 		return hsm.KeyInfo{}, hsm.ErrExists
 	}
 	begun.Store(true)
-	o, err := c.generate(s, id, label, true)
+	o, err := make()
 	if err != nil {
 		return hsm.KeyInfo{}, err
 	}
@@ -154,6 +154,7 @@ func (t *Token) Info(ctx context.Context) (hsm.Info, error) {
 		}
 		info := c.info
 		info.Mechanisms = slices.Clone(info.Mechanisms)
+		info.Imports = t.imports
 		return info, nil
 	}})
 	if err != nil {

@@ -61,6 +61,11 @@ func (c *conn) protected(s p11.SessionHandle, o object) error {
 		return fmt.Errorf("%w: it makes keys with local=%t sensitive=%t non-extractable=%t",
 			hsm.ErrUnfit, o.info.Local, o.info.Sensitive, o.info.NeverExtractable)
 	}
+	return c.unreadable(s, o)
+}
+
+// unreadable checks that the token does not give a key away.
+func (c *conn) unreadable(s p11.SessionHandle, o object) error {
 	attrs, err := c.mod.ctx.GetAttributeValue(s, o.handle, []*p11.Attribute{p11.NewAttribute(p11.CKA_VALUE, nil)})
 	if err == nil && len(attrs[0].Value) > 0 {
 		clear(attrs[0].Value)

@@ -26,6 +26,8 @@ type Token struct {
 	mod   *module
 	known known // set by Open, constant afterwards
 
+	imports bool // so is this: the token takes keys
+
 	// gate is entered with weight 1 by a call and with weight width by what
 	// must be alone in the module: reconnecting, closing, and making and
 	// destroying keys (SoftHSM fails calls that run beside these).
@@ -106,6 +108,7 @@ func (t *Token) open() (err error) {
 		c.close()
 		return err
 	}
+	t.imports = c.takesKeys()
 	t.width = int64(t.cfg.MaxSessions)
 	if t.width <= 0 {
 		if t.width = 8; t.mod.soft {

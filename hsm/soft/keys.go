@@ -15,12 +15,25 @@ import (
 
 // GenerateKey implements hsm.Token.
 func (t *Token) GenerateKey(ctx context.Context, id hsm.KeyID, label string) (hsm.KeyInfo, error) {
-	info, err := t.generate(ctx, id, label)
+	if err := hsm.CheckLabel(label); err != nil {
+		return hsm.KeyInfo{}, t.wrap("generate key", id, err)
+	}
+	info, err := t.add(ctx, id, label, func(key []byte) { rand.Read(key) }) // never fails
 	return info, t.wrap("generate key", id, err)
 }
 
-func (t *Token) generate(ctx context.Context, id hsm.KeyID, label string) (hsm.KeyInfo, error) {
-	if err := errors.Join(hsm.ContextError(ctx), hsm.CheckLabel(label)); err != nil {
+// ImportKey implements hsm.Importer.
+func (t *Token) ImportKey(ctx context.Context, id hsm.KeyID, label string, key []byte) (hsm.KeyInfo, error) {
+	if err := hsm.CheckImport(label, key); err != nil {
+		return hsm.KeyInfo{}, t.wrap("import key", id, err)
+	}
+	info, err := t.add(ctx, id, label, func(slot []byte) { copy(slot, key) })
+	return info, t.wrap("import key", id, err)
+}
+
+// add stores a key that fill writes to its place in memory.
+func (t *Token) add(ctx context.Context, id hsm.KeyID, label string, fill func(key []byte)) (hsm.KeyInfo, error) {
+	if err := hsm.ContextError(ctx); err != nil {
 		return hsm.KeyInfo{}, err
 	}
 	t.mu.Lock()
@@ -33,7 +46,7 @@ func (t *Token) generate(ctx context.Context, id hsm.KeyID, label string) (hsm.K
 	}
 	slot := t.mu.slots.take()
 	key := t.mu.slots.key(slot)
-	rand.Read(key) // never fails
+	fill(key)
 	k := keyHeader{Magic: keyMagic, ID: id, Created: time.Now().UTC().Truncate(time.Second), Label: label}
 	info, err := t.store(k, key)
 	if err != nil {

@@ -44,7 +44,10 @@ type Token struct {
 	}
 }
 
-var _ hsm.Token = (*Token)(nil)
+var (
+	_ hsm.Token    = (*Token)(nil)
+	_ hsm.Importer = (*Token)(nil)
+)
 
 // Create makes a token in dir, which is made if need be (mode 0700), and opens
 // it. hsm.ErrExists if there is one, hsm.ErrPIN if the secret cannot be had.
@@ -233,6 +236,7 @@ func (t *Token) Info(ctx context.Context) (hsm.Info, error) {
 		Model:      "kmsfs embedded token",
 		Serial:     hex.EncodeToString(head.Serial[:]),
 		Mechanisms: []string{hsm.XAES256GCM},
+		Imports:    true,
 	}, nil
 }
 

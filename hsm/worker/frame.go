@@ -30,6 +30,7 @@ const (
 	opDecrypt  = "decrypt" // secret of the reply: the plaintext
 	opDestroy  = "destroy"
 	opInfo     = "info"
+	opImport   = "import" // secret: the key
 
 	opGenerateSigning = "generateSigning"
 	opFindSigning     = "findSigning"

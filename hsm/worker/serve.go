@@ -135,6 +135,8 @@ func (s *server) call(ctx context.Context, req *request, secret []byte, rep *rep
 		var info hsm.Info
 		info, err = s.token.Info(ctx)
 		rep.Info = &info
+	case opImport:
+		err = s.callImport(ctx, req, secret, rep)
 	default:
 		err = s.callSigner(ctx, req, rep)
 	}
