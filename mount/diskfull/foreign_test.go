@@ -12,54 +12,28 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// fillForeign has somebody else take all that is left on the disk, and returns what gives it back.
-func (r *rig) fillForeign() (release func()) {
-	r.t.Helper()
-	path := filepath.Join(r.disk.dir, "foreign")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer f.Close()
-	for off, n := int64(0), int64(32<<20); n >= 4096; {
-		err := unix.Fallocate(int(f.Fd()), 0, off, n)
-		switch {
-		case err == nil:
-			off += n
-		case errors.Is(err, syscall.ENOSPC):
-			n /= 2
-		default:
-			r.t.Fatal(err)
-		}
-	}
-	return func() {
-		r.t.Helper()
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			r.t.Fatal(err)
-		}
-	}
-}
+	"github.com/kmsfs/kmsfs/mount/mounttest"
+)
 
 // Somebody else fills the disk to the last byte. The volume says so, loses nothing, and deletes: the ballast makes room for the checkpoint that does.
 func TestFullOfOthers(t *testing.T) {
 	for _, lower := range lowers() {
 		t.Run(lower, func(t *testing.T) {
 			r, led := newRig(t, lower), newLedger()
-			w := &worker{dir: r.mnt, led: led, rng: rand.New(rand.NewPCG(seed(t), 7))}
+			w := &worker{dir: r.Mnt, led: led, rng: rand.New(rand.NewPCG(mounttest.Seed(t), 7))}
 			for i := range 40 {
-				path, b := filepath.Join(r.mnt, "kept"+string(rune('A'+i))), w.random(1<<20)
+				path, b := filepath.Join(r.Mnt, "kept"+string(rune('A'+i))), w.random(1<<20)
 				if err := writeSynced(path, b); err != nil {
 					t.Fatal(err)
 				}
 				led.note(path, contentOf(b))
 			}
-			release := r.fillForeign()
-			if err := writeSynced(filepath.Join(r.mnt, "refused"), w.random(1<<20)); !full(err) {
+			release := r.disk.Fill()
+			if err := writeSynced(filepath.Join(r.Mnt, "refused"), w.random(1<<20)); !full(err) {
 				t.Fatalf("write on a disk that is full of others' data: %v", err)
 			}
-			r.alive()
+			r.Alive()
 			r.deletionFrees(led)
 			release()
 			r.goOn(led, 0)
@@ -70,38 +44,38 @@ func TestFullOfOthers(t *testing.T) {
 
 // deletionFrees deletes half of the files and waits for their room.
 func (r *rig) deletionFrees(led *ledger) {
-	r.t.Helper()
+	r.T.Helper()
 	paths := slices.Sorted(maps.Keys(led.files))
 	for _, path := range paths[:len(paths)/2] {
 		if err := os.Remove(path); err != nil {
-			r.t.Fatalf("unlink: %v", err)
+			r.T.Fatalf("unlink: %v", err)
 		}
 		led.forget(path)
 	}
-	r.eventually("room of deleted files", func() error {
-		if free := r.disk.free(); free < int64(len(paths)/2)<<20 {
+	r.Eventually("room of deleted files", func() error {
+		if free := r.disk.Free(); free < int64(len(paths)/2)<<20 {
 			return errors.New("too little is free below")
 		}
 		return nil
 	})
-	r.alive()
+	r.Alive()
 	if err := led.verify(); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 }
 
 // A full disk is mounted again: reading and deleting work, and it goes on when there is room.
 func TestMountFull(t *testing.T) {
 	r, led := newRig(t, "ext4"), newLedger()
-	r.fillUnderLoad(led, rand.New(rand.NewPCG(seed(t), 3)), 0)
-	release := r.fillForeign()
-	if err := syscall.Kill(r.pid, syscall.SIGKILL); err != nil {
+	r.fillUnderLoad(led, rand.New(rand.NewPCG(mounttest.Seed(t), 3)), 0)
+	release := r.disk.Fill()
+	if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	r.ends(r.pid)
-	_ = unix.Unmount(r.mnt, unix.MNT_DETACH)
-	r.mount()
-	r.alive()
+	r.Ends(r.PID)
+	_ = unix.Unmount(r.Mnt, unix.MNT_DETACH)
+	r.Mount()
+	r.Alive()
 	if err := led.verify(); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +88,7 @@ func TestMountFull(t *testing.T) {
 // A reader of a file that is open for writing, at its end, is not told that the disk is full; nor are stat and seek.
 func TestFullIsNoReadersTrouble(t *testing.T) {
 	r := newRig(t, "ext4")
-	path := filepath.Join(r.mnt, "database")
+	path := filepath.Join(r.Mnt, "database")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -124,8 +98,8 @@ func TestFullIsNoReadersTrouble(t *testing.T) {
 	if _, err := f.Write(want); err != nil {
 		t.Fatal(err)
 	}
-	release := r.fillForeign()
-	r.eventually("refusing writes to an open file", func() error {
+	release := r.disk.Fill()
+	r.Eventually("refusing writes to an open file", func() error {
 		if _, err := f.WriteAt([]byte("x"), 0); full(err) {
 			return nil
 		}
@@ -141,7 +115,7 @@ func TestFullIsNoReadersTrouble(t *testing.T) {
 	if st, err := f.Stat(); err != nil || st.Size() != int64(len(want)) {
 		t.Errorf("fstat: %v, %v", st, err)
 	}
-	r.eventually("refusing writes after fstat", func() error { // which makes attributes fresh: a write or two may get into the reserve
+	r.Eventually("refusing writes after fstat", func() error { // which makes attributes fresh: a write or two may get into the reserve
 		if _, err := f.WriteAt([]byte("x"), 0); full(err) {
 			return nil
 		}
@@ -152,7 +126,7 @@ func TestFullIsNoReadersTrouble(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 	release()
-	r.eventually("writing again", func() error {
+	r.Eventually("writing again", func() error {
 		_, err := f.WriteAt([]byte("x"), 0)
 		return errors.Join(err, f.Sync())
 	})

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 var lowers = []string{"ext4", "xfs"}
@@ -64,19 +66,18 @@ func (s *session) run(p plan) {
 
 // TestSequences makes small workloads on a mount and cuts the power of the lower filesystem before a step of each.
 func TestSequences(t *testing.T) {
-	realDisk(t)
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {
 			r := newRig(t, rigOptions{lower: lower})
 			s := newMountedSession(t, r, n, which)
-			for i := which; i < times(60, 7000); i += len(lowers) {
+			for i := which; i < mounttest.Times(60, 7000); i += len(lowers) {
 				rng := rand.New(rand.NewPCG(n, uint64(i)))
 				s.prepare()
 				p := planFor(i, rng)
 				s.run(p)
-				flags := 1 + rng.IntN(2)
-				if err := r.disk.cut(flags); err != nil {
+				flags := cutFlags(rng)
+				if err := r.disk.Cut(flags); err != nil {
 					t.Fatal(err)
 				}
 				s.crashed(r, rng, fmt.Sprintf("cut %d: %s, flags %d", i, p, flags), i%10 < 2)
@@ -86,7 +87,7 @@ func TestSequences(t *testing.T) {
 }
 
 func newMountedSession(t testing.TB, r *rig, n uint64, which int) *session {
-	return &session{t: t, pick: &picker{Rand: rand.New(rand.NewPCG(n, 1000+uint64(which)))}, target: &mounted{dir: r.mnt}, h: newHistory(newState())}
+	return &session{t: t, pick: &picker{Rand: rand.New(rand.NewPCG(n, 1000+uint64(which)))}, target: &mounted{dir: r.Mnt}, h: newHistory(newState())}
 }
 
 // crashed brings the volume back after a cut and checks everything.
@@ -114,20 +115,20 @@ func (s *session) crashed(r *rig, rng *rand.Rand, what string, closed bool) {
 
 // TestUnderLoad cuts at random moments while several programs work on a mount, each in a directory of its own.
 func TestUnderLoad(t *testing.T) {
-	realDisk(t)
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, lower := range lowers {
-		t.Run(lower, func(t *testing.T) { testUnderLoad(t, rigOptions{lower: lower}, n+uint64(which)<<32, times(12, 1000)) })
+		t.Run(lower, func(t *testing.T) {
+			testUnderLoad(t, rigOptions{lower: lower}, n+uint64(which)<<32, mounttest.Times(12, 1000))
+		})
 	}
 }
 
 // TestKeyStoreToo is TestUnderLoad with the key store on the disk that is cut: the anchor is cut with the volume.
 func TestKeyStoreToo(t *testing.T) {
-	realDisk(t)
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {
-			testUnderLoad(t, rigOptions{lower: lower, storeToo: true}, n+uint64(which+2)<<32, times(8, 500))
+			testUnderLoad(t, rigOptions{lower: lower, storeToo: true}, n+uint64(which+2)<<32, mounttest.Times(8, 500))
 		})
 	}
 }
@@ -153,7 +154,7 @@ func testUnderLoad(t *testing.T, o rigOptions, n uint64, cuts int) {
 			s.setKeep(rng.IntN(3) == 0)
 		}
 		after := time.Duration(rng.IntN(400)) * time.Millisecond
-		load(t, r, workers, after, 1+rng.IntN(2))
+		load(t, r, workers, after, cutFlags(rng))
 		what := fmt.Sprintf("cut %d after %v", i, after)
 		if rng.IntN(3) == 0 {
 			for _, s := range workers {
@@ -197,7 +198,7 @@ func load(t *testing.T, r *rig, workers []*session, after time.Duration, flags i
 	}
 	time.Sleep(after)
 	dark.Store(true) // before: an operation may fail as soon as the cut is made
-	err := r.disk.cut(flags)
+	err := r.disk.Cut(flags)
 	wg.Wait()
 	if err != nil {
 		t.Fatal(err)

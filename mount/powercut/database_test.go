@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // client is a program that works on a database and writes the number of each transaction that was acknowledged to a file on another disk.
@@ -107,20 +109,20 @@ print(len(rows) // 3)
 
 // TestSQLite commits to a SQLite database on a mount while the power is cut, with a rollback journal and with a write-ahead log.
 func TestSQLite(t *testing.T) {
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, mode := range []string{"delete", "wal"} {
 		t.Run(mode, func(t *testing.T) {
-			needProgram(t, "python3")
+			mounttest.NeedProgram(t, "python3")
 			lower := lowers[which]
 			r := newRig(t, rigOptions{lower: lower})
 			rng := rand.New(rand.NewPCG(n, uint64(which)))
-			db, acked := filepath.Join(r.mnt, "test.db"), filepath.Join(r.dir, "acked")
-			for i := range times(5, 100) {
+			db, acked := filepath.Join(r.Mnt, "test.db"), filepath.Join(r.Dir, "acked")
+			for i := range mounttest.Times(5, 100) {
 				before := last(t, acked)
 				c := startClient(t, acked, exec.Command("python3", "-c", sqliteClient, db, acked, mode))
 				awaitProgress(t, c, before, 5, rng)
-				flags := 1 + rng.IntN(2)
-				if err := r.disk.cut(flags); err != nil {
+				flags := cutFlags(rng)
+				if err := r.disk.Cut(flags); err != nil {
 					c.end()
 					t.Fatal(err)
 				}
@@ -215,15 +217,15 @@ const postgresCheck = `select count(*) / 3, max(n), count(*) filter (where body 
 // TestPostgres commits to PostgreSQL on a mount while the power is cut. After it has recovered every acknowledged transaction is there, and its page
 // checksums are right.
 func TestPostgres(t *testing.T) {
-	n := seed(t)
-	needApart(t)
+	n := mounttest.Seed(t)
+	mounttest.NeedApart(t)
 	_, err := os.Stat(postgresBin + "/postgres")
-	need(t, err == nil, "PostgreSQL 15 is not installed")
-	needProgram(t, "setpriv", "python3")
+	mounttest.Need(t, err == nil, "PostgreSQL 15 is not installed")
+	mounttest.NeedProgram(t, "setpriv", "python3")
 	r := newRig(t, rigOptions{lower: "ext4"})
 	rng := rand.New(rand.NewPCG(n, 0))
-	c := &cluster{t: t, data: filepath.Join(r.mnt, "pg", "data"), sockets: filepath.Join(r.dir, "s")}
-	for _, dir := range []string{filepath.Join(r.mnt, "pg"), c.sockets} {
+	c := &cluster{t: t, data: filepath.Join(r.Mnt, "pg", "data"), sockets: filepath.Join(r.Dir, "s")}
+	for _, dir := range []string{filepath.Join(r.Mnt, "pg"), c.sockets} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -236,12 +238,12 @@ func TestPostgres(t *testing.T) {
 	c.start()
 	c.sh(`psql -qXc "create table t(n bigint, part int, body text, primary key(n, part))"`)
 	acked := filepath.Join(c.sockets, "acked")
-	for i := range times(5, 100) {
+	for i := range mounttest.Times(5, 100) {
 		before := last(t, acked)
 		client := startClient(t, acked, c.command(fmt.Sprintf("exec python3 -c '%s' \"$PGHOST/acked\"", strings.ReplaceAll(postgresClient, "'", `'\''`))))
 		awaitProgress(t, client, before, 5, rng)
-		flags := 1 + rng.IntN(2)
-		err := r.disk.cut(flags)
+		flags := cutFlags(rng)
+		err := r.disk.Cut(flags)
 		client.end()
 		c.die()
 		if err != nil {

@@ -13,6 +13,6 @@
 // cut before any operation of the journal or the objects, forgets what was not synced, in sectors of 512 bytes, and fails on demand.
 //
 // As root the tests run in a mount and a process namespace of their own, so that nothing of them is left whatever happens. What is missing (root, loop
-// devices, /dev/fuse, programs) skips a test, or fails it when KMSFS_REQUIRE=1. KMSFS_LONG=1 runs the long forms. KMSFS_POWERCUT_SEED sets the seed that
+// devices, /dev/fuse, programs) skips a test, or fails it when KMSFS_REQUIRE=1. KMSFS_LONG=1 runs the long forms. KMSFS_TEST_SEED sets the seed that
 // every random test prints.
 package powercut

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // faultWork is what faults are injected into: create, write, overwrite, truncate, and rename over another file, with the syncs between.
@@ -37,13 +38,13 @@ func faultWork(s *state) []op {
 // that of a broken one. The errno is the right one, what was acknowledged stays, no sync succeeds after one that failed, and the volume is good when it
 // is opened again, after the death of the process as after a power cut.
 func TestFailNthLower(t *testing.T) {
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, kind := range simKinds[:2] {
 		t.Run(kind.String(), func(t *testing.T) {
 			base := simBase(t, kind, n)
 			for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 				hits := 0
-				for at := 1; ; at += times(2, 1) {
+				for at := 1; ; at += mounttest.Times(2, 1) {
 					hit, more := failLower(t, base, at, errno, rand.New(rand.NewPCG(n, uint64(at*2+which))))
 					if hit {
 						hits++
@@ -249,7 +250,7 @@ var commitFaults = []struct {
 // TestFailNthCommit fails the n-th commit of the KV store. For want of space nothing is changed and the same operation succeeds when there is room; after
 // a failure nothing succeeds until the volume is opened again.
 func TestFailNthCommit(t *testing.T) {
-	n := seed(t)
+	n := mounttest.Seed(t)
 	base := simBase(t, simKinds[1], n)
 	for _, fault := range commitFaults {
 		t.Run(fault.name, func(t *testing.T) {

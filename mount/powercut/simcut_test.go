@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // simKinds are the volumes that simulated cuts are made on.
@@ -100,12 +102,12 @@ func (s *simSession) runUntilDark(ops []op) {
 // TestSimulatedSequences makes each operation with each sync, and random sequences, on a volume in this process, and cuts the power before every step
 // that the disk and the checkpoints make, with several outcomes each.
 func TestSimulatedSequences(t *testing.T) {
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, kind := range simKinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			base := simBase(t, kind, n)
 			cuts := 0
-			for i := which; i < times(72, 2000); i += len(simKinds) {
+			for i := which; i < mounttest.Times(72, 2000); i += len(simKinds) {
 				cuts += simSequence(t, base, i, n)
 			}
 			t.Logf("%d cuts", cuts)
@@ -154,7 +156,7 @@ func simSequence(t *testing.T, base *simSession, i int, n uint64) (cuts int) {
 	ops, steps := dry.h.ops, dry.v.disk.count()
 	dry.quit()
 	dry.v.discard()
-	stride := max(1, steps/times(12, 1000))
+	stride := max(1, steps/mounttest.Times(12, 1000))
 	for at := 1 + rng.IntN(stride); at <= steps+1; at += stride {
 		s := base.on(t, rng)
 		s.pick.names, s.pick.seed = dry.pick.names, dry.pick.seed
@@ -164,7 +166,7 @@ func simSequence(t *testing.T, base *simSession, i int, n uint64) (cuts int) {
 		s.v.cutAnyway(t, c)
 		s.quit()
 		what := fmt.Sprintf("plan %d: %s, tidy %v, cut before step %d of %d, %s %s", i, p, tidy, at, steps, c.at.what, c.at.path)
-		for range times(2, 4) {
+		for range mounttest.Times(2, 4) {
 			s.survives(s.v.cutOff(t, rng, c.badger), rng, what)
 			cuts++
 		}
@@ -220,13 +222,13 @@ func (s *simSession) reopen(checkpoint bool) {
 
 // TestSimulatedLoad takes volumes through random work, cuts at random steps, and deaths of the process.
 func TestSimulatedLoad(t *testing.T) {
-	n := seed(t)
+	n := mounttest.Seed(t)
 	for which, kind := range simKinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			s := &simSession{session: session{t: t, pick: &picker{Rand: rand.New(rand.NewPCG(n, 200+uint64(which)))}, h: newHistory(newState())}, v: newSimVolume(t, kind)}
 			defer s.quit()
 			s.mustOpen(true)
-			for range times(40, 2500) {
+			for range mounttest.Times(40, 2500) {
 				s.life()
 			}
 		})
