@@ -21,6 +21,7 @@ import (
 // Badger is tuned for a small daemon. The value log stays unused: every value is below the threshold, so
 // its garbage collection and its own durability rules never matter.
 const (
+	metaName       = "meta" // of its directory
 	smallMemTable  = 8 << 20
 	largeMemTable  = 16 << 20
 	smallJournal   = 64 << 20
@@ -61,7 +62,13 @@ func badgerOptions(opts Options) badger.Options {
 		WithLogger(newBadgerLog(metaDir(opts), opts.Log, opts.trouble))
 }
 
-func metaDir(opts Options) string    { return filepath.Join(opts.Dir, "meta") }
+func metaDir(opts Options) string {
+	if opts.meta != "" {
+		return filepath.Join(opts.Dir, opts.meta)
+	}
+	return filepath.Join(opts.Dir, metaName)
+}
+
 func journalDir(opts Options) string { return filepath.Join(opts.Dir, "journal") }
 
 // openBadger opens the database. A read-only opening falls back to a writing one where the last process

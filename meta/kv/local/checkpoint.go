@@ -17,6 +17,7 @@ type frozen struct {
 	*generation
 	at       point
 	appended int64
+	ops      int64
 	stamp    uint64      // of its rows in Badger; set when they are written
 	table    *freshTable // of Badger with its rows
 }
@@ -47,6 +48,7 @@ func (s *Store) checkpoint(ctx context.Context, clean bool) error {
 		}
 		again := s.pending.generation != nil
 		if !again && !s.freeze() {
+			s.exportBehind(ctx)
 			if !clean {
 				return nil
 			}
@@ -73,7 +75,7 @@ func (s *Store) freeze() bool {
 		return false
 	}
 	s.pending = frozen{generation: s.active}
-	s.pending.at, s.pending.appended = s.journal.mark()
+	s.journal.freeze(&s.pending)
 	next := newGeneration(s.active.number + 1)
 	s.active.next.Store(next)
 	s.mu.Lock()
@@ -103,6 +105,7 @@ func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 			return s.bounded(func() (err error) { f.table, err = s.writeRows(ctx, f); return err })
 		}},
 		{"sync rows", s.syncBase},
+		{"export rows", func() error { s.exportRows(ctx, f); return ctx.Err() }},
 		{"write the checkpoint row", func() error {
 			return s.mark(checkpoint{point: f.at, stamp: f.stamp, table: f.table.tag}, clean)
 		}},
@@ -243,7 +246,7 @@ func (s *Store) mark(c checkpoint, clean bool) error {
 // release drops the frozen overlay and recycles what only it needed.
 func (s *Store) release(f frozen) {
 	s.pending = frozen{}
-	s.journal.cover(f.number, f.appended)
+	s.journal.cover(f)
 	fresh := newBase(s.db, f.stamp, f.table)
 	s.mu.Lock()
 	old := s.base

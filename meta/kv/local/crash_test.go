@@ -234,6 +234,7 @@ func TestCheckpointCut(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))
 	opts := create(t)
+	opts.Export = true
 	settler := newSettler()
 	opts.Settler = settler
 	s := open(t, opts)
@@ -256,6 +257,7 @@ func TestCheckpointCut(t *testing.T) {
 		killed := copyStore(t, opts)
 		killed.Settler = settler.clone()
 		branch := &history{states: append([]map[string]string(nil), h.states...)}
+		withoutBadger(t, killed, branch)
 		for range 2 {
 			again := open(t, killed)
 			branch.check(t, again, killed.Settler.(*fakeSettler), branch.last())
@@ -279,10 +281,28 @@ func TestCheckpointCut(t *testing.T) {
 	}
 	checkpointNow(t, s)
 	s.step = nil
-	if len(steps) != 9 {
+	if len(steps) != 10 {
 		t.Errorf("steps seen: %v", steps)
 	}
 	h.check(t, s, settler, h.last())
+}
+
+// withoutBadger checks that export and journal hold everything at the moment of a crash.
+func withoutBadger(t *testing.T, killed Options, h *history) {
+	t.Helper()
+	lost := copyStore(t, killed)
+	lost.Settler = killed.Settler.(*fakeSettler).clone()
+	if err := os.RemoveAll(metaDir(lost)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rebuild(ctx, lost, RebuildOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, lost)
+	h.check(t, s, lost.Settler.(*fakeSettler), h.last())
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCheckpointFails makes every step of a checkpoint fail that may fail and go on: the Settler's, and a

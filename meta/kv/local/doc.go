@@ -14,6 +14,8 @@
 // The package does not know what rows mean: it takes keys and values as they come (sealed by package meta).
 // It is told by a Settler which rows live in the journal only and where they settle.
 //
+// With Options.Export every checkpoint also writes its rows to a file of the export, from which Rebuild makes Badger anew.
+//
 // It implements docs/FORMAT.md, sections 8 (journal) and 9 (checkpoints, Badger, recovery). It is the only
 // importer of Badger.
 package local

@@ -31,8 +31,10 @@ type journal struct {
 	dirty      []*segment // not flushed since the last append to them
 	nextNumber uint64
 	head       point
-	appended   int64  // bytes of all records ever appended in this opening, replayed ones included
-	covered    int64  // appended as it was when the newest checkpointed overlay was frozen
+	appended   int64 // bytes of all records ever appended in this opening, replayed ones included
+	covered    int64 // appended as it was when the newest checkpointed overlay was frozen
+	ops        int64 // of the bytes appended, those of rows and not of journal-only values
+	opsCovered int64
 	doneGen    uint64 // newest overlay generation that a checkpoint covers
 }
 
@@ -78,6 +80,7 @@ func (j *journal) append(e *encoder, gen uint64) (p point, seg *segment, recordO
 	j.head = p
 	j.off += int64(len(record))
 	j.appended += int64(len(record))
+	j.ops += int64(e.opsLen)
 	seg.lastGen = gen
 	j.soil(seg)
 	return p, seg, recordOff, nil
@@ -159,6 +162,13 @@ func (j *journal) mark() (point, int64) {
 	return j.head, j.appended
 }
 
+// freeze notes in f where the chain is.
+func (j *journal) freeze(f *frozen) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f.at, f.appended, f.ops = j.head, j.appended, j.ops
+}
+
 // pending returns how many bytes no checkpoint covers.
 func (j *journal) pending() int64 {
 	j.mu.Lock()
@@ -173,11 +183,25 @@ func (j *journal) uncovered(appended int64) int64 {
 	return appended - j.covered
 }
 
-// cover notes that a checkpoint holds everything up to overlay generation gen.
-func (j *journal) cover(gen uint64, appended int64) {
+// opsPending returns how many bytes of rows no checkpoint covers.
+func (j *journal) opsPending() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.doneGen, j.covered = gen, appended
+	return j.ops - j.opsCovered
+}
+
+// uncoveredOps is uncovered for bytes of rows.
+func (j *journal) uncoveredOps(ops int64) int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return ops - j.opsCovered
+}
+
+// cover notes that a checkpoint holds everything that is in f.
+func (j *journal) cover(f frozen) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.doneGen, j.covered, j.opsCovered = f.number, f.appended, f.ops
 }
 
 // recycle gives back the sealed segments whose newest overlay generation is older than oldest, the oldest

@@ -60,6 +60,9 @@ type Options struct {
 	// otherwise. One that is there is used also without it, but not filled.
 	Ballast bool
 
+	// Export keeps a second copy of the rows under Dir/export, from which Rebuild makes Badger anew.
+	Export bool
+
 	// ReadOnly refuses updates and checkpoints. The journal is still replayed, into memory.
 	ReadOnly bool
 
@@ -74,6 +77,7 @@ type Options struct {
 	Step func(name string)
 
 	trouble *trouble // of Badger; set by withDefaults
+	meta    string   // name of Badger's directory; "": metaName
 }
 
 // Settler is where journal-only rows go. Its methods are called by checkpoints, one at a time; it may read

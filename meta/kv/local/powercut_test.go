@@ -22,6 +22,7 @@ func TestPowerCut(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed, " round ", round), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, uint64(round)))
 			c := &cutter{T: t, r: r, opts: create(t), h: newHistory(), settler: newSettler()}
+			c.opts.Export = true
 			c.opts.Files = newSimFiles()
 			for range 4 {
 				c.live()
@@ -171,7 +172,22 @@ func (c *cutter) cut(s *Store) {
 		}
 	}
 	next.Settler = left
+	c.cutExport(next)
 	c.next = &next
+}
+
+// cutExport copies the export, whose files get their names when they are durable, and sometimes loses Badger.
+func (c *cutter) cutExport(next Options) {
+	copyStable(c, exportDir(c.opts), exportDir(next))
+	if c.r.IntN(3) > 0 {
+		return
+	}
+	if err := os.RemoveAll(metaDir(next)); err != nil {
+		c.Fatal(err)
+	}
+	if _, err := Rebuild(ctx, next, RebuildOptions{}); err != nil {
+		c.Fatal(err)
+	}
 }
 
 // mixTrees makes a directory of Badger files of which every page is as it was or as it is.

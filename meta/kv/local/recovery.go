@@ -22,7 +22,10 @@ type recovery struct {
 	end     point
 	records int
 	bytes   int64
-	sawHead bool // the chain contains Options.Head
+	ops     int64
+	sawHead bool  // the chain contains Options.Head
+	exports point // where the export ends
+	known   bool  // the chain contains that
 	buf     []byte
 	scratch []byte
 }
@@ -31,6 +34,10 @@ type recovery struct {
 func (s *Store) recover(ctx context.Context, from checkpoint) error {
 	began := time.Now()
 	r := &recovery{store: s, from: from, end: from.point, used: map[*segment]bool{}}
+	if s.export != nil {
+		r.exports = s.export.end()
+		r.known = r.exports == from.point
+	}
 	if err := r.discover(); err != nil {
 		return err
 	}
@@ -42,6 +49,9 @@ func (s *Store) recover(ctx context.Context, from checkpoint) error {
 	}
 	if err := r.install(); err != nil {
 		return err
+	}
+	if s.export != nil {
+		s.export.begin(r.known)
 	}
 	s.recovered = Recovery{
 		Clean:    from.clean && r.records == 0 && r.newestGeneration() <= from.generation,
@@ -214,6 +224,8 @@ func (r *recovery) apply(f frame, seg *segment, off int64) error {
 	r.end = point{f.sequence, f.tag}
 	r.records++
 	r.bytes += int64(f.size())
+	r.ops += int64(f.opsLen)
+	r.known = r.known || r.end == r.exports
 	if head := r.store.opts.Head; f.sequence == head.Sequence && f.tag == head.Tag {
 		r.sawHead = true
 	}
@@ -289,7 +301,7 @@ func (r *recovery) newestGeneration() uint64 {
 // it.
 func (r *recovery) install() error {
 	j := r.store.journal
-	j.head, j.appended = r.end, r.bytes
+	j.head, j.appended, j.ops = r.end, r.bytes, r.ops
 	j.generation = r.newestGeneration() + 1
 	r.store.generation = j.generation
 	for _, seg := range r.found {

@@ -185,7 +185,11 @@ func (s *Store) Owed() uint64 {
 	if s.ballast == nil {
 		return 0
 	}
-	return uint64(s.ballast.missing() + s.journal.pending())
+	owed := s.ballast.missing() + s.journal.pending()
+	if s.export != nil {
+		owed += s.journal.opsPending()
+	}
+	return uint64(owed)
 }
 
 // checkRoom refuses a checkpoint of so many bytes of journal on a disk that is nearly full. The ballast makes room, until fillBallast.
@@ -196,17 +200,35 @@ func (s *Store) checkRoom(journal int64) error {
 	return makeRoom(s.opts, s.ballast, s.need(journal))
 }
 
+// exportRoom refuses so many bytes of export where they would take the room of the checkpoint that writes them.
+func (s *Store) exportRoom(size int64) error {
+	if s.ballast == nil {
+		return nil
+	}
+	return s.leaves(uint64(size) + s.need(s.journal.pending()))
+}
+
+// exportSpare refuses so many bytes that can wait unless there is plenty of room.
+func (s *Store) exportSpare(size int64) error {
+	if s.ballast == nil {
+		return nil
+	}
+	return s.leaves(4*uint64(size) + s.need(int64(s.Owed())))
+}
+
+// leaves refuses what needs so much free room where there is less.
+func (s *Store) leaves(need uint64) error {
+	free, err := s.opts.Files.Free()
+	if err == nil && free < need {
+		err = fmt.Errorf("%d bytes free, %d needed: %w", free, need, kv.ErrNoSpace)
+	}
+	return err
+}
+
 // segmentRoom refuses a further journal segment where it would take the room of a checkpoint; the first few are made wherever they fit.
 func (s *Store) segmentRoom() error {
 	if s.ballast == nil || s.journal.count() < minSegments {
 		return nil
 	}
-	free, err := s.opts.Files.Free()
-	if err != nil {
-		return err
-	}
-	if need := s.Owed() + uint64(s.opts.SegmentSize); free < need {
-		return fmt.Errorf("%d bytes free, %d needed: %w", free, need, kv.ErrNoSpace)
-	}
-	return nil
+	return s.leaves(s.Owed() + uint64(s.opts.SegmentSize))
 }

@@ -54,6 +54,11 @@ func segmentAEAD(key *blockcrypt.Key, volume blockcrypt.VolumeID, h segmentHeade
 		return nil, err
 	}
 	defer k.Wipe()
+	return gmac(k)
+}
+
+// gmac returns the cipher whose tags over no plaintext authenticate segments and exports.
+func gmac(k *blockcrypt.Key) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(k[:])
 	if err != nil {
 		return nil, err

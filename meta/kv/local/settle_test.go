@@ -64,7 +64,7 @@ func TestSettleOrder(t *testing.T) {
 	}
 	checkpointNow(t, s)
 	want := []string{"sync the journal", "settle rows", "sync what was settled", "write rows",
-		"sync rows", "(badger is synced)", "write the checkpoint row", "sync the checkpoint row", "(badger is synced)",
+		"sync rows", "(badger is synced)", "export rows", "write the checkpoint row", "sync the checkpoint row", "(badger is synced)",
 		"drop the overlay"}
 	if !slices.Equal(steps, want) {
 		t.Errorf("steps %q", steps)

@@ -20,6 +20,10 @@ type Stats struct {
 	Checkpoints uint64        // completed
 	LastPause   time.Duration // how long the last checkpoint kept updates out
 
+	ExportBytes  int64 // of the metadata export
+	ExportFiles  int
+	ExportBehind error // why it does not reach the last checkpoint, or nil
+
 	Recovery Recovery
 	Failed   error // why the store failed, or nil
 }
@@ -42,6 +46,9 @@ func (s *Store) Stats() Stats {
 		JournalFiles: s.journal.count(),
 		Recovery:     s.recovered,
 		Failed:       s.failure(),
+	}
+	if s.export != nil {
+		st.ExportBytes, st.ExportFiles, st.ExportBehind = s.export.state()
 	}
 	s.durable.mu.Lock()
 	st.Syncs = s.durable.flushes

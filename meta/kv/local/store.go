@@ -38,8 +38,9 @@ type Store struct {
 	checkpointKey *blockcrypt.Key // HMAC key of the checkpoint row
 	fresh         *freshKeys      // of the freshness table
 	journal       *journal
-	ballast       *ballast // nil: the room on the disk is not looked at
-	generation    uint64   // of this opening
+	ballast       *ballast  // nil: the room on the disk is not looked at
+	export        *exporter // nil: there is none
+	generation    uint64    // of this opening
 	recovered     Recovery
 	opened        []File        // by recovery
 	due           chan struct{} // CheckpointDue
@@ -261,6 +262,12 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := s.openBase(last); err != nil {
 		return err
 	}
+	if s.opts.Export && !s.opts.ReadOnly {
+		if s.export, err = openExporter(s.opts, &s.journal.key); err != nil {
+			return fmt.Errorf("open the metadata export: %w", err)
+		}
+		s.export.room, s.export.spare = s.exportRoom, s.exportSpare
+	}
 	if err := s.recover(ctx, last); err != nil {
 		return err
 	}
@@ -433,6 +440,7 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		errs = append(errs, s.finish())
 	}
+	s.export.close()
 	s.base.discard()
 	errs = append(errs, closeBadger(s.opts, s.db))
 	s.journal.close()
