@@ -38,6 +38,15 @@ type blob struct {
 	sealed   hsm.Sealed
 }
 
+// MaterialOf returns the id of the backing key that a blob names (VersionInfo.MaterialID); nothing says that it made it. ErrInvalidCiphertext for what is no blob.
+func MaterialOf(ciphertext []byte) (string, error) {
+	b, err := parseBlob(ciphertext)
+	if err != nil {
+		return "", &Fault{Class: ErrInvalidCiphertext, Cause: err}
+	}
+	return b.material.String(), nil
+}
+
 // parseBlob reads a blob. Every shape that encodeBlob does not make is an error without a class: the caller answers ErrInvalidCiphertext.
 func parseBlob(b []byte) (blob, error) {
 	if len(b) > MaxBlob {

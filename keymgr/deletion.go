@@ -53,7 +53,7 @@ func (m *Manager) dependents(ctx context.Context, k *cmk) (string, error) {
 	}
 	var ids []string
 	for _, v := range all {
-		if v.CMK == k.id.ARN() {
+		if any, _ := v.WrappedBy(k.id.ARN()); any {
 			ids = append(ids, v.ID.String())
 		}
 	}

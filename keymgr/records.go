@@ -83,12 +83,19 @@ type aliasRecord struct {
 
 // volumeRecord is the row of a volume.
 type volumeRecord struct {
-	Name       string    `json:"name"`
-	Path       string    `json:"path"`
-	CMK        string    `json:"cmk"` // ARN
-	Superblock []byte    `json:"superblock"`
-	Created    time.Time `json:"created"`
-	FrontEnd   []byte    `json:"frontEnd,omitempty"` // key that its front end proves itself by
+	Name       string       `json:"name"`
+	Path       string       `json:"path"`
+	CMK        string       `json:"cmk"` // ARN
+	Superblock []byte       `json:"superblock"`
+	Created    time.Time    `json:"created"`
+	Wraps      []wrapRecord `json:"wraps,omitempty"`
+	FrontEnd   []byte       `json:"frontEnd,omitempty"` // key that its front end proves itself by
+}
+
+// wrapRecord is a wrap of a volume key.
+type wrapRecord struct {
+	Key      string `json:"key"`
+	Material string `json:"material"` // 64 hex digits
 }
 
 // anchorRecord is the row of an anchor.

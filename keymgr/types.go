@@ -243,12 +243,35 @@ type VolumeRecord struct {
 	Name, Path string    // for people; Path is where it was last seen
 	CMK        string    // ARN of the volume's CMK
 	Superblock []byte    // copy of the volume's superblock, at most MaxSuperblock bytes
+	Wraps      []Wrap    // of the volume key, in the superblock's order; nil: one under CMK
 	Created    time.Time // set by the key manager when zero
 
 	// FrontEnd is the key that the volume's front end proves itself by (blockcrypt.FrontEndKey). PutVolume takes the first that it is given and no other later;
 	// it is never given back.
 	FrontEnd *blockcrypt.Key
 }
+
+// Wrap says which key made a wrap of a volume key.
+type Wrap struct {
+	Key      string // ARN; of another key store, too. "" if it is not known
+	Material string // as VersionInfo.MaterialID; "" if it is not known
+}
+
+// WrappedBy reports whether a wrap of the volume key is under the key, and whether all of them are.
+func (v *VolumeRecord) WrappedBy(arn string) (any, only bool) {
+	if len(v.Wraps) == 0 {
+		return v.CMK == arn, v.CMK == arn
+	}
+	only = true
+	for _, w := range v.Wraps {
+		any = any || w.Key == arn
+		only = only && w.Key == arn
+	}
+	return any, only
+}
+
+// maxVolumeWraps is how many wraps a volume key may have.
+const maxVolumeWraps = 5
 
 // MaxSuperblock is the longest copy of a superblock, in bytes.
 const MaxSuperblock = 32 << 10

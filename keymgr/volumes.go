@@ -2,6 +2,7 @@ package keymgr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -28,6 +29,9 @@ func (m *Manager) PutVolume(ctx context.Context, by Caller, v VolumeRecord) erro
 			rec.Created = m.now()
 		}
 		rec.Created = rec.Created.UTC()
+		for _, w := range v.Wraps {
+			rec.Wraps = append(rec.Wraps, wrapRecord(w))
+		}
 		return func(tx kv.Txn) error {
 			old, err := m.readVolume(ctx, tx, v.ID)
 			switch {
@@ -53,6 +57,14 @@ func checkVolume(v VolumeRecord) error {
 	}
 	if err := checkLength("path", v.Path, 0, 4096, false); err != nil {
 		return err
+	}
+	if err := checkRange("wraps", len(v.Wraps), 0, maxVolumeWraps); err != nil {
+		return err
+	}
+	for _, w := range v.Wraps {
+		if err := errors.Join(checkLength("key of a wrap", w.Key, 0, MaxKeyID, false), checkLength("material of a wrap", w.Material, 0, 64, false)); err != nil {
+			return err
+		}
 	}
 	return checkRange("superblock", len(v.Superblock), 0, MaxSuperblock)
 }
@@ -103,5 +115,9 @@ func (m *Manager) ListVolumes(ctx context.Context, _ Caller) ([]VolumeRecord, er
 }
 
 func (rec volumeRecord) volume(id blockcrypt.VolumeID) VolumeRecord {
-	return VolumeRecord{ID: id, Name: rec.Name, Path: rec.Path, CMK: rec.CMK, Superblock: rec.Superblock, Created: rec.Created}
+	v := VolumeRecord{ID: id, Name: rec.Name, Path: rec.Path, CMK: rec.CMK, Superblock: rec.Superblock, Created: rec.Created}
+	for _, w := range rec.Wraps {
+		v.Wraps = append(v.Wraps, Wrap(w))
+	}
+	return v
 }

@@ -18,6 +18,7 @@ const (
 	opState  = "state"  // MountStatus without asking the key manager: quick
 	opStatus = "status" // MountStatus
 	opInfo   = "info"   // infoArgs -> FileInfo
+	opRewrap = "rewrap" // rewrapArgs -> events Rewrapped
 	opCheck  = "check"  // checkArgs -> events Fault, CheckSummary
 	opUmount = "umount" // unmounts, and answers when the volume is closed
 )
@@ -39,6 +40,7 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opStatus: func(ctx context.Context, _ *control.Call) (any, error) { return d.status(ctx), nil },
 		opInfo:   d.handleInfo,
 		opCheck:  d.handleCheck,
+		opRewrap: d.handleRewrap,
 		opUmount: d.handleUmount,
 	}
 }
@@ -46,10 +48,11 @@ func (d *daemon) handlers() map[string]control.Handler {
 // state is what is known without asking anybody.
 func (d *daemon) state() MountStatus {
 	v := d.volume
+	record, _, version := v.wraps.get()
 	st := MountStatus{
 		Volume: v.Dir, ID: v.ID.String(), MountPoint: d.server.MountPoint(), State: StateServing, PID: os.Getpid(), Started: v.Started,
 		Version: d.cfg.Version, Options: d.cfg.Options, Log: d.cfg.Log,
-		Keys: KeyStatus{KeyStore: d.cfg.KeyStore, Key: v.Record.CMK, Version: v.Version},
+		Keys: KeyStatus{KeyStore: d.cfg.KeyStore, Key: record.CMK, Version: version},
 	}
 	s := v.kv.Stats()
 	st.Journal = JournalStatus{
@@ -82,8 +85,9 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 	}
 	if err == nil {
 		var key keymgr.KeyMetadata
-		if key, err = d.volume.keys.DescribeKey(ctx, keymgr.Caller{}, d.volume.Record.CMK); err == nil {
+		if key, err = d.volume.keys.DescribeKey(ctx, keymgr.Caller{}, st.Keys.Key); err == nil {
 			st.Keys.State = key.State
+			st.Keys.Wraps = d.volume.volumeWrapStatus(ctx)
 		}
 	}
 	if err != nil {

@@ -24,29 +24,18 @@ func Info(ctx context.Context, path string) (FileInfo, error) {
 	if err := unix.Lstat(abs, &st); err != nil {
 		return FileInfo{}, fmt.Errorf("%s: %w", path, err)
 	}
-	table, err := mountTable()
-	if err != nil {
-		return FileInfo{}, err
-	}
-	device := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 	r, err := openRuntime()
 	if err != nil {
 		return FileInfo{}, err
 	}
-	for _, m := range table {
-		if m.Device != device || m.Type != fsType {
-			continue
-		}
-		rec, ok := r.find(m)
-		if !ok {
-			return FileInfo{}, fmt.Errorf("%w of this user: %s", ErrNotMounted, m.Point)
-		}
-		var info FileInfo
-		err := control.Do(ctx, r.socket(rec.ID), opInfo, infoArgs{Inode: st.Ino}, nil, &info)
-		info.Path = abs
-		return info, err
+	rec, err := r.holding(&st)
+	if err != nil {
+		return FileInfo{}, fmt.Errorf("%w: %s lies in none", err, path)
 	}
-	return FileInfo{}, fmt.Errorf("%w: %s lies in none", ErrNotMounted, path)
+	var info FileInfo
+	err = control.Do(ctx, r.socket(rec.ID), opInfo, infoArgs{Inode: st.Ino}, nil, &info)
+	info.Path = abs
+	return info, err
 }
 
 // info describes an inode.
@@ -80,6 +69,7 @@ func (v *Volume) info(ctx context.Context, ino meta.Ino) (FileInfo, error) {
 
 // describeKey asks the key manager which key and version the zone's key is wrapped by: the blob does not say it in clear to us.
 func (v *Volume) describeKey(ctx context.Context, zone *meta.Zone, info *FileInfo) error {
+	info.Wraps = v.zoneWrapStatus(ctx, zone)
 	var errs []error
 	for _, w := range zone.Wraps {
 		out, err := v.keys.Decrypt(ctx, keymgr.Caller{}, keymgr.DecryptInput{Blob: w.Blob, Context: keymgr.Context(info.Context)})

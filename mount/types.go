@@ -63,6 +63,8 @@ type KeyStatus struct {
 	Token    string `json:"token"`   // for people: "embedded, not an HSM", or the HSM's name
 	HSM      bool   `json:"hsm"`     // whether backing keys lie in one
 	Version  uint32 `json:"version"` // of the CMK, that wraps the volume key
+
+	Wraps []WrapStatus `json:"wraps,omitempty"` // of the volume key; any one opens it
 }
 
 // FileInfo is what `kmsfs info` says about a file.
@@ -84,6 +86,7 @@ type FileInfo struct {
 	ZoneInode   uint64            `json:"zone_inode"`
 	Key         string            `json:"key"`
 	KeyVersion  uint32            `json:"key_version"`
+	Wraps       []WrapStatus      `json:"wraps"` // of the zone's key; any one opens it
 	Context     map[string]string `json:"encryption_context"`
 }
 

@@ -46,11 +46,10 @@ type OpenConfig struct {
 type Volume struct {
 	ID       blockcrypt.VolumeID
 	Dir      string
-	Record   keymgr.VolumeRecord
-	Version  uint32 // of the CMK that the volume key is wrapped by
 	Started  time.Time
 	Recovery meta.RecoveryReport
 
+	wraps   volumeWraps
 	keys    *client.Client
 	ring    *keyring.Keyring
 	objects *object.Store
@@ -137,16 +136,15 @@ func (v *Volume) unlock(ctx context.Context, socket string, sb *superblock.Super
 	if err != nil {
 		return nil, fmt.Errorf("volume %s in the key store: %w", v.ID, err)
 	}
-	if !bytes.Equal(raw, record.Superblock) {
+	newer := laterRevision(sb, raw, record)
+	if !newer && !bytes.Equal(raw, record.Superblock) {
 		return nil, notTheCopy(v.Dir)
 	}
-	v.Record = record
-	key, version, err := openVolumeKey(ctx, keys, sb, record.CMK)
+	key, version, err := openVolumeKey(ctx, keys, sb, record)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Wipe()
-	v.Version = version
 	secrets, err := sb.Open(key)
 	if err != nil {
 		return nil, err
@@ -155,7 +153,18 @@ func (v *Volume) unlock(ctx context.Context, socket string, sb *superblock.Super
 		secrets.Wipe()
 		return nil, err
 	}
-	return secrets, v.noteMove(ctx)
+	v.wraps.set(record, sb, version)
+	if newer {
+		record.Superblock, record.Wraps = raw, describeWraps(sb, record)
+	}
+	if newer || record.Path != v.Dir {
+		record.Path = v.Dir
+		if err := v.note(ctx, record, sb, version); err != nil {
+			secrets.Wipe()
+			return nil, err
+		}
+	}
+	return secrets, nil
 }
 
 // enrol makes the volume's client, which proves to the key manager that it has opened the volume.
@@ -172,40 +181,17 @@ func (v *Volume) enrol(socket string, volumeKey *blockcrypt.Key) error {
 	return nil
 }
 
-// noteMove tells the key store where the volume is now: its copy of the superblock is found by that, should the volume's be lost.
-func (v *Volume) noteMove(ctx context.Context) error {
-	if v.Record.Path == v.Dir {
-		return nil
+// note tells the key store where the volume is now and what its superblock is: its copy is found by that, should the volume's be lost.
+func (v *Volume) note(ctx context.Context, record keymgr.VolumeRecord, sb *superblock.Superblock, version uint32) error {
+	if err := v.keys.PutVolume(ctx, keymgr.Caller{}, record); err != nil {
+		return fmt.Errorf("record volume %s in the key store: %w", v.ID, err)
 	}
-	v.Record.Path = v.Dir
-	if err := v.keys.PutVolume(ctx, keymgr.Caller{}, v.Record); err != nil {
-		return fmt.Errorf("note where volume %s is: %w", v.ID, err)
-	}
+	v.wraps.set(record, sb, version)
 	return nil
 }
 
 func volumeContext(id blockcrypt.VolumeID) keymgr.Context {
 	return keymgr.Context{"kmsfs:volume": id.String()}
-}
-
-// openVolumeKey tries the wraps in order; the CMK must be the one that the key store knows for the volume.
-func openVolumeKey(ctx context.Context, keys *client.Client, sb *superblock.Superblock, cmk string) (*blockcrypt.Key, uint32, error) {
-	var errs []error
-	for _, blob := range sb.Wraps {
-		out, err := keys.Decrypt(ctx, keymgr.Caller{}, keymgr.DecryptInput{Blob: blob, Context: volumeContext(sb.Volume), KeyID: cmk})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("open the key of volume %s: %w", sb.Volume, err))
-			continue
-		}
-		key, err := blockcrypt.KeyFromBytes(out.Plaintext)
-		clear(out.Plaintext)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("open the key of volume %s: %w: %w", sb.Volume, ErrDamaged, err))
-			continue
-		}
-		return key, out.Version, nil
-	}
-	return nil, 0, errors.Join(errs...)
 }
 
 // openStores opens objects, journal and rows, and lets recovery have its say.

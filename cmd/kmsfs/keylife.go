@@ -97,7 +97,7 @@ func (std stdio) askDeletion(ctx context.Context, keys *mount.Keys, arn string) 
 		return err
 	}
 	for _, v := range volumes {
-		if v.CMK == arn {
+		if _, only := v.WrappedBy(arn); only {
 			fmt.Fprintf(std.err, "volume %s (%s) cannot be opened without this key\n", quote(v.Path), v.ID)
 		}
 	}

@@ -24,7 +24,7 @@ func rootCommand(io stdio) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", mount.ErrUsage, err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io),
+		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io),
 		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
 	)
 	return root

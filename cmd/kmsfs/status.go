@@ -53,8 +53,26 @@ func printMount(w *tabwriter.Writer, m mount.MountStatus) {
 	line(w, "journal", fmt.Sprintf("%s waiting, record %d, durable to %d, checkpoint at %d, anchored at %d",
 		size(uint64(m.Journal.Bytes)), m.Journal.Records, m.Journal.Durable, m.Journal.Checkpoint, m.Journal.Anchored))
 	line(w, "key", fmt.Sprintf("%s version %d, %s", m.Keys.Key, m.Keys.Version, m.Keys.State))
+	printWraps(w, m.Keys.Wraps)
 	line(w, "key store", quote(m.Keys.KeyStore))
 	line(w, "token", m.Keys.Token)
+}
+
+// printWraps says by what else a key opens, where there is more than one wrap.
+func printWraps(w *tabwriter.Writer, wraps []mount.WrapStatus) {
+	if len(wraps) < 2 {
+		return
+	}
+	for i, wrap := range wraps {
+		key := wrap.Key
+		if key == "" {
+			key = "a key not known here"
+		}
+		if wrap.Version != 0 {
+			key += fmt.Sprintf(" version %d", wrap.Version)
+		}
+		line(w, fmt.Sprintf("wrap %d", i+1), key+", "+wrap.State)
+	}
 }
 
 func infoCommand(io stdio) *cobra.Command {
@@ -88,6 +106,7 @@ func printInfo(w *tabwriter.Writer, f mount.FileInfo) {
 	line(w, "compression", f.Compression)
 	line(w, "zone", fmt.Sprintf("%d (directory with inode %d)", f.Zone, f.ZoneInode))
 	line(w, "key", fmt.Sprintf("%s version %d", f.Key, f.KeyVersion))
+	printWraps(w, f.Wraps)
 	pairs := make([]string, 0, len(f.Context))
 	for k, v := range f.Context {
 		pairs = append(pairs, k+"="+v)

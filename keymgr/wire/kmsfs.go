@@ -29,6 +29,7 @@ type Volume struct {
 	Name, Path string
 	CMK        string
 	Superblock []byte
+	Wraps      []keymgr.Wrap `json:",omitempty"`
 	Created    Time
 }
 
@@ -91,13 +92,13 @@ type Token struct {
 
 // FromVolume makes the wire's shape of a volume's record.
 func FromVolume(v keymgr.VolumeRecord) Volume {
-	return Volume{v.ID.String(), v.Name, v.Path, v.CMK, v.Superblock, Time{v.Created}}
+	return Volume{v.ID.String(), v.Name, v.Path, v.CMK, v.Superblock, v.Wraps, Time{v.Created}}
 }
 
 // Record is the inverse of FromVolume. ErrValidation for what is not a volume id.
 func (v Volume) Record() (keymgr.VolumeRecord, error) {
 	id, err := ParseVolumeID(v.VolumeId)
-	return keymgr.VolumeRecord{ID: id, Name: v.Name, Path: v.Path, CMK: v.CMK, Superblock: v.Superblock, Created: v.Created.Time}, err
+	return keymgr.VolumeRecord{ID: id, Name: v.Name, Path: v.Path, CMK: v.CMK, Superblock: v.Superblock, Wraps: v.Wraps, Created: v.Created.Time}, err
 }
 
 // ParseVolumeID reads a volume's id. ErrValidation for anything else.

@@ -32,6 +32,7 @@ type file struct {
 	Version    int                 `json:"version"`
 	Volume     blockcrypt.VolumeID `json:"volume"`
 	Created    string              `json:"created"`
+	Revision   uint32              `json:"revision"`
 	Features   []string            `json:"features"`
 	VolumeKey  []string            `json:"volume_key"`
 	Commitment string              `json:"commitment"`
@@ -46,7 +47,7 @@ func (s *Superblock) Marshal() ([]byte, error) {
 	}
 	f := file{
 		Format: formatName, Version: Version, Volume: s.Volume, Created: s.Created.UTC().Format(time.RFC3339),
-		Features: append([]string{}, s.Features...), Commitment: hex.EncodeToString(s.Commitment[:]),
+		Revision: s.Revision, Features: append([]string{}, s.Features...), Commitment: hex.EncodeToString(s.Commitment[:]),
 		Secrets: base64.StdEncoding.EncodeToString(s.Sealed), MAC: hex.EncodeToString(s.MAC[:]),
 	}
 	for _, w := range s.Wraps {
@@ -95,7 +96,7 @@ func Parse(data []byte) (*Superblock, error) {
 }
 
 func (f *file) superblock() (*Superblock, error) {
-	s := &Superblock{Volume: f.Volume, Features: f.Features}
+	s := &Superblock{Volume: f.Volume, Revision: f.Revision, Features: f.Features}
 	var err error
 	if s.Created, err = time.Parse(time.RFC3339, f.Created); err != nil {
 		return nil, fmt.Errorf("%w: time of creation", ErrDamaged)

@@ -32,6 +32,7 @@ var known = map[string]bool{}
 type Superblock struct {
 	Volume     blockcrypt.VolumeID
 	Created    time.Time // UTC, whole seconds
+	Revision   uint32    // counts the versions of this superblock, from 1
 	Features   []string  // ascending, without duplicates
 	Wraps      [][]byte  // 1 to MaxWraps ciphertext blobs of the key manager, each of the volume key
 	Commitment [blockcrypt.CommitmentSize]byte
@@ -55,7 +56,7 @@ func (s *Secrets) Wipe() {
 
 // New makes the superblock of a new volume with fresh secrets, authenticated by the volume key. wraps are blobs of that key. The caller wipes the key.
 func New(volume blockcrypt.VolumeID, volumeKey *blockcrypt.Key, wraps [][]byte, created time.Time) (*Superblock, error) {
-	s := &Superblock{Volume: volume, Created: created.UTC().Truncate(time.Second), Wraps: wraps}
+	s := &Superblock{Volume: volume, Created: created.UTC().Truncate(time.Second), Revision: 1, Wraps: wraps}
 	s.Commitment = blockcrypt.VolumeCommitment(volumeKey, volume)
 	sealer, err := sealer(volumeKey, volume)
 	if err != nil {
@@ -75,6 +76,19 @@ func New(volume blockcrypt.VolumeID, volumeKey *blockcrypt.Key, wraps [][]byte, 
 		return nil, fmt.Errorf("make superblock: %w", err)
 	}
 	return s, s.Authenticate(volumeKey)
+}
+
+// WithWraps returns the next revision of the superblock, with other wraps of the same volume key, authenticated by it. ErrDamaged if a wrap is out of range.
+func (s *Superblock) WithWraps(volumeKey *blockcrypt.Key, wraps [][]byte) (*Superblock, error) {
+	next := *s
+	next.Wraps = wraps
+	next.Revision++
+	return &next, next.Authenticate(volumeKey)
+}
+
+// Follows reports whether s claims to be a later revision of the same superblock as old. Whether that is so is for Open to say.
+func (s *Superblock) Follows(old *Superblock) bool {
+	return s.Volume == old.Volume && s.Commitment == old.Commitment && s.Revision > old.Revision
 }
 
 // Authenticate writes the MAC anew after a change of the fields. It is ErrDamaged if a field is out of range.
@@ -158,7 +172,7 @@ func (s *Superblock) mac(volumeKey *blockcrypt.Key) (out [sha256.Size]byte, err 
 
 // canonical is what the MAC covers, every field but the MAC itself:
 //
-//	"kmsfs superblock" || version u8 || volume x[16] || created u64 (Unix seconds)
+//	"kmsfs superblock" || version u8 || volume x[16] || created u64 (Unix seconds) || revision u32
 //	|| count u16 || count times (len u16 || feature)
 //	|| count u16 || count times (len u16 || wrap)
 //	|| commitment x[32] || len u16 || sealed secrets
@@ -166,6 +180,7 @@ func (s *Superblock) canonical() []byte {
 	b := append([]byte(macLabel), Version)
 	b = append(b, s.Volume[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Created.Unix()))
+	b = binary.BigEndian.AppendUint32(b, s.Revision)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(s.Features)))
 	for _, f := range s.Features {
 		b = appendCounted(b, []byte(f))
@@ -190,6 +205,8 @@ func (s *Superblock) validate() error {
 		return fmt.Errorf("%w: no volume id", ErrDamaged)
 	case s.Created.Unix() < 0 || s.Created.Nanosecond() != 0:
 		return fmt.Errorf("%w: time of creation", ErrDamaged)
+	case s.Revision == 0:
+		return fmt.Errorf("%w: revision 0", ErrDamaged)
 	case len(s.Wraps) < 1 || len(s.Wraps) > MaxWraps:
 		return fmt.Errorf("%w: %d wraps of the volume key", ErrDamaged, len(s.Wraps))
 	case len(s.Sealed) != sealedSize:

@@ -72,9 +72,9 @@ func TestRoundTrip(t *testing.T) {
 
 // TestCanonical pins the bytes under the MAC.
 func TestCanonical(t *testing.T) {
-	s := &Superblock{Volume: blockcrypt.VolumeID{0xaa}, Created: time.Unix(0x01020304, 0), Features: []string{"f1", "g"},
+	s := &Superblock{Volume: blockcrypt.VolumeID{0xaa}, Created: time.Unix(0x01020304, 0), Revision: 0x0506, Features: []string{"f1", "g"},
 		Wraps: [][]byte{{1, 2}}, Commitment: [32]byte{0xcc}, Sealed: []byte{5}}
-	want := hex.EncodeToString([]byte("kmsfs superblock")) + "01" + "aa" + strings.Repeat("00", 15) + "0000000001020304" +
+	want := hex.EncodeToString([]byte("kmsfs superblock")) + "01" + "aa" + strings.Repeat("00", 15) + "0000000001020304" + "00000506" +
 		"0002" + "0002" + "6631" + "0001" + "67" + "0001" + "0002" + "0102" + "cc" + strings.Repeat("00", 31) + "0001" + "05"
 	if got := hex.EncodeToString(s.canonical()); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
