@@ -3,19 +3,27 @@ package blockcrypt
 import "encoding/binary"
 
 // What a ciphertext under a block key is. Distinct kinds make it impossible
-// to pass inline content off as a block and the other way round.
+// to pass inline content off as a block and the other way round, or what is
+// compressed off as what is not.
 const (
-	kindBlock  = 1
-	kindInline = 2
+	kindBlock       = 1
+	kindInline      = 2
+	kindCodedBlock  = 3
+	kindCodedInline = 4
 )
 
-const blockAADSize = 44
+const (
+	blockAADSize = 44
+	codedAADSize = blockAADSize + 5
+)
 
 // aad appends the associated data of a block or of inline content to b.
 // This is the only place that builds it:
 //
 //	format u8 || suite u8 || kind u8 || log2(block size) u8 ||
-//	volume x[16] || inode u64 || epoch u32 || index u64 || plaintext length u32
+//	volume x[16] || inode u64 || epoch u32 || index u64 || length u32
+//
+// length being that of what is sealed. What is compressed has codedAAD.
 func (c *BlockCipher) aad(b []byte, kind byte, index uint64, n int) []byte {
 	b = append(b, FormatVersion, byte(c.suite), kind, byte(log2(c.blockSize)))
 	b = append(b, c.id.Volume[:]...)
@@ -23,6 +31,14 @@ func (c *BlockCipher) aad(b []byte, kind byte, index uint64, n int) []byte {
 	b = binary.BigEndian.AppendUint32(b, c.id.Epoch)
 	b = binary.BigEndian.AppendUint64(b, index)
 	return binary.BigEndian.AppendUint32(b, uint32(n))
+}
+
+// codedAAD is aad of something compressed, whose length is n; behind it
+//
+//	codec u8 || length of what it stands for u32
+func (c *BlockCipher) codedAAD(b []byte, kind byte, index uint64, n int, coding Coding) []byte {
+	b = append(c.aad(b, kind, index, n), coding.Codec)
+	return binary.BigEndian.AppendUint32(b, coding.Plain)
 }
 
 // RowAAD returns the associated data of a sealed row: the row opens under its

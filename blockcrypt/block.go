@@ -71,7 +71,7 @@ type BlockCipher struct {
 // because everything passed to a cipher.AEAD escapes to the heap.
 type blockScratch struct {
 	nonces [64 * NonceSize]byte // a run draws its nonces in batches
-	aad    [blockAADSize]byte
+	aad    [codedAADSize]byte
 	tail   []byte // ciphertext||tag of one block; grown on first use
 }
 
@@ -175,7 +175,8 @@ func (c *BlockCipher) SealRun(dst, plain []byte, first uint64, out []Sealed) ([]
 				return out, fmt.Errorf("draw nonces: %w", err)
 			}
 		}
-		out = append(out, c.seal(s, dst, plain[:n], nonces[:NonceSize], index))
+		aad := c.aad(s.aad[:0], kindBlock, index, n)
+		out = append(out, c.seal(s, dst, plain[:n], nonces[:NonceSize], aad))
 		dst, plain, nonces = dst[n:], plain[n:], nonces[NonceSize:]
 	}
 	return out, nil
@@ -183,10 +184,10 @@ func (c *BlockCipher) SealRun(dst, plain []byte, first uint64, out []Sealed) ([]
 
 // seal encrypts one block to the start of dst. It writes the tag behind the
 // ciphertext if the capacity allows and otherwise goes through the scratch.
-// The bytes of nonce must lie in s.
-func (c *BlockCipher) seal(s *blockScratch, dst, plain, nonce []byte, index uint64) Sealed {
+// The
+// bytes of nonce and aad must lie in s.
+func (c *BlockCipher) seal(s *blockScratch, dst, plain, nonce, aad []byte) Sealed {
 	n := len(plain)
-	aad := c.aad(s.aad[:0], kindBlock, index, n)
 	into := dst
 	if cap(dst) < n+TagSize {
 		into = s.grow(n + TagSize)
@@ -217,7 +218,7 @@ func (c *BlockCipher) Open(dst, ciphertext []byte, index uint64, sealed Sealed) 
 	defer c.pool.Put(s)
 	in := s.grow(n + TagSize)
 	copy(in, ciphertext)
-	return c.open(s, dst, in, index, &sealed)
+	return c.open(s, dst, in, index, &sealed, c.aad(s.aad[:0], kindBlock, index, n))
 }
 
 // OpenRun decrypts consecutive blocks from block first on: ciphertext holds
@@ -262,23 +263,23 @@ func (c *BlockCipher) openInRun(s *blockScratch, dst, rest []byte, index uint64,
 	if cap(rest) < n+TagSize {
 		in := s.grow(n + TagSize)
 		copy(in, rest[:n])
-		return c.open(s, dst, in, index, sealed)
+		return c.open(s, dst, in, index, sealed, c.aad(s.aad[:0], kindBlock, index, n))
 	}
 	in := rest[:n+TagSize]
 	covered := [TagSize]byte(in[n:])
-	err := c.open(s, dst, in, index, sealed)
+	err := c.open(s, dst, in, index, sealed, c.aad(s.aad[:0], kindBlock, index, n))
 	copy(in[n:], covered[:])
 	return err
 }
 
 // open decrypts in (ciphertext and room for the tag) into dst; wipes dst on
 // failure.
-func (c *BlockCipher) open(s *blockScratch, dst, in []byte, index uint64, sealed *Sealed) error {
+func (c *BlockCipher) open(s *blockScratch, dst, in []byte, index uint64, sealed *Sealed, aad []byte) error {
 	n := len(dst)
 	copy(in[n:], sealed.Tag[:])
 	nonce := s.nonces[:NonceSize]
 	copy(nonce, sealed.Nonce[:])
-	if _, err := c.aead.Open(dst[:0], nonce, in, c.aad(s.aad[:0], kindBlock, index, n)); err != nil {
+	if _, err := c.aead.Open(dst[:0], nonce, in, aad); err != nil {
 		clear(dst)
 		return fmt.Errorf("open block %d of inode %d: %w", index, c.id.Inode, ErrAuth)
 	}

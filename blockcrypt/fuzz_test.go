@@ -179,7 +179,7 @@ func FuzzOpenInline(f *testing.F) {
 func FuzzOpenBlock(f *testing.F) {
 	c := newTestCipher(f, MinBlockSize)
 	ciphertext := make([]byte, 100)
-	good := c.seal(new(blockScratch), ciphertext, make([]byte, 100), make([]byte, NonceSize), 1)
+	good := c.seal(new(blockScratch), ciphertext, make([]byte, 100), make([]byte, NonceSize), c.aad(nil, kindBlock, 1, 100))
 	f.Add(ciphertext, good.Nonce[:], good.Tag[:], uint64(1))
 	f.Add([]byte{}, []byte{}, []byte{}, uint64(0))
 	f.Fuzz(func(t *testing.T, b, nonce, tag []byte, index uint64) {

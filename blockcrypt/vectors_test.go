@@ -50,6 +50,8 @@ type vector struct {
 	Nonce, AAD   hexBytes
 	Tag          hexBytes
 	CRC          uint32
+	Codec        uint8
+	StandsFor    uint32 `json:"stands_for"`
 
 	K1, Subkey, Sealed hexBytes
 	RowKey             hexBytes `json:"row_key"`
@@ -129,7 +131,7 @@ func TestVectorsReproduce(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	files, err := filepath.Glob("testdata/*.json")
-	if err != nil || len(files) != 10 {
+	if err != nil || len(files) != 11 {
 		t.Fatalf("%d vector files, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -237,7 +239,7 @@ func TestVectorsBlock(t *testing.T) {
 		if v.Outcome == "ok" {
 			same(t, "aad", c.aad(nil, kindBlock, v.Index, len(plain)), v.AAD)
 			out := NewBuffer(len(plain))
-			sealed := c.seal(new(blockScratch), out, plain, v.Nonce, v.Index)
+			sealed := c.seal(new(blockScratch), out, plain, v.Nonce, c.aad(nil, kindBlock, v.Index, len(plain)))
 			same(t, "tag", sealed.Tag[:], v.Tag)
 			if sealed.CRC != v.CRC {
 				t.Errorf("crc %08x, want %08x", sealed.CRC, v.CRC)
@@ -275,6 +277,75 @@ func TestVectorsInline(t *testing.T) {
 		}
 		return err
 	})
+}
+
+func TestVectorsCoded(t *testing.T) {
+	eachVector(t, "coded", func(t *testing.T, v *vector) error {
+		c, err := cipherOf(t, v)
+		if err != nil {
+			return err
+		}
+		kind, coding := byte(kindCodedBlock), Coding{v.Codec, v.StandsFor}
+		if v.Kind == "inline" {
+			kind = kindCodedInline
+		}
+		if v.Outcome == "ok" {
+			aad := c.codedAAD(nil, kind, v.Index, len(v.Plain), coding)
+			same(t, "aad", aad, v.AAD)
+			out := NewBuffer(len(v.Plain))
+			sealed := c.seal(new(blockScratch), out, v.Plain, v.Nonce, aad)
+			same(t, "ciphertext and tag", append(out, sealed.Tag[:]...), append(v.Ciphertext, v.Tag...))
+			if sealed.CRC != v.CRC {
+				t.Errorf("crc %08x, want %08x", sealed.CRC, v.CRC)
+			}
+		}
+		var got []byte
+		if kind == kindCodedInline {
+			got, err = c.OpenInlineCoded(nil, append(append(append([]byte(nil), v.Nonce...), v.Ciphertext...), v.Tag...), coding)
+		} else {
+			got = make([]byte, len(v.Ciphertext))
+			err = c.OpenCoded(got, v.Ciphertext, v.Index, Sealed{Nonce: [NonceSize]byte(v.Nonce), Tag: [TagSize]byte(v.Tag)}, coding)
+		}
+		if err == nil {
+			same(t, "plaintext", got, v.Plain)
+		}
+		return err
+	})
+}
+
+// TestCoded: what is sealed as compressed opens as such, in place too, and as nothing else.
+func TestCoded(t *testing.T) {
+	dek, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewBlockCipher(dek, FileID{Inode: 3, Epoch: 1}, 65536, SuiteAES256GCM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	coded, coding := pattern(5000), Coding{2, 65536}
+	stored := make([]byte, len(coded))
+	sealed, err := c.SealCoded(stored, coded, 4, coding)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkOutcome(t, c.Open(make([]byte, len(coded)), stored, 4, sealed), "auth")
+	checkOutcome(t, c.OpenCoded(make([]byte, len(coded)), stored, 4, sealed, Coding{2, 65535}), "auth")
+	checkOutcome(t, c.OpenCoded(stored, stored, 4, sealed, coding), "ok")
+	same(t, "in place", stored, coded)
+	in, err := c.SealInlineCoded(coded, coding)
+	checkOutcome(t, err, "ok")
+	_, err = c.OpenInline(nil, in)
+	checkOutcome(t, err, "auth")
+	out, err := c.OpenInlineCoded([]byte("x"), in, coding)
+	checkOutcome(t, err, "ok")
+	same(t, "inline", out, append([]byte("x"), coded...))
+	for _, bad := range []Coding{{0, 65536}, {1, 5000}, {1, 65537}} {
+		_, err := c.SealCoded(stored, coded, 4, bad)
+		checkOutcome(t, err, "size")
+		_, err = c.SealInlineCoded(coded, bad)
+		checkOutcome(t, err, "size")
+	}
 }
 
 func TestVectorsXAES(t *testing.T) {

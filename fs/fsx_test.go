@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/fs/fstest"
+	"github.com/kmsfs/kmsfs/meta"
 )
 
 // fsxMax is the largest file of the random test, in bytes: several blocks of every size that is tested.
@@ -25,30 +26,36 @@ func TestRandomFileOperations(t *testing.T) {
 	if fstest.Long() {
 		ops = 1_000_000 / 6
 	}
-	for _, blockSize := range []uint32{4 << 10, 16 << 10, 128 << 10} {
-		for _, inline := range []int{-1, 4096} {
-			name := fmt.Sprintf("block=%dK,inline=%d", blockSize>>10, max(inline, 0))
-			t.Run(name, func(t *testing.T) {
-				m := fstest.NewMount(t, fstest.Options{BlockSize: blockSize, Inline: inline})
-				seed := fstest.Seed()
-				t.Logf("seed %d", seed)
-				expect := filepath.Join(t.TempDir(), "expect")
-				fstest.Child(t, "fsx", m.Path("file"), expect, strconv.FormatUint(seed, 10), strconv.Itoa(ops))
-				want, err := os.ReadFile(expect)
-				if err != nil {
-					t.Fatal(err)
-				}
-				m.Remount()
-				got, err := os.ReadFile(m.Path("file"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := sameBytes(got, want); err != nil {
-					t.Errorf("after remount: %v (seed %d)", err, seed)
-				}
-				m.Check()
-			})
+	for _, o := range []fstest.Options{
+		{BlockSize: 4 << 10, Inline: -1}, {BlockSize: 4 << 10}, {BlockSize: 16 << 10, Inline: -1}, {BlockSize: 16 << 10},
+		{BlockSize: 128 << 10, Inline: -1}, {BlockSize: 128 << 10},
+		{BlockSize: 64 << 10, Codec: meta.CodecS2, Inline: -1}, {BlockSize: 128 << 10, Codec: meta.CodecZstd},
+	} {
+		inline := max(o.Inline, 0)
+		if o.Inline == 0 {
+			inline = meta.DefaultInline
 		}
+		name := fmt.Sprintf("block=%dK,inline=%d,%s", o.BlockSize>>10, inline, o.Codec)
+		t.Run(name, func(t *testing.T) {
+			m := fstest.NewMount(t, o)
+			seed := fstest.Seed()
+			t.Logf("seed %d", seed)
+			expect := filepath.Join(t.TempDir(), "expect")
+			fstest.Child(t, "fsx", m.Path("file"), expect, strconv.FormatUint(seed, 10), strconv.Itoa(ops))
+			want, err := os.ReadFile(expect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Remount()
+			got, err := os.ReadFile(m.Path("file"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sameBytes(got, want); err != nil {
+				t.Errorf("after remount: %v (seed %d)", err, seed)
+			}
+			m.Check()
+		})
 	}
 }
 
@@ -110,10 +117,19 @@ func (x *fsx) span(limit int) (off, n int) {
 	return off, min(n, limit-off)
 }
 
+// bytes returns n bytes, random ones or a word over and over, for files that are compressed.
 func (x *fsx) bytes(n int) []byte {
 	b := make([]byte, n)
+	random := n
+	if x.rng.IntN(2) == 0 {
+		random = min(n, 1+x.rng.IntN(50))
+	}
 	for i := range b {
-		b[i] = byte(x.rng.Uint32()) | 1 // never zero, so that holes show
+		if i < random {
+			b[i] = byte(x.rng.Uint32()) | 1 // never zero, so that holes show
+		} else {
+			b[i] = b[i-random]
+		}
 	}
 	return b
 }

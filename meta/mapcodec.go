@@ -13,10 +13,10 @@ const (
 	extraPlainLen  = 1 << 0 // plaintext length u32, else the row's
 	extraStoredLen = 1 << 1 // stored length u32, else the plaintext length
 	extraEpoch     = 1 << 2 // epoch u32, else the row's
-	extraCodec     = 1 << 3 // codec u8, else 0; reserved, no codec is defined
+	extraCodec     = 1 << 3 // codec u8, else none
 	extraPlane     = 1 << 4 // reserved for a second slot of a block; refused
 
-	extrasKnown = extraPlainLen | extraStoredLen | extraEpoch
+	extrasKnown = extraPlainLen | extraStoredLen | extraEpoch | extraCodec
 )
 
 const (
@@ -44,10 +44,12 @@ func checkEntry(e *Entry) error {
 		return fmt.Errorf("epoch 0")
 	case e.PlainLen == 0 || e.PlainLen > blockcrypt.MaxBlockSize:
 		return fmt.Errorf("plaintext of %d bytes", e.PlainLen)
-	case e.Codec != 0:
-		return fmt.Errorf("codec %d", e.Codec)
-	case e.StoredLen != e.PlainLen:
+	case e.Codec > CodecZstd:
+		return fmt.Errorf("unknown codec %d", e.Codec)
+	case e.Codec == CodecNone && e.StoredLen != e.PlainLen:
 		return fmt.Errorf("%d bytes stored for %d without a codec", e.StoredLen, e.PlainLen)
+	case e.Codec != CodecNone && (e.StoredLen == 0 || e.StoredLen >= e.PlainLen):
+		return fmt.Errorf("%d bytes stored for %d by %s", e.StoredLen, e.PlainLen, e.Codec)
 	}
 	return nil
 }
@@ -97,6 +99,9 @@ func extrasOf(e, first *Entry) (x uint8) {
 	if e.Epoch != first.Epoch {
 		x |= extraEpoch
 	}
+	if e.Codec != CodecNone {
+		x |= extraCodec
+	}
 	return x
 }
 
@@ -117,6 +122,9 @@ func appendEntry(b []byte, e, first *Entry) []byte {
 	}
 	if x&extraEpoch != 0 {
 		b = binary.BigEndian.AppendUint32(b, e.Epoch)
+	}
+	if x&extraCodec != 0 {
+		b = append(b, byte(e.Codec))
 	}
 	return b
 }
@@ -171,6 +179,9 @@ func decodeEntry(d *decoder, e, row *Entry, hasExtras bool) {
 	}
 	if x&extraEpoch != 0 {
 		e.Epoch = d.u32()
+	}
+	if x&extraCodec != 0 {
+		e.Codec = Codec(d.u8())
 	}
 	if d.err == nil && extrasOf(e, row) != x {
 		d.fail("extras %#x are not needed", x)

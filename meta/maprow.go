@@ -12,8 +12,8 @@ type Entry struct {
 	CRC       uint32 // CRC-32C of the stored ciphertext
 	Epoch     uint32 // key epoch it is sealed under
 	PlainLen  uint32 // plaintext bytes in the block, 1..block size; a block reads as zeros beyond it
-	StoredLen uint32 // ciphertext bytes in the slot; PlainLen unless compressed
-	Codec     uint8  // compression; 0 none
+	StoredLen uint32 // ciphertext bytes in the slot; PlainLen, or less if compressed
+	Codec     Codec  // that the plaintext was compressed by
 	Nonce     [12]byte
 	Tag       [16]byte
 }

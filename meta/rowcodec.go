@@ -21,20 +21,27 @@ const (
 )
 
 func encodeInline(in *Inline) []byte {
-	b := append(make([]byte, 0, 6+len(in.Sealed)), rowVersion, in.Codec)
+	b := append(make([]byte, 0, 10+len(in.Sealed)), rowVersion, byte(in.Codec))
 	b = binary.BigEndian.AppendUint32(b, in.Epoch)
+	if in.Codec != CodecNone {
+		b = binary.BigEndian.AppendUint32(b, in.Plain)
+	}
 	return append(b, in.Sealed...)
 }
 
 // decodeInline keeps Sealed in b.
 func decodeInline(b []byte) (*Inline, error) {
 	d := newDecoder(b, "inline")
-	in := &Inline{Codec: d.u8(), Epoch: d.u32()}
-	n := len(d.b)
-	if d.err == nil && (in.Codec != 0 || in.Epoch == 0 || n < minInline || n > maxInline) {
-		d.fail("codec %d, epoch %d, %d bytes", in.Codec, in.Epoch, n)
+	in := &Inline{Codec: Codec(d.u8()), Epoch: d.u32()}
+	if in.Codec != CodecNone {
+		in.Plain = d.u32()
 	}
 	in.Sealed = d.take(len(d.b))
+	if d.err == nil {
+		if err := in.check(); err != nil {
+			d.fail("%v", err)
+		}
+	}
 	return in, d.done()
 }
 

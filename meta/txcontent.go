@@ -3,6 +3,8 @@ package meta
 import (
 	"errors"
 	"fmt"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
 )
 
 // Image returns the image of a block that is not settled yet, header and ciphertext, or nil. Read-only; valid until the transaction's fn returns.
@@ -63,8 +65,30 @@ func (tx *Tx) ScanImages(ino Ino, from, to uint64, fn func(block uint64, image [
 // Inline is the inline content of a small file.
 type Inline struct {
 	Epoch  uint32 // key epoch it is sealed under
-	Codec  uint8  // compression before sealing; 0 none
-	Sealed []byte // as BlockCipher.SealInline makes it
+	Codec  Codec  // that it was compressed by before
+	Plain  uint32 // bytes that it decompresses to; 0 without a codec
+	Sealed []byte // as BlockCipher.SealInline makes it, or SealInlineCoded
+}
+
+// PlainLen returns how many bytes the content is.
+func (in *Inline) PlainLen() int {
+	if in.Codec != CodecNone {
+		return int(in.Plain)
+	}
+	return len(in.Sealed) - minInline
+}
+
+// check holds the rules of inline rows. Its errors carry no sentinel.
+func (in *Inline) check() error {
+	n := len(in.Sealed)
+	switch {
+	case in.Epoch == 0, n < minInline, n > maxInline, in.Codec > CodecZstd:
+	case in.Codec == CodecNone && in.Plain == 0:
+		return nil
+	case in.Codec != CodecNone && in.Plain <= blockcrypt.MaxInline && n > minInline && n-minInline < int(in.Plain):
+		return nil
+	}
+	return fmt.Errorf("%d bytes, epoch %d, codec %d for %d bytes", n, in.Epoch, in.Codec, in.Plain)
 }
 
 // Inline returns the inline content of ino, or nil if it has none. Sealed is read-only and valid until the transaction's fn returns.
@@ -80,14 +104,14 @@ func (tx *Tx) Inline(ino Ino) (*Inline, error) {
 	return in, nil
 }
 
-// PutInline replaces the inline content; in.Sealed is copied. ErrInvalid if it is shorter than an empty sealed content or does not fit
-// a row.
+// PutInline replaces the inline content; in.Sealed is copied. ErrInvalid if it is shorter than an empty sealed content, does not fit
+// a row, or is not shorter than what it decompresses to.
 func (tx *Tx) PutInline(ino Ino, in Inline) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
-	if len(in.Sealed) < minInline || len(in.Sealed) > maxInline || in.Codec != 0 {
-		return fmt.Errorf("inline content of %d bytes, codec %d, for inode %d: %w", len(in.Sealed), in.Codec, ino, ErrInvalid)
+	if err := in.check(); err != nil {
+		return fmt.Errorf("inline content of inode %d: %w: %w", ino, err, ErrInvalid)
 	}
 	tx.w.Put(inoKey(kindInline, ino), encodeInline(&in))
 	return nil

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 FORMAT = 1
 SUITE = 1
-KIND_BLOCK, KIND_INLINE = 1, 2
+KIND_BLOCK, KIND_INLINE, KIND_CODED_BLOCK, KIND_CODED_INLINE = 1, 2, 3, 4
 
 
 def draw(label, n):
@@ -142,9 +142,9 @@ class File:
         return dict(dek=self.dek.hex(), volume=self.volume.hex(), inode=self.inode, epoch=self.epoch,
                     block_size=self.block_size, block_key=key.hex(), commitment=commitment.hex())
 
-    def seal(self, kind, index, plain, nonce):
+    def seal(self, kind, index, plain, nonce, coding=b""):
         key, _ = block_keys(self.dek, self.volume, self.inode, self.epoch)
-        aad = block_aad(kind, self.block_size, self.volume, self.inode, self.epoch, index, len(plain))
+        aad = block_aad(kind, self.block_size, self.volume, self.inode, self.epoch, index, len(plain)) + coding
         out = AESGCM(key).encrypt(nonce, plain, aad)
         return aad, out[:-16], out[-16:]
 
@@ -227,6 +227,43 @@ def inlines():
     nonce = draw("nonce block as inline", 12)
     _, ct, tag = f.seal(KIND_BLOCK, 0, b"a block", nonce)
     cases.append(dict(good, name="block 0 as inline content", outcome="auth", sealed=(nonce + ct + tag).hex()))
+    return cases
+
+
+def coded_case(name, f, kind, index, codec, stands_for, coded):
+    nonce = draw("nonce " + name, 12)
+    aad, ct, tag = f.seal(kind, index, coded, nonce, u("BI", codec, stands_for))
+    return dict(f.common(), name=name, outcome="ok", kind="inline" if kind == KIND_CODED_INLINE else "block", index=index,
+                codec=codec, stands_for=stands_for, nonce=nonce.hex(), aad=aad.hex(), plain=coded.hex(),
+                ciphertext=ct.hex(), tag=tag.hex(), crc=crc32c(ct))
+
+
+def coded():
+    """Compressed content; what is sealed need not be a frame."""
+    f = File("coded", 99, 2, 65536)
+    cases = [
+        coded_case("block", f, KIND_CODED_BLOCK, 7, 2, 65536, pattern(40)),
+        coded_case("block of another codec", f, KIND_CODED_BLOCK, 7, 1, 65536, pattern(40)),
+        coded_case("one byte for two", f, KIND_CODED_BLOCK, 2**40, 1, 2, b"x"),
+        coded_case("inline", f, KIND_CODED_INLINE, 0, 2, 3000, pattern(50)),
+    ]
+    for good in (cases[0], cases[3]):
+        for name, outcome, change in [
+            ("another codec", "auth", dict(codec=1)),
+            ("another length", "auth", dict(stands_for=2999)),
+            ("ciphertext changed", "auth", dict(ciphertext=flip(good["ciphertext"], 5))),
+            ("tag changed", "auth", dict(tag=flip(good["tag"]))),
+            ("codec 0", "size", dict(codec=0)),
+            ("as long as what it stands for", "size", dict(stands_for=len(good["plain"]) // 2)),
+            ("for more than may be", "size", dict(stands_for=65537)),
+        ]:
+            cases.append(dict(good, **change, name=good["kind"] + ", " + name, outcome=outcome))
+    good = cases[0]
+    cases.append(dict(good, name="another index", outcome="auth", index=8))
+    nonce = draw("nonce block as coded", 12)
+    _, ct, tag = f.seal(KIND_BLOCK, 7, pattern(40), nonce)
+    cases.append(dict(good, name="not coded, as coded", outcome="auth", nonce=nonce.hex(), ciphertext=ct.hex(), tag=tag.hex()))
+    cases.append(dict(cases[3], name="coded block as inline", outcome="auth", nonce=good["nonce"], ciphertext=good["ciphertext"], tag=good["tag"]))
     return cases
 
 
@@ -398,7 +435,7 @@ def contexts():
     return cases
 
 
-CLASSES = dict(derive=derivations, commitment=commitments, block=blocks, inline=inlines, xaes=sealed_messages,
+CLASSES = dict(derive=derivations, commitment=commitments, block=blocks, inline=inlines, coded=coded, xaes=sealed_messages,
                row=rows, wrap=wraps, name=names, objectid=object_ids, context=contexts)
 
 

@@ -23,6 +23,7 @@ func initCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var token tokenFlags
 	var asJSON bool
+	var blockSize, compression string
 	cmd := &cobra.Command{
 		Use:   "init VOLUME",
 		Short: "Make a volume, and the key store if there is none",
@@ -32,6 +33,7 @@ func initCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			made, err := mount.Init(cmd.Context(), mount.InitConfig{
 				Volume: args[0], KeyStore: store.dir, Secret: store.secret, Token: token.TokenConfig,
+				BlockSize: blockSize, Compression: compression,
 			})
 			if err != nil {
 				return err
@@ -41,6 +43,8 @@ func initCommand(io stdio) *cobra.Command {
 	}
 	store.add(cmd)
 	token.add(cmd)
+	cmd.Flags().StringVar(&blockSize, "block-size", "", "`SIZE` of the blocks of files, a power of two from 4K to 1M (default 4K, with compression 128K)")
+	cmd.Flags().StringVar(&compression, "compression", "", "none (the default), s2 or zstd, with a `LEVEL` as in zstd:9")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

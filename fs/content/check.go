@@ -164,7 +164,7 @@ func (c *checker) block(ctx context.Context, k *keys, block uint64, entry *meta.
 	if k != nil {
 		err = f.readBlock(ctx, k, block, buf)
 	} else {
-		err = f.compare(ctx, block, entry, buf)
+		err = f.compare(ctx, block, entry, buf[:entry.StoredLen])
 	}
 	var missing *missingKey
 	switch {

@@ -78,6 +78,23 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// TestPowerCutCompressed is TestPowerCut with compression.
+func TestPowerCutCompressed(t *testing.T) {
+	runs := 6
+	if os.Getenv("KMSFS_LONG") != "" {
+		runs = 200
+	}
+	for seed := range runs {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(uint64(seed), 1))
+			c := &cutter{t: t, rng: rng, bs: []int{65536, 131072}[seed%2]}
+			c.r = newRig(t, rigOptions{disk: true, cutting: true, inline: []int{0, 4096}[seed/2%2], blockSize: uint32(c.bs),
+				codec: []meta.Codec{meta.CodecZstd, meta.CodecS2}[seed/3%2]})
+			c.run()
+		})
+	}
+}
+
 type cutter struct {
 	t     *testing.T
 	r     *rig
@@ -132,7 +149,7 @@ func (c *cutter) verify() {
 	c.openAll()
 	inos := make([]meta.Ino, 0, len(c.files))
 	for _, h := range c.files {
-		p := make([]byte, 1<<20)
+		p := make([]byte, 41*c.bs)
 		n, err := h.f.ReadAt(ctx, p, 0)
 		if err != nil {
 			c.fatalf("inode %d: %v", h.ino, err)
@@ -207,7 +224,7 @@ func (c *cutter) write(h *history, off, n int) {
 	}
 	c.seed++
 	c.logf("%d: write %d at %d (size %d)", h.ino, n, off, len(h.now()))
-	p := pattern(n, c.seed)
+	p := c.r.pattern(n, c.seed)
 	mustWrite(c.t, h.f, p, uint64(off))
 	h.change(func(b []byte) []byte {
 		if off+n > len(b) {

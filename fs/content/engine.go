@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/codec"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -58,6 +59,7 @@ type Config struct {
 // Engine is the contents of one open volume. All methods are safe for concurrent use.
 type Engine struct {
 	cfg     Config
+	coder   *codec.Coder
 	meta    *meta.Store
 	keys    meta.Keyring
 	objects *object.Store
@@ -109,8 +111,13 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	coder, err := codec.New()
+	if err != nil {
+		return nil, err
+	}
 	return &Engine{
-		cfg: cfg, meta: cfg.Meta, keys: cfg.Keys, objects: cfg.Objects, namer: cfg.Namer, log: cfg.Log,
+		coder: coder,
+		cfg:   cfg, meta: cfg.Meta, keys: cfg.Keys, objects: cfg.Objects, namer: cfg.Namer, log: cfg.Log,
 		maxSize:  min(blockcrypt.MaxFileSize, uint64(space.MaxFileSize)/blockcrypt.MaxBlockSize*blockcrypt.MaxBlockSize),
 		maxUses:  blockcrypt.MaxKeyUses,
 		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),

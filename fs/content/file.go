@@ -37,6 +37,7 @@ type File struct {
 	uses    keyUses // guarded by mu; of the current epoch's key
 	changes uint64  // guarded by mu; committed by this File
 	plainAt uint64  // guarded by mu; version of the inode's row that is known to have no capabilities
+	trial   trial   // guarded by mu
 	native  bool    // guarded by mu; the object was begun since the volume was opened, so all about its slots is known
 
 	rotating sync.Mutex   // one newEpoch at a time

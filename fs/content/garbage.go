@@ -168,7 +168,8 @@ func (f *File) punchUnmapped(ctx context.Context, obj *object.File, g meta.Garba
 	return nil
 }
 
-// punchHoles frees the slots of [first, end) between those that have entries.
+// punchHoles frees the slots of [first, end) between those that have entries, and what lies behind the ciphertext in those that came into use
+// again.
 func (f *File) punchHoles(ctx context.Context, obj *object.File, first, end uint64) error {
 	for first < end {
 		from, _ := meta.RowOf(first)
@@ -186,6 +187,9 @@ func (f *File) punchHoles(ctx context.Context, obj *object.File, first, end uint
 				block := rows[i].first() + uint64(x)
 				if !rows[i].m[x].Present || block < first || block >= stop {
 					continue
+				}
+				if err := f.punchTail(obj, block, &rows[i].m[x]); err != nil {
+					return err
 				}
 				if err := f.punchSlots(obj, first, block); err != nil {
 					return err

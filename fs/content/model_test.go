@@ -65,9 +65,28 @@ func checks(t *testing.T, runs, steps int) {
 // shortened holds what checks set.
 var shortened = map[string]string{}
 
+// TestModelCompressed is TestModel with compression.
+func TestModelCompressed(t *testing.T) {
+	for codec, bs := range map[meta.Codec]int{meta.CodecS2: 65536, meta.CodecZstd: 131072} {
+		for _, disk := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s-disk%v", codec, disk), func(t *testing.T) {
+				checks(t, map[bool]int{false: 12, true: 3}[disk], 40)
+				rapid.Check(t, func(rt *rapid.T) {
+					runModelOf(t, rt, rigOptions{disk: disk, inline: 4096, blockSize: uint32(bs), codec: codec})
+				})
+			})
+		}
+	}
+}
+
 func runModel(tb testing.TB, t *rapid.T, bs, inline int, disk bool) {
-	r := newRigFor(tb, t, rigOptions{disk: disk, inline: inline, blockSize: uint32(bs), maxUses: 5000,
-		untidy: rapid.Bool().Draw(t, "untidy")})
+	runModelOf(tb, t, rigOptions{disk: disk, inline: inline, blockSize: uint32(bs)})
+}
+
+func runModelOf(tb testing.TB, t *rapid.T, o rigOptions) {
+	bs := int(o.blockSize)
+	o.maxUses, o.untidy = 5000, rapid.Bool().Draw(t, "untidy")
+	r := newRigFor(tb, t, o)
 	m := &model{t: t, r: r, bs: bs, max: 40 * bs}
 	for range 2 {
 		m.files = append(m.files, &modelFile{ino: r.create()})
@@ -148,7 +167,7 @@ func (m *model) append(t *rapid.T) {
 
 func (m *model) writeAt(mf *modelFile, off, n int) {
 	m.seed++
-	p := pattern(n, m.seed)
+	p := m.r.pattern(n, m.seed)
 	mustWrite(m.t, mf.f, p, uint64(off))
 	m.grow(mf, off+n)
 	copy(mf.data[off:], p)

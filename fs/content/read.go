@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/codec"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -71,7 +72,7 @@ func (f *File) readInline(ctx context.Context, k *keys) (plain []byte, err error
 		if err != nil || in == nil {
 			return err
 		}
-		plain, err = openInline(k, in)
+		plain, err = f.openInline(k, in)
 		return err
 	})
 	if err == nil && uint64(len(plain)) > f.st.size {
@@ -83,12 +84,20 @@ func (f *File) readInline(ctx context.Context, k *keys) (plain []byte, err error
 	return plain, nil
 }
 
-func openInline(k *keys, in *meta.Inline) ([]byte, error) {
+func (f *File) openInline(k *keys, in *meta.Inline) ([]byte, error) {
 	c, err := k.get(in.Epoch)
 	if err != nil {
 		return nil, err
 	}
-	return c.OpenInline(nil, in.Sealed)
+	if in.Codec == meta.CodecNone {
+		return c.OpenInline(nil, in.Sealed)
+	}
+	coded, err := c.OpenInlineCoded(nil, in.Sealed, blockcrypt.Coding{Codec: uint8(in.Codec), Plain: in.Plain})
+	if err != nil {
+		return nil, err
+	}
+	plain := make([]byte, in.Plain)
+	return plain, f.e.coder.Decompress(plain, coded, in.Codec)
 }
 
 // reader is the work space of one readSlots.
@@ -191,7 +200,10 @@ func (r *reader) readImage(tx *meta.Tx, block uint64, e *meta.Entry) (found bool
 		return false, err
 	}
 	dst, skip := r.part(block)
-	return true, placed(dst, skip, len(ciphertext), func(plain []byte) error {
+	return true, placed(dst, skip, int(e.PlainLen), func(plain []byte) error {
+		if e.Codec != meta.CodecNone {
+			return r.f.openCoded(c, block, e, ciphertext, plain)
+		}
 		return c.Open(plain, ciphertext, block, sealedOf(e))
 	})
 }
@@ -213,6 +225,9 @@ func (r *reader) readRun(block, end uint64) (int, error) {
 	}
 	if err := r.openObject(); err != nil {
 		return 0, err
+	}
+	if e.Codec != meta.CodecNone {
+		return 1, r.readCoded(c, block, e, dst, skip)
 	}
 	if skip > 0 || len(dst) < int(e.PlainLen) {
 		return 1, r.readPart(c, block, e, dst, skip)
@@ -242,7 +257,7 @@ func (r *reader) readWhole(c *blockcrypt.BlockCipher, block, end uint64) (int, e
 	for b := block; b < end; b++ {
 		e := r.entry(b)
 		dst, _ := r.part(b)
-		if !e.Present || e.Epoch != first.Epoch || r.done.has(int(b-r.first)) || len(dst) < int(e.PlainLen) {
+		if !e.Present || e.Epoch != first.Epoch || e.Codec != meta.CodecNone || r.done.has(int(b-r.first)) || len(dst) < int(e.PlainLen) {
 			break
 		}
 		r.sealed[n] = sealedOf(e)
@@ -307,7 +322,7 @@ func sealedOf(e *meta.Entry) blockcrypt.Sealed {
 // damaged adds ErrDamaged and meta.ErrAuth to errors that say that stored bytes are not what they should be. Others pass as they are: an I/O error
 // below, a key that cannot be had.
 func damaged(err error) error {
-	for _, sentinel := range [...]error{blockcrypt.ErrAuth, blockcrypt.ErrFormat, blockcrypt.ErrSize,
+	for _, sentinel := range [...]error{blockcrypt.ErrAuth, blockcrypt.ErrFormat, blockcrypt.ErrSize, codec.ErrFrame,
 		object.ErrMissing, object.ErrTruncated, object.ErrHostile, meta.ErrCorrupt} {
 		if errors.Is(err, sentinel) {
 			return fmt.Errorf("%w: %w: %w", ErrDamaged, meta.ErrAuth, err)

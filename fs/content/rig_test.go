@@ -37,6 +37,7 @@ type rigOptions struct {
 	disk      bool // kv/local in a directory, else memory
 	inline    int
 	blockSize uint32
+	codec     meta.Codec                      // of new files, at its default level
 	lower     func(object.Lower) object.Lower // wraps the objects directory
 	maxUses   uint64
 	large     bool // with disk: the journal is as large as a volume's
@@ -255,6 +256,7 @@ func (r *rig) params() *meta.Params {
 	if p.BlockSize == 0 {
 		p.BlockSize = meta.DefaultBlockSize
 	}
+	p.Codec, p.Level = r.opts.codec, r.opts.codec.DefaultLevel()
 	return &p
 }
 
@@ -418,6 +420,28 @@ func copyOnce(from, to string) error {
 		}
 		return os.WriteFile(target, b, 0o600)
 	})
+}
+
+// pattern returns n bytes that depend on seed; where files are compressed, some of them can be.
+func (r *rig) pattern(n int, seed uint64) []byte {
+	p := pattern(n, seed)
+	if r.opts.codec == meta.CodecNone {
+		return p
+	}
+	words := pattern(64, seed) // repeated
+	from, to := 0, n
+	switch seed % 5 {
+	case 0:
+		return noise(n, byte(seed))
+	case 1:
+		from = n / 2
+	case 2:
+		to = n / 3
+	}
+	for i := from; i < to; i++ {
+		p[i] = words[i%(1+int(seed%61))]
+	}
+	return p
 }
 
 // pattern returns n bytes that depend on seed and are all different from zero.

@@ -46,7 +46,7 @@ func (f *File) seekInline(ctx context.Context, off uint64, data bool) (uint64, e
 	err := f.e.meta.View(ctx, func(tx *meta.Tx) error {
 		in, err := tx.Inline(f.ino)
 		if err == nil && in != nil {
-			n = uint64(len(in.Sealed) - blockcrypt.InlineOverhead)
+			n = uint64(in.PlainLen())
 		}
 		return err
 	})

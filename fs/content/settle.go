@@ -57,7 +57,10 @@ func (s *Settler) settle(ino, block uint64, image []byte) error {
 		}
 	}
 	defer obj.Release()
-	return obj.WriteAt(ciphertext, blockcrypt.SlotOff(block, blockSize))
+	if err := obj.WriteAt(ciphertext, blockcrypt.SlotOff(block, blockSize)); err != nil {
+		return err
+	}
+	return punchTail(obj, block, len(ciphertext), blockSize)
 }
 
 // Sync makes all objects durable: what was settled and what was written directly.

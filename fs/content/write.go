@@ -97,12 +97,22 @@ func (f *File) sealInline(k *keys, c *change, plain []byte) error {
 	if err != nil {
 		return err
 	}
-	sealed, err := cipher.SealInline(plain)
+	in := meta.Inline{Epoch: c.epoch}
+	loan, coded, err := f.compress(plain, 1)
+	defer loan.giveBack()
+	switch {
+	case err != nil:
+	case coded == nil:
+		in.Sealed, err = cipher.SealInline(plain)
+	default:
+		in.Codec, in.Plain = f.params.Codec, uint32(len(plain))
+		in.Sealed, err = cipher.SealInlineCoded(coded, blockcrypt.Coding{Codec: uint8(in.Codec), Plain: in.Plain})
+	}
 	if err != nil {
 		return err
 	}
 	c.uses++
-	c.inline = &meta.Inline{Epoch: c.epoch, Sealed: sealed}
+	c.inline = &in
 	return nil
 }
 
@@ -131,6 +141,7 @@ type writer struct {
 	old   []byte // what was inline, if the file leaves the inline row
 	rows  []*meta.MapRow
 	loans []pooled
+	next  compressed // what was tried last
 
 	rowSpace [maxBlocks/meta.MapRowBlocks + 2]*meta.MapRow
 	pieces   [maxBlocks]piece
@@ -191,6 +202,7 @@ func (w *writer) drop() {
 	}
 	clear(w.rowSpace[:])
 	clear(w.pieces[:])
+	w.next.drop()
 	w.f, w.k, w.c, w.p, w.old, w.rows, w.loans = nil, nil, nil, nil, nil, nil, w.loans[:0]
 }
 
@@ -244,7 +256,7 @@ func (w *writer) keepOld(end uint64) error {
 	return nil
 }
 
-// place seals all pieces: runs of direct ones to the object, the others as images.
+// place seals all pieces: compressed ones and runs of others to the object, and images.
 func (w *writer) place(pieces []piece) error {
 	for i := 0; i < len(pieces); {
 		if pieces[i].image {
@@ -254,8 +266,25 @@ func (w *writer) place(pieces []piece) error {
 			i++
 			continue
 		}
+		coded, err := w.compressed(i)
+		if err != nil {
+			return err
+		}
+		if coded != nil {
+			if err := w.writeCoded(w.first+uint64(i), pieces[i].plain, coded); err != nil {
+				return err
+			}
+			i++
+			continue
+		}
 		j := i + 1
 		for j < len(pieces) && !pieces[j].image {
+			if coded, err = w.compressed(j); err != nil {
+				return err
+			}
+			if coded != nil {
+				break
+			}
 			j++
 		}
 		if err := w.writeRun(i, j); err != nil {
@@ -272,15 +301,37 @@ func (w *writer) sealImage(block uint64, plain []byte) error {
 	if err != nil {
 		return err
 	}
-	image, ciphertext := newImage(w.c.next.serial, w.f.blockSize, len(plain))
-	sealed, err := cipher.Seal(ciphertext, plain, block)
+	loan, coded, err := w.f.compress(plain, slotPage)
+	defer loan.giveBack()
+	if err != nil {
+		return err
+	}
+	stored := len(plain)
+	if coded != nil {
+		stored = len(coded)
+	}
+	image, ciphertext := newImage(w.c.next.serial, w.f.blockSize, stored)
+	entry, err := w.seal(cipher, ciphertext, plain, coded, block)
 	if err != nil {
 		return err
 	}
 	w.c.uses++
 	w.c.putImage(block, image)
-	w.c.set(block, w.base(block), w.entry(sealed, len(plain)))
+	w.c.set(block, w.base(block), entry)
 	return nil
+}
+
+// seal encrypts a block into dst: coded, what it was compressed to, or if that is nil plain.
+func (w *writer) seal(cipher *blockcrypt.BlockCipher, dst, plain, coded []byte, block uint64) (meta.Entry, error) {
+	if coded == nil {
+		sealed, err := cipher.Seal(dst, plain, block)
+		return w.entry(sealed, len(plain)), err
+	}
+	codec := w.f.params.Codec
+	sealed, err := cipher.SealCoded(dst, coded, block, blockcrypt.Coding{Codec: uint8(codec), Plain: uint32(len(plain))})
+	e := w.entry(sealed, len(plain))
+	e.Codec, e.StoredLen = codec, uint32(len(coded))
+	return e, err
 }
 
 // writeRun seals pieces [i, j) and writes them to their slots at once.
@@ -292,6 +343,11 @@ func (w *writer) writeRun(i, j int) error {
 	if err := w.sealRun(buf, i, j); err != nil {
 		return err
 	}
+	return w.write(buf, block)
+}
+
+// write writes ciphertext to the slots from a block's on.
+func (w *writer) write(buf []byte, block uint64) error {
 	obj, err := w.f.objectFor(w.c.next.serial)
 	if err != nil {
 		return err

@@ -6,13 +6,17 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // simKinds are the volumes that simulated cuts are made on.
-var simKinds = []simOptions{{blockSize: 4096, inline: 4096}, {blockSize: 16384, inline: 0}, {blockSize: 4096, inline: 0}, {blockSize: 16384, inline: 4096}}
+var simKinds = []simOptions{{blockSize: 4096, inline: 4096}, {blockSize: 16384, inline: 0}, {blockSize: 4096, inline: 0}, {blockSize: 16384, inline: 4096},
+	{blockSize: 65536, inline: 4096, codec: meta.CodecZstd}}
 
-func (o simOptions) String() string { return fmt.Sprintf("block%d-inline%d", o.blockSize, o.inline) }
+func (o simOptions) String() string {
+	return fmt.Sprintf("block%d-inline%d-%s", o.blockSize, o.inline, o.codec)
+}
 
 // simCut is where the power of a simulated disk is cut, and what Badger's directory was then.
 type simCut struct {

@@ -46,6 +46,7 @@ type simVolume struct {
 type simOptions struct {
 	blockSize uint32
 	inline    int
+	codec     meta.Codec
 }
 
 func newKey(t testing.TB) *blockcrypt.Key {
@@ -76,7 +77,7 @@ func newSimVolume(t testing.TB, o simOptions) *simVolume {
 	v.keys.volume = metatest.NewVolumeOn(t, store)
 	zone, err := v.keys.volume.Zone(context.Background(), meta.RootZone)
 	if err == nil {
-		zone.BlockSize, zone.Inline = o.blockSize, uint32(o.inline)
+		zone.Params = meta.Params{BlockSize: o.blockSize, Codec: o.codec, Level: o.codec.DefaultLevel(), Inline: uint32(o.inline)}
 		_, err = v.keys.volume.PutZone(context.Background(), zone)
 	}
 	if err := errors.Join(err, store.Close()); err != nil {

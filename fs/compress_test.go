@@ -1,0 +1,59 @@
+package fs_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/kmsfs/kmsfs/fs/fstest"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// TestCompressedSourceTree: the volume with Go's source tree takes at most half with zstd of what it takes without. The journal's files, which
+// are of one size whatever the volume holds, are not counted. The short form takes a part of the tree.
+func TestCompressedSourceTree(t *testing.T) {
+	source := filepath.Join(runtime.GOROOT(), "src")
+	if !fstest.Long() {
+		source = filepath.Join(source, "runtime")
+	}
+	if _, err := os.Stat(source); err != nil {
+		t.Skipf("no source tree: %v", err)
+	}
+	plain := volumeOf(t, source, fstest.Options{})
+	small := volumeOf(t, source, fstest.Options{BlockSize: meta.DefaultCompressedBlock, Codec: meta.CodecZstd})
+	ratio := float64(small) / float64(plain)
+	t.Logf("%d MiB with zstd, %d MiB without: %.2f", small>>20, plain>>20, ratio)
+	if ratio > 0.5 {
+		t.Errorf("ratio %.2f, at most 0.5 is promised", ratio)
+	}
+}
+
+// volumeOf returns how many bytes a volume takes that source was copied to, without the journal.
+func volumeOf(t *testing.T, source string, o fstest.Options) (sum int64) {
+	t.Helper()
+	m := fstest.NewMount(t, o)
+	run(t, "cp", "-a", source, m.Path("tree"))
+	m.Remount()
+	run(t, "diff", "-r", "--no-dereference", source, m.Path("tree"))
+	m.Unmount()
+	err := filepath.WalkDir(m.Volume, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if path == filepath.Join(m.Volume, "journal") {
+			return fs.SkipDir
+		}
+		info, err := d.Info()
+		if err == nil {
+			sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
