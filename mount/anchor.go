@@ -24,7 +24,7 @@ type anchorer struct {
 	volume  blockcrypt.VolumeID
 	log     *slog.Logger
 	known   keymgr.Anchor
-	restore bool
+	restore string // why an older volume is accepted; "": it is not
 
 	mu struct {
 		sync.Mutex
@@ -34,7 +34,10 @@ type anchorer struct {
 
 // openAnchor asks the key store for the volume's anchor. With restore the volume may be older; the anchor is then put back to what it is found to be.
 func openAnchor(ctx context.Context, keys *client.Client, volume blockcrypt.VolumeID, restore bool, log *slog.Logger) (*anchorer, error) {
-	a := &anchorer{keys: keys, volume: volume, log: log, restore: restore}
+	a := &anchorer{keys: keys, volume: volume, log: log}
+	if restore {
+		a.restore = "mounted with --accept-restore"
+	}
 	known, err := keys.Anchor(ctx, volume)
 	if err != nil && !errors.Is(err, keymgr.ErrNotFound) {
 		return nil, fmt.Errorf("anchor of volume %s: %w", volume, err)
@@ -46,7 +49,7 @@ func openAnchor(ctx context.Context, keys *client.Client, volume blockcrypt.Volu
 
 // expected is what the journal must contain.
 func (a *anchorer) expected() local.Head {
-	if a.restore {
+	if a.restore != "" {
 		return local.Head{}
 	}
 	return local.Head{Generation: a.known.Generation, Sequence: a.known.Sequence, Tag: a.known.Head, Closed: a.known.Clean}
@@ -55,11 +58,10 @@ func (a *anchorer) expected() local.Head {
 // opened anchors the state that was found, before anything is changed.
 func (a *anchorer) opened(ctx context.Context, kv *local.Store) error {
 	head := anchorOf(kv.Head(), false)
-	if !a.restore {
+	if a.restore == "" {
 		return a.advance(ctx, head)
 	}
-	reason := "mounted with --accept-restore"
-	if err := a.keys.RestoreAnchor(ctx, keymgr.Caller{}, a.volume, head, reason); err != nil {
+	if err := a.keys.RestoreAnchor(ctx, keymgr.Caller{}, a.volume, head, a.restore); err != nil {
 		return fmt.Errorf("put back the anchor of volume %s: %w", a.volume, err)
 	}
 	a.log.Warn("anchor put back", "volume", a.volume, "from", a.known.Sequence, "to", head.Sequence)

@@ -94,7 +94,7 @@ func (b *builder) stores(ctx context.Context, secrets *superblock.Secrets) (loca
 	if err := os.Mkdir(filepath.Join(b.dir, objectsName), 0o700); err != nil {
 		return local.Head{}, err
 	}
-	opts := local.Options{Dir: b.dir, Volume: b.id, Key: secrets.Journal}
+	opts := local.Options{Dir: b.dir, Volume: b.id, Key: secrets.Journal, Export: true}
 	if err := local.Create(ctx, opts); err != nil {
 		return local.Head{}, err
 	}

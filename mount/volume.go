@@ -38,6 +38,9 @@ type OpenConfig struct {
 
 	// GiveUp is asked while the lock is held by somebody else: why waiting is in vain, or nil.
 	GiveUp func(id blockcrypt.VolumeID) error
+	// before is called when the volume is unlocked and its metadata not open yet. nil: nobody asks.
+	before func(ctx context.Context, opts local.Options, anchor *anchorer) error
+
 	// Copied is asked when the lock is ours: who uses another directory with this volume id, or nil. nil: nobody knows.
 	Copied func(id blockcrypt.VolumeID) error
 }
@@ -215,12 +218,17 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 			return err
 		}
 	}
-	v.kv, err = local.Open(ctx, local.Options{
-		Dir: v.Dir, Volume: v.ID, Key: secrets.Journal, Settler: content.NewSettler(v.objects, v.namer),
-		Replay: replayInto(recovery), Head: v.anchor.expected(), Log: v.log, SegmentSize: cfg.SegmentSize, MaxJournal: cfg.MaxJournal, Ballast: cfg.Ballast,
-	})
-	if err != nil {
-		return fmt.Errorf("open metadata: %w", lost(err))
+	opts := local.Options{
+		Dir: v.Dir, Volume: v.ID, Key: secrets.Journal, Log: v.log, SegmentSize: cfg.SegmentSize, MaxJournal: cfg.MaxJournal, Ballast: cfg.Ballast, Export: true,
+	}
+	if cfg.before != nil {
+		if err := cfg.before(ctx, opts, v.anchor); err != nil {
+			return err
+		}
+	}
+	opts.Settler, opts.Replay, opts.Head = content.NewSettler(v.objects, v.namer), replayInto(recovery), v.anchor.expected()
+	if v.kv, err = local.Open(ctx, opts); err != nil {
+		return rebuildable(v.Dir, fmt.Errorf("open metadata: %w", lost(err)))
 	}
 	v.onClose(v.closeKV)
 	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, TTL: cfg.KeyTTL, Log: v.log})
@@ -229,7 +237,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 		return err
 	}
 	if v.Recovery, err = recovery.Finish(ctx, v.meta, content.Verifier(v.objects, v.namer)); err != nil {
-		return fmt.Errorf("recover volume: %w", err)
+		return rebuildable(v.Dir, fmt.Errorf("recover volume: %w", err))
 	}
 	return v.anchor.opened(ctx, v.kv)
 }
@@ -272,7 +280,7 @@ func (v *Volume) closeKV(ctx context.Context) error {
 
 func (v *Volume) openContent(ctx context.Context, cfg OpenConfig) (err error) {
 	if _, err := v.meta.Zone(ctx, meta.RootZone); err != nil {
-		return fmt.Errorf("read the root zone: %w", lost(err))
+		return rebuildable(v.Dir, fmt.Errorf("read the root zone: %w", lost(err)))
 	}
 	v.content, err = content.New(content.Config{
 		Meta: v.meta, Keys: v.ring, KV: &anchoredJournal{v.kv, v.anchor}, Objects: v.objects, Namer: v.namer,

@@ -25,6 +25,7 @@ func rootCommand(io stdio) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io),
+		rebuildCommand(io),
 		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
 	)
 	return root
