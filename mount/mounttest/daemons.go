@@ -110,19 +110,20 @@ func (r *Rig) Within(what string, do func()) {
 func (r *Rig) Eventually(what string, do func() error) {
 	r.T.Helper()
 	var err error
-	Eventually(r.T, Patience, what, func() bool { err = do(); return err == nil }, func() error { return err })
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err = do(); err == nil {
+			return
+		}
+	}
+	r.T.Fatalf("not within %v: %s: %v", Patience, what, err)
 }
 
-// Eventually polls until cond holds. The error of why, if there is one, says what it waits for.
-func Eventually(t testing.TB, within time.Duration, what string, cond func() bool, why ...func() error) {
+// Eventually polls until cond holds.
+func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !cond(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			var err error
-			for _, f := range why {
-				err = f()
-			}
-			t.Fatalf("not within %v: %s: %v", within, what, err)
+			t.Fatalf("not within %v: %s", within, what)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // digests prints type, mode, owner, size, time, link target and content digest of everything below a directory.
@@ -48,44 +50,44 @@ func goRoot(t *testing.T) string {
 
 // TestCopyTree copies the Go source tree by cp, and a part of it by tar and rsync, and compares before and after a remount.
 func TestCopyTree(t *testing.T) {
-	needProgram(t, "rsync", "tar")
+	mounttest.NeedProgram(t, "rsync", "tar")
 	r := newRig(t)
 	src := filepath.Join(goRoot(t), "src")
 	part := filepath.Join(src, "crypto")
-	if long() {
+	if mounttest.Long() {
 		part = src
 	}
 	want, wantPart := summary(t, src), summary(t, part)
-	r.init()
-	r.mount()
-	sh(t, r.mnt, `cp -a "$SRC" cp`, "SRC="+src)
-	sameTree(t, "after cp -a", summary(t, r.mnt+"/cp"), want)
-	sh(t, r.mnt, `tar cf src.tar -C "$SRC" . && mkdir tar && tar xf src.tar -C tar && tar df src.tar -C tar`, "SRC="+part)
-	sameTree(t, "after tar", summary(t, r.mnt+"/tar"), wantPart)
-	sh(t, r.mnt, `rsync -aHAX "$SRC/" rsync/`, "SRC="+part)
-	r.remount()
-	sameTree(t, "cp after remount", summary(t, r.mnt+"/cp"), want)
-	sameTree(t, "tar after remount", summary(t, r.mnt+"/tar"), wantPart)
-	sameTree(t, "rsync after remount", summary(t, r.mnt+"/rsync"), wantPart)
-	if out := sh(t, r.mnt, `tar df src.tar -C tar && rsync -aHAXcni --delete tar/ rsync/`); out != "" {
+	r.Init()
+	r.Mount()
+	sh(t, r.Mnt, `cp -a "$SRC" cp`, "SRC="+src)
+	sameTree(t, "after cp -a", summary(t, r.Mnt+"/cp"), want)
+	sh(t, r.Mnt, `tar cf src.tar -C "$SRC" . && mkdir tar && tar xf src.tar -C tar && tar df src.tar -C tar`, "SRC="+part)
+	sameTree(t, "after tar", summary(t, r.Mnt+"/tar"), wantPart)
+	sh(t, r.Mnt, `rsync -aHAX "$SRC/" rsync/`, "SRC="+part)
+	r.Remount()
+	sameTree(t, "cp after remount", summary(t, r.Mnt+"/cp"), want)
+	sameTree(t, "tar after remount", summary(t, r.Mnt+"/tar"), wantPart)
+	sameTree(t, "rsync after remount", summary(t, r.Mnt+"/rsync"), wantPart)
+	if out := sh(t, r.Mnt, `tar df src.tar -C tar && rsync -aHAXcni --delete tar/ rsync/`); out != "" {
 		t.Fatalf("rsync sees differences: %s", out)
 	}
-	r.fsck()
-	sh(t, r.mnt, "rm -rf cp tar rsync src.tar")
-	r.umount()
-	r.fsck()
-	if left := sh(t, r.volume, "find objects -type f | wc -l"); strings.TrimSpace(left) != "0" {
+	r.Fsck()
+	sh(t, r.Mnt, "rm -rf cp tar rsync src.tar")
+	r.Umount()
+	r.Fsck()
+	if left := sh(t, r.Volume, "find objects -type f | wc -l"); strings.TrimSpace(left) != "0" {
 		t.Fatalf("%s objects are left of an empty volume", strings.TrimSpace(left))
 	}
 }
 
 // TestRsyncAttributes carries hard links, symbolic links, ACLs and extended attributes.
 func TestRsyncAttributes(t *testing.T) {
-	needProgram(t, "rsync", "setfattr", "setfacl", "getfacl")
+	mounttest.NeedProgram(t, "rsync", "setfattr", "setfacl", "getfacl")
 	r := newRig(t)
-	r.init()
-	r.mount()
-	sh(t, r.mnt, `
+	r.Init()
+	r.Mount()
+	sh(t, r.Mnt, `
 mkdir -p a/b && cd a
 echo one > f && ln f hard && ln -s f soft && ln -s /nowhere/at/all dangling && mkfifo fifo
 setfattr -n user.colour -v blue f && setfattr -n user.empty b
@@ -102,12 +104,12 @@ cd .. && rsync -aHAXS a/ copy/ && rsync -aHAXS --modify-window=-1 a/ copy/ # one
 		}
 		return string(out)
 	}
-	want := summary(t, r.mnt+"/a") + show(r.mnt+"/a")
-	sameTree(t, "copy", summary(t, r.mnt+"/copy")+show(r.mnt+"/copy"), want)
-	r.remount()
-	sameTree(t, "original after remount", summary(t, r.mnt+"/a")+show(r.mnt+"/a"), want)
-	sameTree(t, "copy after remount", summary(t, r.mnt+"/copy")+show(r.mnt+"/copy"), want)
-	r.fsck()
+	want := summary(t, r.Mnt+"/a") + show(r.Mnt+"/a")
+	sameTree(t, "copy", summary(t, r.Mnt+"/copy")+show(r.Mnt+"/copy"), want)
+	r.Remount()
+	sameTree(t, "original after remount", summary(t, r.Mnt+"/a")+show(r.Mnt+"/a"), want)
+	sameTree(t, "copy after remount", summary(t, r.Mnt+"/copy")+show(r.Mnt+"/copy"), want)
+	r.Fsck()
 }
 
 // compressor is a small program on the module that TestGoBuild builds.
@@ -138,36 +140,36 @@ func main() {
 func TestGoBuild(t *testing.T) {
 	r := newRig(t)
 	module := strings.TrimSpace(sh(t, "../../..", "go list -m -f '{{.Dir}}' github.com/klauspost/compress"))
-	r.init()
-	r.mount()
-	sh(t, r.mnt, `cp -r "$MODULE" module && chmod -R u+w module`, "MODULE="+module)
+	r.Init()
+	r.Mount()
+	sh(t, r.Mnt, `cp -r "$MODULE" module && chmod -R u+w module`, "MODULE="+module)
 	build := `go build ./zstd/... ./flate ./huff0 ./s2 && mkdir -p tool && printf '%s' "$MAIN" > tool/main.go && go build -o ../tool ./tool`
-	env := []string{"GOCACHE=" + r.mnt + "/cache", "GOFLAGS=-mod=mod -buildvcs=false", "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0", "GOTMPDIR=" + r.mnt}
-	sh(t, r.mnt+"/module", build, append(env, "MAIN="+compressor)...)
-	sum := sh(t, r.mnt, "sha256sum tool")
-	r.remount()
-	if again := sh(t, r.mnt, "sha256sum tool"); again != sum {
+	env := []string{"GOCACHE=" + r.Mnt + "/cache", "GOFLAGS=-mod=mod -buildvcs=false", "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0", "GOTMPDIR=" + r.Mnt}
+	sh(t, r.Mnt+"/module", build, append(env, "MAIN="+compressor)...)
+	sum := sh(t, r.Mnt, "sha256sum tool")
+	r.Remount()
+	if again := sh(t, r.Mnt, "sha256sum tool"); again != sum {
 		t.Fatalf("the program changed: %s, was %s", again, sum)
 	}
-	sh(t, r.mnt, `./tool < tool > out.zst && test -s out.zst`)
-	sh(t, r.mnt+"/module", "go build -x ./zstd/... 2>&1 | { ! grep -q 'compile -o'; }", env...) // all of it is in the cache
-	r.fsck()
+	sh(t, r.Mnt, `./tool < tool > out.zst && test -s out.zst`)
+	sh(t, r.Mnt+"/module", "go build -x ./zstd/... 2>&1 | { ! grep -q 'compile -o'; }", env...) // all of it is in the cache
+	r.Fsck()
 }
 
 // TestGit clones, commits, packs and checks.
 func TestGit(t *testing.T) {
-	needProgram(t, "git")
+	mounttest.NeedProgram(t, "git")
 	r := newRig(t)
-	r.init()
-	r.mount()
-	env := []string{"HOME=" + r.dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b"}
-	sh(t, r.dir, `
+	r.Init()
+	r.Mount()
+	env := []string{"HOME=" + r.Dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b"}
+	sh(t, r.Dir, `
 git init -q origin && cd origin
 cp -r "$SRC" fmt && git add -A && git commit -qm one
 for i in 1 2 3 4 5 6 7 8 9 10; do echo "// $i" >> fmt/print.go; git commit -qam "change $i"; done
 git tag v1
 `, append(env, "SRC="+filepath.Join(goRoot(t), "src", "fmt"))...)
-	sh(t, r.mnt, `
+	sh(t, r.Mnt, `
 git clone -q --no-hardlinks "$ORIGIN" clone && cd clone
 git fsck --full --strict
 for i in 1 2 3 4 5; do echo "$i" > "file$i"; git add -A; git commit -qm "mine $i"; git branch "b$i"; done
@@ -175,26 +177,26 @@ git gc -q --prune=now && git fsck --full
 git checkout -q v1 && git checkout -q -
 git worktree add -q ../tree b3
 git clone -q --mirror . ../mirror.git
-`, append(env, "ORIGIN="+filepath.Join(r.dir, "origin"))...)
+`, append(env, "ORIGIN="+filepath.Join(r.Dir, "origin"))...)
 	state := `git rev-parse HEAD b1 b5 v1 && git log --format=%H | sha256sum && git status --porcelain && git diff v1 --stat | tail -1`
-	want := sh(t, r.mnt+"/clone", state, env...)
-	r.remount()
-	if got := sh(t, r.mnt+"/clone", "git fsck --full && "+state, env...); got != want {
+	want := sh(t, r.Mnt+"/clone", state, env...)
+	r.Remount()
+	if got := sh(t, r.Mnt+"/clone", "git fsck --full && "+state, env...); got != want {
 		t.Fatalf("after remount:\n%s\nwant:\n%s", got, want)
 	}
-	sh(t, r.mnt+"/mirror.git", "git fsck --full && git gc -q --aggressive && git fsck --full", env...)
-	sh(t, r.mnt+"/tree", "git status --porcelain && test -f file3", env...)
-	r.fsck()
+	sh(t, r.Mnt+"/mirror.git", "git fsck --full && git gc -q --aggressive && git fsck --full", env...)
+	sh(t, r.Mnt+"/tree", "git status --porcelain && test -f file3", env...)
+	r.Fsck()
 }
 
 // TestFio writes with checksums, sequentially and at random, and verifies before and after a remount.
 func TestFio(t *testing.T) {
-	needProgram(t, "fio")
+	mounttest.NeedProgram(t, "fio")
 	r := newRig(t)
-	r.init()
-	r.mount()
+	r.Init()
+	r.Mount()
 	size := "24M"
-	if long() {
+	if mounttest.Long() {
 		size = "512M"
 	}
 	jobs := []struct{ name, options string }{
@@ -206,28 +208,28 @@ func TestFio(t *testing.T) {
 		{"fsync", "--rw=randwrite --bs=4k --fsync=32 --size=4M"},
 	}
 	for _, j := range jobs {
-		sh(t, r.mnt, `fio --name=`+j.name+` --filename=`+j.name+` --size=`+size+` --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=7 `+j.options+` >/dev/null`)
+		sh(t, r.Mnt, `fio --name=`+j.name+` --filename=`+j.name+` --size=`+size+` --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=7 `+j.options+` >/dev/null`)
 	}
-	want := sh(t, r.mnt, "sha256sum *")
-	r.remount()
-	if got := sh(t, r.mnt, "sha256sum *"); got != want {
+	want := sh(t, r.Mnt, "sha256sum *")
+	r.Remount()
+	if got := sh(t, r.Mnt, "sha256sum *"); got != want {
 		t.Fatalf("after remount:\n%s\nwant:\n%s", got, want)
 	}
 	for _, j := range jobs {
-		sh(t, r.mnt, `fio --name=`+j.name+` --filename=`+j.name+` --size=`+size+` --verify=crc32c --verify_only=1 --verify_fatal=1 --randseed=7 `+j.options+` >/dev/null`)
+		sh(t, r.Mnt, `fio --name=`+j.name+` --filename=`+j.name+` --size=`+size+` --verify=crc32c --verify_only=1 --verify_fatal=1 --randseed=7 `+j.options+` >/dev/null`)
 	}
-	r.fsck()
+	r.Fsck()
 }
 
 // TestSQLite runs a database with each journal mode, with writers side by side, and checks it after a remount.
 func TestSQLite(t *testing.T) {
-	needProgram(t, "sqlite3")
+	mounttest.NeedProgram(t, "sqlite3")
 	r := newRig(t)
-	r.init()
-	r.mount()
+	r.Init()
+	r.Mount()
 	for _, mode := range []string{"wal", "delete", "truncate", "persist"} {
 		db := mode + ".db"
-		sh(t, r.mnt, `
+		sh(t, r.Mnt, `
 sqlite3 $DB "pragma journal_mode=$MODE; create table t(id integer primary key, who int, x text, y blob)" >/dev/null
 writer() {
   for i in 1 2 3 4 5 6 7 8; do
@@ -239,49 +241,49 @@ sqlite3 $DB "update t set x = 'changed' where id % 7 = 0; delete from t where id
 `, "DB="+db, "MODE="+mode)
 	}
 	state := `for db in *.db; do sqlite3 $db "pragma integrity_check; select count(*), sum(id), sum(length(y)), sum(x = 'changed') from t; select hex(y) from t order by id" | sha256sum; done`
-	want := sh(t, r.mnt, state)
-	r.remount()
-	if got := sh(t, r.mnt, state); got != want {
+	want := sh(t, r.Mnt, state)
+	r.Remount()
+	if got := sh(t, r.Mnt, state); got != want {
 		t.Fatalf("after remount:\n%s\nwant:\n%s", got, want)
 	}
 	for _, mode := range []string{"wal", "delete", "truncate", "persist"} {
-		out := sh(t, r.mnt, `sqlite3 $DB "pragma integrity_check; select count(*) from t"`, "DB="+mode+".db")
+		out := sh(t, r.Mnt, `sqlite3 $DB "pragma integrity_check; select count(*) from t"`, "DB="+mode+".db")
 		if out != "ok\n2910\n" { // 3200 rows less every eleventh
 			t.Fatalf("%s: %s", mode, out)
 		}
 	}
-	r.fsck()
+	r.Fsck()
 }
 
 // TestStressNG runs stress-ng's filesystem workers, which verify what they read.
 func TestStressNG(t *testing.T) {
-	needProgram(t, "stress-ng")
+	mounttest.NeedProgram(t, "stress-ng")
 	r := newRig(t)
-	r.init()
-	r.mount()
+	r.Init()
+	r.Mount()
 	for _, job := range []string{"hdd", "rename", "link", "symlink", "dentry", "seek", "fallocate", "chmod", "utime", "xattr"} {
-		sh(t, r.mnt, `stress-ng --`+job+` 2 --`+job+`-ops 200 --hdd-bytes 8m --fallocate-bytes 8m --seek-size 8m --timeout 4s --verify --temp-path . --quiet`)
+		sh(t, r.Mnt, `stress-ng --`+job+` 2 --`+job+`-ops 200 --hdd-bytes 8m --fallocate-bytes 8m --seek-size 8m --timeout 4s --verify --temp-path . --quiet`)
 	}
-	if left, err := os.ReadDir(r.mnt); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(r.Mnt); err != nil || len(left) != 0 {
 		t.Fatalf("left behind: %v %v", left, err)
 	}
-	r.remount()
-	r.fsck()
+	r.Remount()
+	r.Fsck()
 }
 
 // TestTimes makes files in ways that change their times within one tick of the kernel's clock; what was seen is seen again after a remount.
 func TestTimes(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
-	sh(t, r.mnt, `
+	r.Init()
+	r.Mount()
+	sh(t, r.Mnt, `
 for i in $(seq 100); do
   truncate -s 300000 a$i; printf x | dd of=a$i bs=1 seek=200000 conv=notrunc status=none
   echo one > b$i; echo two >> b$i; ln b$i c$i; chmod 600 b$i
   cp -p a$i d$i; mv d$i e$i; mkdir f$i; touch -d 2001-02-03T04:05:06.789 f$i
 done`)
 	state := `stat -c '%n %.9Y %.9Z %.9W %s %a %h' * | LC_ALL=C sort`
-	want := sh(t, r.mnt, state)
-	r.remount()
-	sameTree(t, "times after remount", sh(t, r.mnt, state), want)
+	want := sh(t, r.Mnt, state)
+	r.Remount()
+	sameTree(t, "times after remount", sh(t, r.Mnt, state), want)
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // Exit codes of docs/CLI.md that these tests expect.
@@ -32,64 +34,60 @@ const (
 	exitFaults      = 19
 )
 
-func (r *rig) mountArgs(more ...string) []string {
-	return append(append([]string{"mount", r.volume, r.mnt}, r.secret...), more...)
-}
-
 // withPassphrase makes the rig's key store open by a passphrase from a file.
 func (r *rig) withPassphrase() {
-	path := filepath.Join(r.dir, "pass")
+	path := filepath.Join(r.Dir, "pass")
 	if err := os.WriteFile(path, []byte("correct horse\n"), 0o600); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.secret = []string{"--passphrase-file", path}
+	r.Secret = []string{"--passphrase-file", path}
 }
 
 func TestWrongPassphrase(t *testing.T) {
 	r := newRig(t)
 	r.withPassphrase()
-	r.init()
-	wrong := filepath.Join(r.dir, "wrong")
+	r.Init()
+	wrong := filepath.Join(r.Dir, "wrong")
 	if err := os.WriteFile(wrong, []byte("battery staple\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(exitWrongSecret, []string{"wrong"}, "mount", r.volume, r.mnt, "--passphrase-file", wrong)
-	r.refused(exitNoSecret, []string{"passphrase"}, "mount", r.volume, r.mnt)
-	r.refused(exitNoSecret, []string{"no such file"}, "mount", r.volume, r.mnt, "--passphrase-file", wrong+"x")
-	r.refused(exitUsage, []string{"key-file"}, "mount", r.volume, r.mnt, "--key-file", wrong)
-	r.mount()
-	write(t, r.mnt+"/f", []byte("x"))
-	r.umount()
-	r.refused(exitWrongSecret, []string{"wrong"}, "mount", r.volume, r.mnt, "--passphrase-file", wrong) // the key daemon runs and is unlocked
-	r.mount()
-	if string(read(t, r.mnt+"/f")) != "x" {
+	r.Refused(exitWrongSecret, []string{"wrong"}, "mount", r.Volume, r.Mnt, "--passphrase-file", wrong)
+	r.Refused(exitNoSecret, []string{"passphrase"}, "mount", r.Volume, r.Mnt)
+	r.Refused(exitNoSecret, []string{"no such file"}, "mount", r.Volume, r.Mnt, "--passphrase-file", wrong+"x")
+	r.Refused(exitUsage, []string{"key-file"}, "mount", r.Volume, r.Mnt, "--key-file", wrong)
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("x"))
+	r.Umount()
+	r.Refused(exitWrongSecret, []string{"wrong"}, "mount", r.Volume, r.Mnt, "--passphrase-file", wrong) // the key daemon runs and is unlocked
+	r.Mount()
+	if string(read(t, r.Mnt+"/f")) != "x" {
 		t.Fatal("content lost")
 	}
 }
 
 func TestWrongKeyFile(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	other := filepath.Join(r.dir, "other")
+	r.Init()
+	other := filepath.Join(r.Dir, "other")
 	if err := os.WriteFile(other, bytes.Repeat([]byte("k"), 40), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(exitWrongSecret, []string{"wrong"}, "mount", r.volume, r.mnt, "--key-file", other)
+	r.Refused(exitWrongSecret, []string{"wrong"}, "mount", r.Volume, r.Mnt, "--key-file", other)
 	if err := os.Chmod(other, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(exitNoSecret, []string{"read by others", "chmod 600"}, "mount", r.volume, r.mnt, "--key-file", other)
-	r.must("mount", r.volume, r.mnt) // the key store knows its own key file
+	r.Refused(exitNoSecret, []string{"read by others", "chmod 600"}, "mount", r.Volume, r.Mnt, "--key-file", other)
+	r.Must("mount", r.Volume, r.Mnt) // the key store knows its own key file
 }
 
 // TestDamagedSuperblock damages kmsfs.json in many ways; each is refused with the way out, which works.
 func TestDamagedSuperblock(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
-	write(t, r.mnt+"/f", []byte("precious"))
-	r.umount()
-	path := filepath.Join(r.volume, "kmsfs.json")
+	r.Init()
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("precious"))
+	r.Umount()
+	path := filepath.Join(r.Volume, "kmsfs.json")
 	good := read(t, path)
 	flip := func(i int) []byte {
 		b := bytes.Clone(good)
@@ -104,11 +102,11 @@ func TestDamagedSuperblock(t *testing.T) {
 	}
 	for name, damaged := range cases {
 		write(t, path, damaged)
-		res := r.refused(exitDamaged, []string{"kmsfs.json", "fsck --repair"}, r.mountArgs()...)
+		res := r.Refused(exitDamaged, []string{"kmsfs.json", "fsck --repair"}, r.MountArgs()...)
 		if t.Failed() {
 			t.Fatalf("%s: %s", name, res)
 		}
-		r.must(append([]string{"fsck", "--repair", r.volume}, r.secret...)...)
+		r.Must(append([]string{"fsck", "--repair", r.Volume}, r.Secret...)...)
 		if !bytes.Equal(read(t, path), good) {
 			t.Fatalf("%s: not restored", name)
 		}
@@ -116,18 +114,18 @@ func TestDamagedSuperblock(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(exitNotVolume, []string{"kmsfs.json", "fsck --repair"}, r.mountArgs()...)
-	r.must(append([]string{"fsck", "--repair", r.volume}, r.secret...)...)
-	r.mount()
-	if string(read(t, r.mnt+"/f")) != "precious" {
+	r.Refused(exitNotVolume, []string{"kmsfs.json", "fsck --repair"}, r.MountArgs()...)
+	r.Must(append([]string{"fsck", "--repair", r.Volume}, r.Secret...)...)
+	r.Mount()
+	if string(read(t, r.Mnt+"/f")) != "precious" {
 		t.Fatal("content lost")
 	}
 }
 
 func TestUnknownVersionAndFeature(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	path := filepath.Join(r.volume, "kmsfs.json")
+	r.Init()
+	path := filepath.Join(r.Volume, "kmsfs.json")
 	good := read(t, path)
 	edit := func(key string, value any) {
 		var m map[string]any
@@ -142,62 +140,62 @@ func TestUnknownVersionAndFeature(t *testing.T) {
 		write(t, path, b)
 	}
 	edit("version", 2)
-	r.refused(exitUnsupported, []string{"version 2", "later kmsfs"}, r.mountArgs()...)
-	r.refused(exitUnsupported, []string{"version 2"}, append([]string{"fsck", "--repair", r.volume}, r.secret...)...)
+	r.Refused(exitUnsupported, []string{"version 2", "later kmsfs"}, r.MountArgs()...)
+	r.Refused(exitUnsupported, []string{"version 2"}, append([]string{"fsck", "--repair", r.Volume}, r.Secret...)...)
 	edit("features", []string{"compression"})
-	r.refused(exitUnsupported, []string{`"compression"`}, r.mountArgs()...)
+	r.Refused(exitUnsupported, []string{`"compression"`}, r.MountArgs()...)
 	write(t, path, good)
-	r.mount()
+	r.Mount()
 }
 
 func TestBadMountPoint(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	at := func(point string) []string { return append([]string{"mount", r.volume, point}, r.secret...) }
-	r.refused(exitMountPoint, []string{"not there"}, at(r.dir+"/nowhere")...)
-	write(t, r.dir+"/file", nil)
-	r.refused(exitMountPoint, []string{"not a directory"}, at(r.dir+"/file")...)
-	full := filepath.Join(r.dir, "full")
-	sh(t, r.dir, "mkdir full && touch full/x")
-	r.refused(exitMountPoint, []string{"not empty"}, at(full)...)
-	r.refused(exitMountPoint, []string{"volume", "inside the mount point"}, at(r.dir)...)
-	r.refused(exitMountPoint, []string{"inside the volume"}, at(r.volume+"/objects")...)
-	r.refused(exitMountPoint, []string{"inside the mount point"}, at(r.volume)...)
-	r.mount()
-	r.refused(exitMountPoint, []string{"already the mount"}, r.mountArgs()...)
-	other := filepath.Join(r.dir, "other")
-	sh(t, r.dir, "mkdir other")
+	r.Init()
+	at := func(point string) []string { return append([]string{"mount", r.Volume, point}, r.Secret...) }
+	r.Refused(exitMountPoint, []string{"not there"}, at(r.Dir+"/nowhere")...)
+	write(t, r.Dir+"/file", nil)
+	r.Refused(exitMountPoint, []string{"not a directory"}, at(r.Dir+"/file")...)
+	full := filepath.Join(r.Dir, "full")
+	sh(t, r.Dir, "mkdir full && touch full/x")
+	r.Refused(exitMountPoint, []string{"not empty"}, at(full)...)
+	r.Refused(exitMountPoint, []string{"volume", "inside the mount point"}, at(r.Dir)...)
+	r.Refused(exitMountPoint, []string{"inside the volume"}, at(r.Volume+"/objects")...)
+	r.Refused(exitMountPoint, []string{"inside the mount point"}, at(r.Volume)...)
+	r.Mount()
+	r.Refused(exitMountPoint, []string{"already the mount"}, r.MountArgs()...)
+	other := filepath.Join(r.Dir, "other")
+	sh(t, r.Dir, "mkdir other")
 	started := time.Now()
-	r.refused(exitInUse, []string{"in use", r.mnt, "kmsfs umount"}, at(other)...)
+	r.Refused(exitInUse, []string{"in use", r.Mnt, "kmsfs umount"}, at(other)...)
 	if took := time.Since(started); took > 8*time.Second {
 		t.Errorf("it took %v to refuse a second daemon of a volume in use", took)
 	}
-	elsewhere := *r // whose runtime directory does not know of the mount
-	elsewhere.env = append(r.env, "KMSFS_RUNTIME_DIR="+filepath.Join(r.dir, "run2"))
-	elsewhere.refused(exitInUse, []string{"in use"}, append([]string{"fsck", r.volume}, r.secret...)...)
+	elsewhere := *r.Rig // whose runtime directory does not know of the mount
+	elsewhere.Env = append(r.Env, "KMSFS_RUNTIME_DIR="+filepath.Join(r.Dir, "run2"))
+	elsewhere.Refused(exitInUse, []string{"in use"}, append([]string{"fsck", r.Volume}, r.Secret...)...)
 }
 
 func TestBadUsage(t *testing.T) {
 	r := newRig(t)
 	for _, args := range [][]string{
 		{"nonsense"}, {"mount"}, {"mount", "a"}, {"mount", "a", "b", "c"}, {"mount", "--nonsense", "a", "b"}, {"info"}, {"fsck"}, {"key", "nonsense"},
-		{"mount", r.volume, r.mnt, "-o", "nonsense"}, {"mount", r.volume, r.mnt, "-o", "ro=1"}, {"init"},
-		{"init", r.volume, "--token", "nonsense"}, {"init", r.volume, "--token", "pkcs11"}, {"init", r.volume, "--pin-file", "x"},
-		{"init", r.volume, "--key-file", "a", "--passphrase-file", "b"}, {"init", r.volume, "--token", "soft", "--pkcs11-module", "x"},
+		{"mount", r.Volume, r.Mnt, "-o", "nonsense"}, {"mount", r.Volume, r.Mnt, "-o", "ro=1"}, {"init"},
+		{"init", r.Volume, "--token", "nonsense"}, {"init", r.Volume, "--token", "pkcs11"}, {"init", r.Volume, "--pin-file", "x"},
+		{"init", r.Volume, "--key-file", "a", "--passphrase-file", "b"}, {"init", r.Volume, "--token", "soft", "--pkcs11-module", "x"},
 	} {
-		r.refused(exitUsage, []string{"wrong usage"}, args...)
+		r.Refused(exitUsage, []string{"wrong usage"}, args...)
 	}
-	r.refused(exitNotFound, []string{"key store"}, "mount", r.dir, r.mnt)
-	r.init()
-	r.refused(exitExists, []string{"volume already"}, append([]string{"init", r.volume}, r.secret...)...)
-	sh(t, r.dir, "mkdir full && touch full/x")
-	r.refused(exitExists, []string{"not empty"}, append([]string{"init", r.dir + "/full"}, r.secret...)...)
-	r.refused(exitNotVolume, []string{"kmsfs init"}, append([]string{"mount", r.dir + "/full", r.mnt}, r.secret...)...)
-	r.refused(exitNotMounted, []string{r.mnt}, "umount", r.mnt)
-	r.refused(exitNotMounted, []string{"lies in none"}, "info", r.dir)
-	r.refused(exitNotFound, []string{"not found"}, "key", "describe", "alias/nothing")
-	r.refused(exitUsage, []string{"inside the key store"}, "init", r.dir+"/v2", "--keystore", r.dir+"/k2", "--key-file", r.dir+"/k2/key")
-	if _, err := os.Stat(r.dir + "/v2"); !os.IsNotExist(err) {
+	r.Refused(exitNotFound, []string{"key store"}, "mount", r.Dir, r.Mnt)
+	r.Init()
+	r.Refused(exitExists, []string{"volume already"}, append([]string{"init", r.Volume}, r.Secret...)...)
+	sh(t, r.Dir, "mkdir full && touch full/x")
+	r.Refused(exitExists, []string{"not empty"}, append([]string{"init", r.Dir + "/full"}, r.Secret...)...)
+	r.Refused(exitNotVolume, []string{"kmsfs init"}, append([]string{"mount", r.Dir + "/full", r.Mnt}, r.Secret...)...)
+	r.Refused(exitNotMounted, []string{r.Mnt}, "umount", r.Mnt)
+	r.Refused(exitNotMounted, []string{"lies in none"}, "info", r.Dir)
+	r.Refused(exitNotFound, []string{"not found"}, "key", "describe", "alias/nothing")
+	r.Refused(exitUsage, []string{"inside the key store"}, "init", r.Dir+"/v2", "--keystore", r.Dir+"/k2", "--key-file", r.Dir+"/k2/key")
+	if _, err := os.Stat(r.Dir + "/v2"); !os.IsNotExist(err) {
 		t.Error("a failed init left a directory")
 	}
 }
@@ -205,32 +203,32 @@ func TestBadUsage(t *testing.T) {
 // TestInterruptedInit leaves what a killed init leaves; the next one cleans it.
 func TestInterruptedInit(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	v2 := filepath.Join(r.dir, "v2")
+	r.Init()
+	v2 := filepath.Join(r.Dir, "v2")
 	for _, name := range []string{"meta", "journal", "objects"} {
 		if err := os.MkdirAll(filepath.Join(v2, name, "x"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	again := append([]string{"init", v2}, r.secret...)
-	r.refused(exitExists, []string{"not empty"}, again...) // nothing says that this is ours
+	again := append([]string{"init", v2}, r.Secret...)
+	r.Refused(exitExists, []string{"not empty"}, again...) // nothing says that this is ours
 	write(t, filepath.Join(v2, "kmsfs.init"), nil)
 	write(t, filepath.Join(v2, "mine"), nil)
-	r.refused(exitExists, []string{"not empty"}, again...)
+	r.Refused(exitExists, []string{"not empty"}, again...)
 	if err := os.Remove(filepath.Join(v2, "mine")); err != nil {
 		t.Fatal(err)
 	}
-	r.must(again...)
-	r.must(append([]string{"fsck", v2}, r.secret...)...)
+	r.Must(again...)
+	r.Must(append([]string{"fsck", v2}, r.Secret...)...)
 }
 
 // TestBusy unmounts while a program works in the mount, and ends the daemon by SIGTERM while it does.
 func TestBusy(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
+	r.Init()
+	r.Mount()
 	cmd := exec.Command("sh", "-c", "exec 3>open; echo written >&3; echo ready; read -r line")
-	cmd.Dir = r.mnt
+	cmd.Dir = r.Mnt
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -246,76 +244,76 @@ func TestBusy(t *testing.T) {
 	if _, err := stdout.Read(make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(exitBusy, []string{"busy", "fuser"}, "umount", r.mnt)
-	pid := r.daemon()
+	r.Refused(exitBusy, []string{"busy", "fuser"}, "umount", r.Mnt)
+	pid := r.Daemon()
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	awaitGone(t, pid)
-	if _, mounted := r.status(); mounted {
+	r.Ends(pid)
+	if _, mounted := r.Status(); mounted {
 		t.Fatal("still mounted after SIGTERM")
 	}
-	r.mount()
-	if got := string(read(t, r.mnt+"/open")); got != "written\n" {
+	r.Mount()
+	if got := string(read(t, r.Mnt+"/open")); got != "written\n" {
 		t.Fatalf("what was written before SIGTERM: %q", got)
 	}
-	r.fsck()
+	r.Fsck()
 }
 
 // TestClosing mounts while the daemon before is still closing: the mount waits.
 func TestClosing(t *testing.T) {
 	r := newRig(t)
-	r.init()
+	r.Init()
 	for range 5 {
-		r.mount()
-		sh(t, r.mnt, "for i in 1 2 3 4 5 6 7 8 9; do echo $i > f$i; done")
-		if err := syscall.Kill(r.daemon(), syscall.SIGTERM); err != nil {
+		r.Mount()
+		sh(t, r.Mnt, "for i in 1 2 3 4 5 6 7 8 9; do echo $i > f$i; done")
+		if err := syscall.Kill(r.Daemon(), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, "the mount is gone", func() bool {
+		mounttest.Eventually(t, 20*time.Second, "the mount is gone", func() bool {
 			table := string(read(t, "/proc/self/mounts"))
-			return !strings.Contains(table, r.mnt+" fuse.kmsfs")
+			return !strings.Contains(table, r.Mnt+" fuse.kmsfs")
 		})
-		r.mount()
-		r.umount()
+		r.Mount()
+		r.Umount()
 	}
-	r.fsck()
+	r.Fsck()
 }
 
 // TestRollback puts the whole volume back to an older copy.
 func TestRollback(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
-	write(t, r.mnt+"/f", []byte("old"))
-	r.umount()
-	sh(t, r.dir, "cp -a vault old")
-	r.mount()
-	write(t, r.mnt+"/f", []byte("new"))
-	r.umount()
-	sh(t, r.dir, "mv vault new && cp -a old vault")
-	r.refused(exitRollback, []string{"rolled back", "--accept-restore"}, r.mountArgs()...)
-	r.must(r.mountArgs("--accept-restore")...)
-	if string(read(t, r.mnt+"/f")) != "old" {
+	r.Init()
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("old"))
+	r.Umount()
+	sh(t, r.Dir, "cp -a vault old")
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("new"))
+	r.Umount()
+	sh(t, r.Dir, "mv vault new && cp -a old vault")
+	r.Refused(exitRollback, []string{"rolled back", "--accept-restore"}, r.MountArgs()...)
+	r.Must(r.MountArgs("--accept-restore")...)
+	if string(read(t, r.Mnt+"/f")) != "old" {
 		t.Fatal("not the restored state")
 	}
-	write(t, r.mnt+"/g", []byte("goes on"))
-	r.remount()
-	r.fsck()
-	r.umount()
-	sh(t, r.dir, "rm -rf vault && mv new vault")
-	r.refused(exitRollback, []string{"rolled back"}, r.mountArgs()...) // the other history is not accepted either
+	write(t, r.Mnt+"/g", []byte("goes on"))
+	r.Remount()
+	r.Fsck()
+	r.Umount()
+	sh(t, r.Dir, "rm -rf vault && mv new vault")
+	r.Refused(exitRollback, []string{"rolled back"}, r.MountArgs()...) // the other history is not accepted either
 }
 
 // TestDisabledKey disables the volume's key: a fresh mount is refused, and works again when it is enabled.
 func TestDisabledKey(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.must("key", "disable", "alias/vault")
-	r.refused(exitKeyRefused, []string{"disabled", "key enable"}, r.mountArgs()...)
-	r.must("key", "enable", "alias/vault")
-	r.mount()
-	st, ok := r.status()
+	r.Init()
+	r.Must("key", "disable", "alias/vault")
+	r.Refused(exitKeyRefused, []string{"disabled", "key enable"}, r.MountArgs()...)
+	r.Must("key", "enable", "alias/vault")
+	r.Mount()
+	st, ok := r.Status()
 	if !ok || st.Keys.State != "Enabled" || st.Keys.HSM || !strings.Contains(st.Keys.Token, "not an HSM") {
 		t.Fatalf("%+v", st)
 	}
@@ -325,37 +323,37 @@ func TestDisabledKey(t *testing.T) {
 func TestPasswd(t *testing.T) {
 	r := newRig(t)
 	r.withPassphrase()
-	r.init()
-	fresh := filepath.Join(r.dir, "fresh")
+	r.Init()
+	fresh := filepath.Join(r.Dir, "fresh")
 	if err := os.WriteFile(fresh, []byte("staple battery\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	passwd := append([]string{"keystore", "passwd", "--new-passphrase-file", fresh}, r.secret...)
-	r.mount()
-	r.refused(exitInUse, []string{"keystore lock"}, passwd...)
-	r.umount()
-	r.must("keystore", "lock")
-	r.refused(exitWrongSecret, nil, "keystore", "passwd", "--passphrase-file", fresh, "--new-passphrase-file", fresh)
-	r.must(passwd...)
-	r.refused(exitWrongSecret, nil, r.mountArgs()...)
-	r.secret = []string{"--passphrase-file", fresh}
-	r.mount()
+	passwd := append([]string{"keystore", "passwd", "--new-passphrase-file", fresh}, r.Secret...)
+	r.Mount()
+	r.Refused(exitInUse, []string{"keystore lock"}, passwd...)
+	r.Umount()
+	r.Must("keystore", "lock")
+	r.Refused(exitWrongSecret, nil, "keystore", "passwd", "--passphrase-file", fresh, "--new-passphrase-file", fresh)
+	r.Must(passwd...)
+	r.Refused(exitWrongSecret, nil, r.MountArgs()...)
+	r.Secret = []string{"--passphrase-file", fresh}
+	r.Mount()
 
 	k := newRig(t)
-	k.init()
-	k.must("keystore", "passwd", "--new-key-file", filepath.Join(k.dir, "key2"))
-	k.refused(exitWrongSecret, nil, k.mountArgs()...)
-	k.secret = nil // the key store knows where its new key file is
-	k.mount()
+	k.Init()
+	k.Must("keystore", "passwd", "--new-key-file", filepath.Join(k.Dir, "key2"))
+	k.Refused(exitWrongSecret, nil, k.MountArgs()...)
+	k.Secret = nil // the key store knows where its new key file is
+	k.Mount()
 }
 
 // TestOtherNamespace unmounts while another mount namespace has a copy of the mount: umount says so instead of waiting for it, the volume is closed when
 // the other lets go, and SIGTERM does not wait either.
 func TestOtherNamespace(t *testing.T) {
-	needRoot(t)
-	needProgram(t, "unshare")
+	mounttest.NeedRoot(t)
+	mounttest.NeedProgram(t, "unshare")
 	r := newRig(t)
-	r.init()
+	r.Init()
 	hold := func() (release func()) {
 		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; read -r line")
 		stdin, err := cmd.StdinPipe()
@@ -374,25 +372,25 @@ func TestOtherNamespace(t *testing.T) {
 		}
 		return func() { stdin.Close(); _ = cmd.Wait() }
 	}
-	r.mount()
-	write(t, r.mnt+"/f", []byte("x"))
-	pid := r.daemon()
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("x"))
+	pid := r.Daemon()
 	release := hold()
-	r.refused(exitBusy, []string{"another mount namespace", "SIGTERM to process"}, "umount", r.mnt)
+	r.Refused(exitBusy, []string{"another mount namespace", "SIGTERM to process"}, "umount", r.Mnt)
 	release()
-	awaitGone(t, pid)
-	r.mount()
-	r.mustBe(r.mnt+"/f", "x")
+	r.Ends(pid)
+	r.Mount()
+	r.mustBe(r.Mnt+"/f", "x")
 
-	pid = r.daemon()
+	pid = r.Daemon()
 	release = hold()
 	defer release()
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	awaitGone(t, pid)
-	r.mount()
-	r.mustBe(r.mnt+"/f", "x")
-	r.fsck()
-	r.umount()
+	r.Ends(pid)
+	r.Mount()
+	r.mustBe(r.Mnt+"/f", "x")
+	r.Fsck()
+	r.Umount()
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // damaged is a rig with a volume that holds a few files, unmounted, of which a copy can be put back after each damage.
@@ -31,46 +33,46 @@ func newDamaged(t *testing.T) *damaged {
 		}
 		d.files[fmt.Sprintf("file%d", i)] = b
 	}
-	d.init()
-	d.mount()
+	d.Init()
+	d.Mount()
 	for name, content := range d.files {
-		write(t, filepath.Join(d.mnt, name), content)
+		write(t, filepath.Join(d.Mnt, name), content)
 	}
-	d.umount()
-	d.must("keystore", "lock")
-	sh(t, d.dir, "mkdir good && cp -a vault keys good/")
+	d.Umount()
+	d.Must("keystore", "lock")
+	sh(t, d.Dir, "mkdir good && cp -a vault keys good/")
 	return d
 }
 
 // restore puts volume and key store back together: an older volume alone would be a rollback.
 func (d *damaged) restore() {
-	d.t.Helper()
-	d.must("keystore", "lock")
-	sh(d.t, d.dir, "rm -rf vault keys && cp -a good/vault good/keys .")
+	d.T.Helper()
+	d.Must("keystore", "lock")
+	sh(d.T, d.Dir, "rm -rf vault keys && cp -a good/vault good/keys .")
 }
 
 // objects returns the object files, all of which hold content of a file.
 func (d *damaged) objects() []string {
-	d.t.Helper()
-	found, err := filepath.Glob(filepath.Join(d.volume, "objects", "*", "*"))
+	d.T.Helper()
+	found, err := filepath.Glob(filepath.Join(d.Volume, "objects", "*", "*"))
 	if err != nil || len(found) == 0 {
-		d.t.Fatalf("no objects: %v", err)
+		d.T.Fatalf("no objects: %v", err)
 	}
 	return found
 }
 
 // readAll reads every file: each is what was written, or fails with EIO. It returns how many failed.
 func (d *damaged) readAll() (failed int) {
-	d.t.Helper()
+	d.T.Helper()
 	for name, want := range d.files {
-		got, err := os.ReadFile(filepath.Join(d.mnt, name))
+		got, err := os.ReadFile(filepath.Join(d.Mnt, name))
 		switch {
 		case errors.Is(err, syscall.EIO):
 			failed++
 		case err != nil:
-			d.t.Errorf("%s: %v", name, err)
+			d.T.Errorf("%s: %v", name, err)
 		case !bytes.Equal(got, want):
-			d.t.Errorf("%s: other data: %x, want %x", name, sha256.Sum256(got), sha256.Sum256(want))
+			d.T.Errorf("%s: other data: %x, want %x", name, sha256.Sum256(got), sha256.Sum256(want))
 		}
 	}
 	return failed
@@ -78,17 +80,17 @@ func (d *damaged) readAll() (failed int) {
 
 // expectFault checks that mount, reads and fsck see the damage: the mount works, exactly one file fails, and fsck says so in a line with word.
 func (d *damaged) expectFault(what, word string) {
-	d.t.Helper()
-	d.mount()
+	d.T.Helper()
+	d.Mount()
 	if failed := d.readAll(); failed != 1 {
-		d.t.Errorf("%s: %d files fail, want 1", what, failed)
+		d.T.Errorf("%s: %d files fail, want 1", what, failed)
 	}
-	online := d.run("fsck", d.mnt)
-	d.umount()
-	offline := d.run(append([]string{"fsck", d.volume}, d.secret...)...)
-	for _, res := range []result{online, offline} {
-		if res.code != exitFaults || !strings.Contains(res.out, word) || !strings.Contains(res.out, "inode ") {
-			d.t.Errorf("%s: fsck lacks %q: %s", what, word, res)
+	online := d.Run("fsck", d.Mnt)
+	d.Umount()
+	offline := d.Run(append([]string{"fsck", d.Volume}, d.Secret...)...)
+	for _, res := range []mounttest.Result{online, offline} {
+		if res.Code != exitFaults || !strings.Contains(res.Out, word) || !strings.Contains(res.Out, "inode ") {
+			d.T.Errorf("%s: fsck lacks %q: %s", what, word, res)
 		}
 	}
 }
@@ -121,13 +123,13 @@ func TestObjectDeletedTruncatedEmptied(t *testing.T) {
 		"a symbolic link":    func() error { return errors.Join(os.Remove(object), os.Symlink(d.objects()[1], object)) },
 		"a fifo":             func() error { return errors.Join(os.Remove(object), syscall.Mkfifo(object, 0o600)) },
 		"a directory":        func() error { return errors.Join(os.Remove(object), os.Mkdir(object, 0o700)) },
-		"a hard link":        func() error { return os.Link(object, filepath.Join(d.dir, "link")) },
+		"a hard link":        func() error { return os.Link(object, filepath.Join(d.Dir, "link")) },
 	} {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
 		d.expectFault(what, "does not open")
-		_ = os.Remove(filepath.Join(d.dir, "link"))
+		_ = os.Remove(filepath.Join(d.Dir, "link"))
 		d.restore()
 	}
 }
@@ -136,21 +138,21 @@ func TestObjectDeletedTruncatedEmptied(t *testing.T) {
 func TestStrayObject(t *testing.T) {
 	d := newDamaged(t)
 	name := strings.Repeat("ab", 16)
-	stray := filepath.Join(d.volume, "objects", "ab", name)
+	stray := filepath.Join(d.Volume, "objects", "ab", name)
 	if err := os.MkdirAll(filepath.Dir(stray), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, stray, []byte("stray"))
-	fsck := append([]string{"fsck", d.volume}, d.secret...)
-	if res := d.run(fsck...); res.code != exitFaults || !strings.Contains(res.out, name) {
+	fsck := append([]string{"fsck", d.Volume}, d.Secret...)
+	if res := d.Run(fsck...); res.Code != exitFaults || !strings.Contains(res.Out, name) {
 		t.Errorf("a stray object is not reported: %s", res)
 	}
-	d.must(append(fsck, "--repair")...)
+	d.Must(append(fsck, "--repair")...)
 	if _, err := os.Stat(stray); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("still there: %v", err)
 	}
-	d.must(fsck...)
-	d.mount()
+	d.Must(fsck...)
+	d.Mount()
 	if failed := d.readAll(); failed != 0 {
 		t.Errorf("%d files fail", failed)
 	}
@@ -163,41 +165,41 @@ func TestFlippedByteInRows(t *testing.T) {
 	places := d.bytesOf("meta", "journal")
 	rng := rand.New(rand.NewPCG(21, 22))
 	rounds := 12
-	if long() {
+	if mounttest.Long() {
 		rounds = 400
 	}
 	refused, failing := 0, 0
 	for range rounds {
 		p := places[rng.IntN(len(places))]
 		at := p.used[rng.IntN(len(p.used))]
-		b := read(t, filepath.Join(d.volume, p.name))
+		b := read(t, filepath.Join(d.Volume, p.name))
 		b[at] ^= 1 << rng.IntN(8)
-		write(t, filepath.Join(d.volume, p.name), b)
-		res := d.run(d.mountArgs()...)
-		switch res.code {
+		write(t, filepath.Join(d.Volume, p.name), b)
+		res := d.Run(d.MountArgs()...)
+		switch res.Code {
 		case 0:
 			failed := d.readNames()
 			failing += min(failed, 1)
-			check := d.run("fsck", d.mnt)
-			if failed > 0 && check.code != exitFaults {
+			check := d.Run("fsck", d.Mnt)
+			if failed > 0 && check.Code != exitFaults {
 				t.Errorf("%s byte %d: %d files fail and fsck finds nothing: %s", p.name, at, failed, check)
 			}
-			if check.code != 0 && check.code != exitFaults && check.code != exitDamaged {
+			if check.Code != 0 && check.Code != exitFaults && check.Code != exitDamaged {
 				t.Errorf("%s byte %d: %s", p.name, at, check)
 			}
-			d.run("umount", d.mnt) // a damaged volume may close with an error; it must close
+			d.Run("umount", d.Mnt) // a damaged volume may close with an error; it must close
 		case exitDamaged, exitRollback:
 			refused++
 		default:
 			t.Errorf("%s byte %d: %s", p.name, at, res)
 		}
-		if _, mounted := d.status(); mounted {
+		if _, mounted := d.Status(); mounted {
 			t.Fatal("still mounted")
 		}
 		d.restore()
 	}
 	t.Logf("%d rounds: %d mounts refused, %d with failing files", rounds, refused, failing)
-	d.mount()
+	d.Mount()
 	if failed := d.readAll(); failed != 0 {
 		t.Errorf("%d files fail after all was put back", failed)
 	}
@@ -205,10 +207,10 @@ func TestFlippedByteInRows(t *testing.T) {
 
 // readNames is readAll where names may be gone as well: with EIO, never as if they had not been there.
 func (d *damaged) readNames() (failed int) {
-	d.t.Helper()
-	if _, err := os.ReadDir(d.mnt); err != nil {
+	d.T.Helper()
+	if _, err := os.ReadDir(d.Mnt); err != nil {
 		if !errors.Is(err, syscall.EIO) {
-			d.t.Errorf("list: %v", err)
+			d.T.Errorf("list: %v", err)
 		}
 		failed++
 	}
@@ -222,16 +224,16 @@ type place struct {
 }
 
 func (d *damaged) bytesOf(dirs ...string) []place {
-	d.t.Helper()
+	d.T.Helper()
 	var all []place
 	for _, dir := range dirs {
-		err := filepath.WalkDir(filepath.Join(d.volume, dir), func(path string, e fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(d.Volume, dir), func(path string, e fs.DirEntry, err error) error {
 			if err != nil || !e.Type().IsRegular() {
 				return err
 			}
-			name, err := filepath.Rel(d.volume, path)
+			name, err := filepath.Rel(d.Volume, path)
 			p := place{name: name}
-			for i, c := range read(d.t, path) {
+			for i, c := range read(d.T, path) {
 				if c != 0 {
 					p.used = append(p.used, i)
 				}
@@ -242,7 +244,7 @@ func (d *damaged) bytesOf(dirs ...string) []place {
 			return err
 		})
 		if err != nil {
-			d.t.Fatal(err)
+			d.T.Fatal(err)
 		}
 	}
 	return all

@@ -9,54 +9,56 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // TestKill kills the file daemon by SIGKILL at random moments under load, mounts again, and checks that everything a writer was told is done is there,
 // and nothing else: the writers' journals (outside the volume) say what was begun and what had returned.
 func TestKill(t *testing.T) {
 	rounds := 20
-	if long() {
+	if mounttest.Long() {
 		rounds = 100
 	}
 	seed := uint64(20261125) // the same work each time; another each time in the long form
-	if long() {
+	if mounttest.Long() {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	r := newRig(t)
-	r.init()
-	r.mount()
-	journals := filepath.Join(r.dir, "journals")
+	r.Init()
+	r.Mount()
+	journals := filepath.Join(r.Dir, "journals")
 	if err := os.Mkdir(journals, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	models := make([]*model, writers)
 	for i := range models {
 		models[i] = newModel()
-		if err := os.Mkdir(writerDir(r.mnt, i), 0o755); err != nil {
+		if err := os.Mkdir(writerDir(r.Mnt, i), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	operations := 0
 	for round := range rounds {
-		stop := startWriters(t, r.mnt, journals, seed+uint64(round))
+		stop := startWriters(t, r.Mnt, journals, seed+uint64(round))
 		time.Sleep(time.Duration(150+rng.IntN(900)) * time.Millisecond)
-		r.kill(r.daemon())
+		r.Kill(r.Daemon())
 		stop()
 		if round%4 == 3 { // fsck recovers an unmounted volume itself; otherwise the mount does
-			r.must("umount", r.mnt)
-			r.fsck()
+			r.Must("umount", r.Mnt)
+			r.Fsck()
 		}
-		r.mount()
+		r.Mount()
 		for i, m := range models {
 			done, pending := readJournal(t, journalPath(journals, i))
 			operations += len(done)
 			m.replay(t, done)
-			if err := m.check(writerDir(r.mnt, i), pending); err != nil {
+			if err := m.check(writerDir(r.Mnt, i), pending); err != nil {
 				t.Fatalf("seed %d, round %d, writer %d: %v\nlast operations: %s\nbegun: %s", seed, round, i, err, last(done, 5), pending)
 			}
-			if err := m.adopt(writerDir(r.mnt, i), pending); err != nil {
+			if err := m.adopt(writerDir(r.Mnt, i), pending); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -65,18 +67,18 @@ func TestKill(t *testing.T) {
 	if operations < rounds*writers {
 		t.Errorf("only %d operations in %d rounds: the load is no load", operations, rounds)
 	}
-	r.umount()
-	r.fsck()
-	r.mount()
+	r.Umount()
+	r.Fsck()
+	r.Mount()
 	for i, m := range models {
-		if err := m.check(writerDir(r.mnt, i), nil); err != nil {
+		if err := m.check(writerDir(r.Mnt, i), nil); err != nil {
 			t.Errorf("after a clean close: writer %d: %v", i, err)
 		}
 	}
-	sh(t, r.mnt, "rm -rf w*")
-	r.umount()
-	r.fsck()
-	if left := strings.TrimSpace(sh(t, r.volume, "find objects -type f | wc -l")); left != "0" {
+	sh(t, r.Mnt, "rm -rf w*")
+	r.Umount()
+	r.Fsck()
+	if left := strings.TrimSpace(sh(t, r.Volume, "find objects -type f | wc -l")); left != "0" {
 		t.Errorf("%s objects are left of an empty volume", left)
 	}
 }

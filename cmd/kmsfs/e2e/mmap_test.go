@@ -7,21 +7,23 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // TestMmapTruncate writes through a shared mapping, write(2), truncate and hole punching at random, against a slice, and compares after each step and
 // after a remount.
 func TestMmapTruncate(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
+	r.Init()
+	r.Mount()
 	seed := uint64(20240607)
 	rounds := 150
-	if long() {
+	if mounttest.Long() {
 		rounds = 5000
 	}
 	rng := rand.New(rand.NewPCG(seed, 1))
-	f, err := os.Create(r.mnt + "/file")
+	f, err := os.Create(r.Mnt + "/file")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +48,11 @@ func TestMmapTruncate(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.remount()
-	if got := read(t, r.mnt+"/file"); !bytes.Equal(got, m.model) {
+	r.Remount()
+	if got := read(t, r.Mnt+"/file"); !bytes.Equal(got, m.model) {
 		t.Fatalf("seed %d: differs after remount: %d bytes, want %d", seed, len(got), len(m.model))
 	}
-	r.fsck()
+	r.Fsck()
 }
 
 type mmapModel struct {

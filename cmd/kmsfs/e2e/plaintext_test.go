@@ -18,10 +18,10 @@ import (
 // volume, the key store and the logs: while mounted, after a sync, after a kill, and after the unmount.
 func TestNoPlaintext(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
-	marks := writeMarked(t, r.mnt, rand.New(rand.NewPCG(4, 2)))
-	places := []string{r.volume, r.store, filepath.Join(r.dir, "run")}
+	r.Init()
+	r.Mount()
+	marks := writeMarked(t, r.Mnt, rand.New(rand.NewPCG(4, 2)))
+	places := []string{r.Volume, r.Store, filepath.Join(r.Dir, "run")}
 	look := func(when string) {
 		t.Helper()
 		searched := 0
@@ -33,14 +33,14 @@ func TestNoPlaintext(t *testing.T) {
 		}
 	}
 	look("while mounted")
-	sh(t, r.mnt, "sync -f . && sync .")
+	sh(t, r.Mnt, "sync -f . && sync .")
 	look("after sync")
-	r.kill(r.daemon())
+	r.Kill(r.Daemon())
 	look("after kill -9")
-	r.mount()
+	r.Mount()
 	look("after recovery")
-	sh(t, r.mnt, "find . -type f | head -300 | while read -r f; do mv \"$f\" \"$f.renamed\"; done; rm -r 7*")
-	r.umount()
+	sh(t, r.Mnt, "find . -type f | head -300 | while read -r f; do mv \"$f\" \"$f.renamed\"; done; rm -r 7*")
+	r.Umount()
 	look("after umount")
 	// The search itself must be able to find something.
 	plain := t.TempDir()

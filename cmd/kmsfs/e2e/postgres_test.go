@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 const postgresBin = "/usr/lib/postgresql/15/bin"
@@ -27,7 +29,7 @@ func (p pg) sh(script string) string {
 	cmd.Env = append(os.Environ(), "BIN="+postgresBin, "PGDATA="+p.data, "PGHOST="+p.sockets, "PGDATABASE=postgres", "HOME="+p.sockets, "LC_ALL=C.UTF-8")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		p.t.Fatalf("%s\n%v\n%s", script, err, tail(out, 4000))
+		p.t.Fatalf("%s\n%v\n%s", script, err, mounttest.Tail(out, 4000))
 	}
 	return string(out)
 }
@@ -45,13 +47,13 @@ func (p pg) stop() {
 // TestPostgres makes a cluster with page checksums in the mount, loads it by pgbench, stops and checks it, remounts, and checks it again.
 func TestPostgres(t *testing.T) {
 	_, err := os.Stat(postgresBin + "/postgres")
-	need(t, err == nil, "PostgreSQL 15 is not installed")
+	mounttest.Need(t, err == nil, "PostgreSQL 15 is not installed")
 	r := newRig(t)
-	r.init()
-	r.mount()
-	sockets := filepath.Join(r.dir, "s")
-	p := pg{t: t, data: filepath.Join(r.mnt, "pg", "data"), sockets: sockets}
-	sh(t, r.dir, `mkdir s mnt/pg && chmod 700 s mnt/pg && if [ "$(id -u)" = 0 ]; then chown postgres:postgres s mnt/pg; fi`)
+	r.Init()
+	r.Mount()
+	sockets := filepath.Join(r.Dir, "s")
+	p := pg{t: t, data: filepath.Join(r.Mnt, "pg", "data"), sockets: sockets}
+	sh(t, r.Dir, `mkdir s mnt/pg && chmod 700 s mnt/pg && if [ "$(id -u)" = 0 ]; then chown postgres:postgres s mnt/pg; fi`)
 	p.sh(`initdb -k --auth=trust -U bench -E UTF8 >/dev/null`)
 	p.start()
 	stopped := false
@@ -61,7 +63,7 @@ func TestPostgres(t *testing.T) {
 		}
 	}()
 	seconds, scale := "5", "2"
-	if long() {
+	if mounttest.Long() {
 		seconds, scale = "120", "20"
 	}
 	p.sh(`pgbench -q -i -s ` + scale + ` -U bench 2>/dev/null`)
@@ -74,7 +76,7 @@ func TestPostgres(t *testing.T) {
 	}
 	p.stop()
 	p.sh(`pg_checksums --check >/dev/null`)
-	r.remount()
+	r.Remount()
 	p.sh(`pg_checksums --check >/dev/null`)
 	p.start()
 	if got := p.sh(sums); got != want {
@@ -84,5 +86,5 @@ func TestPostgres(t *testing.T) {
 	p.stop()
 	stopped = true
 	p.sh(`pg_checksums --check >/dev/null`)
-	r.fsck()
+	r.Fsck()
 }

@@ -6,20 +6,21 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // terminal opens a pseudo-terminal and returns both ends.
-func terminal(t *testing.T) (near, far *os.File) {
+func terminal(t testing.TB) (near, far *os.File) {
 	t.Helper()
 	near, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	need(t, err == nil, "no pseudo-terminals: %v", err)
+	mounttest.Need(t, err == nil, "no pseudo-terminals: %v", err)
 	t.Cleanup(func() { near.Close() })
 	fd := int(near.Fd())
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
@@ -42,13 +43,13 @@ func terminal(t *testing.T) (near, far *os.File) {
 
 // typed runs kmsfs on a terminal, and answers each prompt (text that ends in ": ") with the next line. It returns what the terminal showed.
 func (r *rig) typed(lines []string, args ...string) (string, error) {
-	r.t.Helper()
-	near, far := terminal(r.t)
-	cmd := exec.Command(filepath.Join(bin, "kmsfs"), args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = far, far, far, r.env, r.dir
+	r.T.Helper()
+	near, far := terminal(r.T)
+	cmd := exec.Command(mounttest.Program(r.T), args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = far, far, far, r.Env, r.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	far.Close()
 	shown := make(chan string, 1)
@@ -78,25 +79,25 @@ func converse(near *os.File, lines []string) string {
 // TestPrompt types passphrases on a terminal.
 func TestPrompt(t *testing.T) {
 	r := newRig(t)
-	r.secret = nil
-	if out, err := r.typed([]string{"one", "other"}, "init", r.volume); err == nil || !strings.Contains(out, "not equal") {
+	r.Secret = nil
+	if out, err := r.typed([]string{"one", "other"}, "init", r.Volume); err == nil || !strings.Contains(out, "not equal") {
 		t.Fatalf("two different passphrases: %v\n%s", err, out)
 	}
-	out, err := r.typed([]string{"open sesame", "open sesame"}, "init", r.volume)
+	out, err := r.typed([]string{"open sesame", "open sesame"}, "init", r.Volume)
 	if err != nil || !strings.Contains(out, "passphrase again: ") {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
 	if strings.Contains(out, "sesame") {
 		t.Fatalf("the passphrase was echoed:\n%s", out)
 	}
-	if out, err := r.typed([]string{"wrong"}, "mount", r.volume, r.mnt); err == nil || !strings.Contains(out, "kmsfs: ") {
+	if out, err := r.typed([]string{"wrong"}, "mount", r.Volume, r.Mnt); err == nil || !strings.Contains(out, "kmsfs: ") {
 		t.Fatalf("wrong passphrase: %v\n%s", err, out)
 	}
-	if out, err := r.typed([]string{"open sesame"}, "mount", r.volume, r.mnt); err != nil {
+	if out, err := r.typed([]string{"open sesame"}, "mount", r.Volume, r.Mnt); err != nil {
 		t.Fatalf("mount: %v\n%s", err, out)
 	}
-	write(t, r.mnt+"/f", []byte("x"))
-	r.umount()
-	r.mount() // the key daemon is still there: nobody is asked
-	r.mustBe(r.mnt+"/f", "x")
+	write(t, r.Mnt+"/f", []byte("x"))
+	r.Umount()
+	r.Mount() // the key daemon is still there: nobody is asked
+	r.mustBe(r.Mnt+"/f", "x")
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,10 +12,10 @@ import (
 // first write than when it was made.
 func TestTimesDoNotRunBackwards(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
+	r.Init()
+	r.Mount()
 	for i := range 50 {
-		fd, err := unix.Open(filepath.Join(r.mnt, itoa(i)), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+		fd, err := unix.Open(filepath.Join(r.Mnt, strconv.Itoa(i)), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
 		if err != nil {
 			t.Fatal(err)
 		}
