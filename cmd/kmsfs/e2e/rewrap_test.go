@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kmsfs/kmsfs/hsm/hsmtest"
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 type wrapStatus struct {
@@ -20,20 +21,20 @@ type wrapStatus struct {
 
 // wraps returns the wraps of the volume key and of the zone of path, as status and info tell them.
 func (r *rig) wraps(path string) (volume, zone []wrapStatus) {
-	r.t.Helper()
+	r.T.Helper()
 	var all []struct {
 		MountPoint string `json:"mount_point"`
 		Keys       struct{ Wraps []wrapStatus }
 	}
 	var info struct{ Wraps []wrapStatus }
-	if err := json.Unmarshal([]byte(r.must("status", "--json")), &all); err != nil {
-		r.t.Fatal(err)
+	if err := json.Unmarshal([]byte(r.Must("status", "--json")), &all); err != nil {
+		r.T.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(r.must("info", "--json", path)), &info); err != nil {
-		r.t.Fatal(err)
+	if err := json.Unmarshal([]byte(r.Must("info", "--json", path)), &info); err != nil {
+		r.T.Fatal(err)
 	}
 	for _, m := range all {
-		if m.MountPoint == r.mnt {
+		if m.MountPoint == r.Mnt {
 			volume = m.Keys.Wraps
 		}
 	}
@@ -42,15 +43,15 @@ func (r *rig) wraps(path string) (volume, zone []wrapStatus) {
 
 // wrapped fails the test unless volume key and root zone have the wraps, as "version state" each, in this order.
 func (r *rig) wrapped(what string, want ...string) {
-	r.t.Helper()
-	volume, zone := r.wraps(r.mnt)
+	r.T.Helper()
+	volume, zone := r.wraps(r.Mnt)
 	for name, have := range map[string][]wrapStatus{"volume": volume, "zone": zone} {
 		var got []string
 		for _, w := range have {
 			got = append(got, fmt.Sprint(w.Version, " ", w.State))
 		}
 		if strings.Join(got, "; ") != strings.Join(want, "; ") {
-			r.t.Errorf("%s: wraps of the %s key: %q, want %q", what, name, got, want)
+			r.T.Errorf("%s: wraps of the %s key: %q, want %q", what, name, got, want)
 		}
 	}
 }
@@ -58,149 +59,149 @@ func (r *rig) wrapped(what string, want ...string) {
 // TestRewrap: keys are wrapped anew while the volume is in use: under the newest version of their key, under a second key, without the first.
 func TestRewrap(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.mount()
-	write(t, r.mnt+"/f", []byte("before"))
+	r.Init()
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("before"))
 	r.wrapped("at first", "1 Enabled")
-	r.must("key", "rotate", "alias/vault")
-	r.must("rewrap", r.volume)
+	r.Must("key", "rotate", "alias/vault")
+	r.Must("rewrap", r.Volume)
 	r.wrapped("after rotation", "2 Enabled")
 
-	r.must("key", "create", "--alias", "alias/second")
-	r.must("rewrap", r.mnt, "--all", "--add", "alias/second")
+	r.Must("key", "create", "--alias", "alias/second")
+	r.Must("rewrap", r.Mnt, "--all", "--add", "alias/second")
 	r.wrapped("added", "2 Enabled", "1 Enabled")
-	r.must("rewrap", r.volume, "--add", "alias/second") // again: it replaces its own
+	r.Must("rewrap", r.Volume, "--add", "alias/second") // again: it replaces its own
 	r.wrapped("added again", "2 Enabled", "1 Enabled")
-	r.must("key", "disable", "alias/vault")
-	r.remount()
-	if got := string(read(t, r.mnt+"/f")); got != "before" {
+	r.Must("key", "disable", "alias/vault")
+	r.Remount()
+	if got := string(read(t, r.Mnt+"/f")); got != "before" {
 		t.Errorf("with the first key disabled: %q", got)
 	}
-	r.refused(exitKeyRefused, []string{"disabled", "kmsfs rewrap --add"}, "rewrap", r.volume, "--remove", "alias/second") // what is left would not open
+	r.Refused(exitKeyRefused, []string{"disabled", "kmsfs rewrap --add"}, "rewrap", r.Volume, "--remove", "alias/second") // what is left would not open
 	r.wrapped("refused", "2 Disabled", "1 Enabled")
-	r.must("rewrap", r.volume, "--remove", "alias/vault")
+	r.Must("rewrap", r.Volume, "--remove", "alias/vault")
 	r.wrapped("removed", "1 Enabled")
-	r.refused(1, []string{"what is left would not open it"}, "rewrap", r.volume, "--remove", "alias/second")
+	r.Refused(1, []string{"what is left would not open it"}, "rewrap", r.Volume, "--remove", "alias/second")
 
 	var arns []string
 	for i := range 5 {
 		var key struct{ ARN string }
-		if err := json.Unmarshal([]byte(r.must("key", "create", "--json", "--alias", fmt.Sprint("alias/k", i))), &key); err != nil {
+		if err := json.Unmarshal([]byte(r.Must("key", "create", "--json", "--alias", fmt.Sprint("alias/k", i))), &key); err != nil {
 			t.Fatal(err)
 		}
 		arns = append(arns, key.ARN)
 	}
 	for _, arn := range arns[:4] {
-		r.must("rewrap", r.mnt, "--all", "--add", arn)
+		r.Must("rewrap", r.Mnt, "--all", "--add", arn)
 	}
-	r.refused(exitUsage, []string{"5 wraps already"}, "rewrap", r.volume, "--add", arns[4])
-	r.must("rewrap", r.volume, "--to", arns[4])
+	r.Refused(exitUsage, []string{"5 wraps already"}, "rewrap", r.Volume, "--add", arns[4])
+	r.Must("rewrap", r.Volume, "--to", arns[4])
 	r.wrapped("moved", "1 Enabled")
-	r.refused(exitUsage, []string{"one of"}, "rewrap", r.volume, "--to", arns[0], "--add", arns[1])
-	r.refused(exitNotFound, nil, "rewrap", r.volume, "--to", "alias/nobody")
-	r.remount()
-	if got := string(read(t, r.mnt+"/f")); got != "before" {
+	r.Refused(exitUsage, []string{"one of"}, "rewrap", r.Volume, "--to", arns[0], "--add", arns[1])
+	r.Refused(exitNotFound, nil, "rewrap", r.Volume, "--to", "alias/nobody")
+	r.Remount()
+	if got := string(read(t, r.Mnt+"/f")); got != "before" {
 		t.Errorf("in the end: %q", got)
 	}
 	for _, gone := range append(arns[:4], "alias/vault", "alias/second") { // they wrap nothing any more
-		r.run("key", "disable", gone)
+		r.Run("key", "disable", gone)
 	}
-	r.remount()
-	r.fsck()
-	r.umount()
-	r.refused(exitNotMounted, []string{"while the volume is mounted"}, "rewrap", r.volume)
+	r.Remount()
+	r.Fsck()
+	r.Umount()
+	r.Refused(exitNotMounted, []string{"while the volume is mounted"}, "rewrap", r.Volume)
 	// An older kmsfs.json, whose wraps open, is refused: the wraps that were removed do not come back.
-	sb := filepath.Join(r.volume, "kmsfs.json")
+	sb := filepath.Join(r.Volume, "kmsfs.json")
 	newest := read(t, sb)
-	r.mount()
-	r.must("rewrap", r.volume)
-	r.umount()
+	r.Mount()
+	r.Must("rewrap", r.Volume)
+	r.Umount()
 	write(t, sb, newest)
-	r.refused(exitDamaged, []string{"not the latest"}, append([]string{"mount", r.volume, r.mnt}, r.secret...)...)
+	r.Refused(exitDamaged, []string{"not the latest"}, append([]string{"mount", r.Volume, r.Mnt}, r.Secret...)...)
 }
 
 // TestRewrapKilled: a daemon killed at any time in a rewrap leaves a volume that opens; the rewrap is done when it is asked for again.
 func TestRewrapKilled(t *testing.T) {
 	r := newRig(t)
-	r.init()
-	r.must("key", "create", "--alias", "alias/second")
+	r.Init()
+	r.Must("key", "create", "--alias", "alias/second")
 	for round := range 4 {
-		r.mount()
-		write(t, fmt.Sprint(r.mnt, "/f", round), []byte("kept"))
-		daemon := r.daemon()
-		done := make(chan result, 1)
+		r.Mount()
+		write(t, fmt.Sprint(r.Mnt, "/f", round), []byte("kept"))
+		daemon := r.Daemon()
+		done := make(chan mounttest.Result, 1)
 		op := []string{"--add", "--remove"}[round%2]
-		go func() { done <- r.run("rewrap", r.volume, op, "alias/second") }()
+		go func() { done <- r.Run("rewrap", r.Volume, op, "alias/second") }()
 		for i := 0; i < round*3; i++ { // spreads the kills; where they fall does not matter
-			_ = r.run("version")
+			_ = r.Run("version")
 		}
-		r.kill(daemon)
+		r.Kill(daemon)
 		<-done
-		_ = syscall.Unmount(r.mnt, syscall.MNT_DETACH)
-		r.mount()
-		r.must("rewrap", r.volume, op, "alias/second")
+		_ = syscall.Unmount(r.Mnt, syscall.MNT_DETACH)
+		r.Mount()
+		r.Must("rewrap", r.Volume, op, "alias/second")
 		want := 2 - round%2
-		if volume, zone := r.wraps(r.mnt); len(volume) != want || len(zone) != want {
+		if volume, zone := r.wraps(r.Mnt); len(volume) != want || len(zone) != want {
 			t.Errorf("round %d: %v, %v", round, volume, zone)
 		}
 		for i := range round + 1 {
-			if got := string(read(t, fmt.Sprint(r.mnt, "/f", i))); got != "kept" && got != "" {
+			if got := string(read(t, fmt.Sprint(r.Mnt, "/f", i))); got != "kept" && got != "" {
 				t.Errorf("file %d: %q", i, got)
 			}
 		}
-		r.remount()
-		r.umount()
+		r.Remount()
+		r.Umount()
 	}
-	r.fsck()
+	r.Fsck()
 }
 
 // TestFirstTokenGone: a volume with wraps under keys of two tokens, each with its key store, mounts with the second one when the first is gone.
 func TestFirstTokenGone(t *testing.T) {
 	r, _ := newHSMRig(t)
-	r.init()
-	r.mount()
-	write(t, r.mnt+"/f", []byte("kept"))
+	r.Init()
+	r.Mount()
+	write(t, r.Mnt+"/f", []byte("kept"))
 
 	other := hsmtest.NewSoftHSM(t)
 	s := *r
-	s.store = filepath.Join(r.dir, "keys2")
-	s.env = append(append([]string{}, r.env...), "KMSFS_KEYSTORE="+s.store, "SOFTHSM2_CONF="+other.Conf)
+	s.Store = filepath.Join(r.Dir, "keys2")
+	s.Env = append(append([]string{}, r.Env...), "KMSFS_KEYSTORE="+s.Store, "SOFTHSM2_CONF="+other.Conf)
 	t.Cleanup(func() {
-		if pid := s.keydPID(); pid != 0 {
+		if pid := s.KeydPID(); pid != 0 {
 			_ = syscall.Kill(pid, syscall.SIGTERM)
-			awaitGone(t, pid)
+			r.Ends(pid)
 		}
 	})
-	s.must(append(append([]string{"keystore", "init"}, s.secret...), s.token...)...)
-	s.must(append([]string{"key", "create", "--alias", "alias/x"}, s.secret...)...)
-	r.refused(exitUsage, []string{"does not know the volume yet"}, append([]string{"rewrap", r.mnt, "--add", "alias/x", "--keystore", s.store}, s.secret...)...)
-	r.must(append([]string{"rewrap", r.volume, "--add", "alias/x", "--keystore", s.store}, s.secret...)...)
+	s.Must(append(append([]string{"keystore", "init"}, s.Secret...), s.Token...)...)
+	s.Must(append([]string{"key", "create", "--alias", "alias/x"}, s.Secret...)...)
+	r.Refused(exitUsage, []string{"does not know the volume yet"}, append([]string{"rewrap", r.Mnt, "--add", "alias/x", "--keystore", s.Store}, s.Secret...)...)
+	r.Must(append([]string{"rewrap", r.Volume, "--add", "alias/x", "--keystore", s.Store}, s.Secret...)...)
 	r.wrapped("two tokens", "1 Enabled", "0 its key is in another key store")
-	write(t, r.mnt+"/g", []byte("later"))
-	r.must("rewrap", r.volume) // kmsfs.json goes on; the second key store has not seen this revision
-	r.umount()
+	write(t, r.Mnt+"/g", []byte("later"))
+	r.Must("rewrap", r.Volume) // kmsfs.json goes on; the second key store has not seen this revision
+	r.Umount()
 
-	r.must("keystore", "lock")
-	if err := os.Rename(r.store, r.store+".gone"); err != nil { // the key store, and its token with it
+	r.Must("keystore", "lock")
+	if err := os.Rename(r.Store, r.Store+".gone"); err != nil { // the key store, and its token with it
 		t.Fatal(err)
 	}
-	s.mount()
-	if got := string(read(t, r.mnt+"/f")) + string(read(t, r.mnt+"/g")); got != "keptlater" {
+	s.Mount()
+	if got := string(read(t, r.Mnt+"/f")) + string(read(t, r.Mnt+"/g")); got != "keptlater" {
 		t.Errorf("content %q", got)
 	}
 	var gone string
-	volume, _ := s.wraps(r.mnt)
+	volume, _ := s.wraps(r.Mnt)
 	for _, w := range volume {
 		if w.State != "Enabled" {
 			gone = w.Key
 		}
 	}
-	s.remount()
+	s.Remount()
 	if gone != "" {
-		s.must("rewrap", r.volume, "--remove", gone)
+		s.Must("rewrap", r.Volume, "--remove", gone)
 	}
-	s.must("rewrap", r.mnt, "--all")
-	s.remount()
-	s.fsck()
-	s.umount()
+	s.Must("rewrap", r.Mnt, "--all")
+	s.Remount()
+	s.Fsck()
+	s.Umount()
 }
