@@ -149,8 +149,11 @@ func (m *Manager) encrypt(ctx context.Context, by Caller, plaintext []byte, a as
 	if err != nil {
 		return sealedUnder{}, err
 	}
+	u.Key = k.id.ARN()
 	v := k.current()
-	u.Key, u.Version = k.id.ARN(), v.number
+	if v != nil { // else the key's state refuses it, below
+		u.Version = v.number
+	}
 	if err := checkForwarded(by, *a.context); err != nil {
 		return sealedUnder{}, err
 	}

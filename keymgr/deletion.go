@@ -75,6 +75,9 @@ func (m *Manager) CancelKeyDeletion(ctx context.Context, by Caller, keyID string
 		arn = k.id.ARN()
 		rec := k.record
 		rec.State, rec.Deletion = StateDisabled, nil
+		if rec.Import != nil && !rec.Import.Present {
+			rec.State = StatePendingImport
+		}
 		tx.Delete(key(rowDeletion, k.id[:]))
 		return m.rows.put(tx, key(rowKey, k.id[:]), rec)
 	})
@@ -130,7 +133,7 @@ func (m *Manager) removeKey(ctx context.Context, tx kv.Txn, id keyUUID) error {
 	for _, a := range k.record.Aliases {
 		tx.Delete(m.rows.aliasKey(a))
 	}
-	for _, kind := range []byte{rowKey, rowPolicy, rowTags, rowDeletion, rowRotation} {
+	for _, kind := range []byte{rowKey, rowPolicy, rowTags, rowDeletion, rowRotation, rowExpiry} {
 		tx.Delete(key(kind, id[:]))
 	}
 	return m.rows.put(tx, key(rowRemains, id[:]), rec)

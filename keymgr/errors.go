@@ -49,6 +49,12 @@ var (
 	ErrInvalidGrantToken = newClass("InvalidGrantTokenException", "invalid grant token", nil)
 	// ErrInvalidGrantID: not the shape of a grant's id.
 	ErrInvalidGrantID = newClass("InvalidGrantIdException", "invalid grant id", nil)
+	// ErrInvalidImportToken: not an import token of this key.
+	ErrInvalidImportToken = newClass("InvalidImportTokenException", "invalid import token", nil)
+	// ErrExpiredImportToken: the import token is older than 24 hours.
+	ErrExpiredImportToken = newClass("ExpiredImportTokenException", "expired import token", nil)
+	// ErrIncorrectMaterial: not the key material that was imported into the key before, or no AES-256 key.
+	ErrIncorrectMaterial = newClass("IncorrectKeyMaterialException", "incorrect key material", nil)
 	// ErrDryRun: the request would have succeeded, and asked that nothing be done.
 	ErrDryRun = newClass("DryRunOperationException", "dry run", nil)
 	// ErrMalformedPolicy: not a policy document, one that says what has no meaning here, or one that would lock its author out.
@@ -95,6 +101,7 @@ func classes() []error {
 	return []error{ErrNotFound, ErrAlreadyExists, ErrDisabled, ErrInvalidState, ErrInvalidCiphertext, ErrIncorrectKey, ErrAccessDenied,
 		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrMissingToken, ErrIncompleteSignature,
 		ErrInvalidSignature, ErrUnrecognizedClient, ErrThrottling, ErrInvalidGrantToken, ErrInvalidGrantID,
+		ErrInvalidImportToken, ErrExpiredImportToken, ErrIncorrectMaterial,
 		ErrDryRun, ErrMalformedPolicy, ErrTag, ErrUnsupported, ErrUnknownOperation,
 		ErrSerialization, ErrInternal, ErrDependencyTimeout, ErrLocked, ErrRecord, ErrKeyUnavailable, ErrWrongSecret, ErrRollback}
 }

@@ -25,6 +25,7 @@ type fakeToken struct {
 	encrypt int                   // calls
 
 	mechanism string // of what Decrypt takes
+	closed    bool   // to keys from outside
 }
 
 func newFakeToken() *fakeToken {
@@ -60,6 +61,17 @@ func (t *fakeToken) GenerateKey(_ context.Context, id hsm.KeyID, label string) (
 	}
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw)
+	return t.hold(id, label, raw)
+}
+
+func (t *fakeToken) ImportKey(_ context.Context, id hsm.KeyID, label string, raw []byte) (hsm.KeyInfo, error) {
+	if _, err := t.key("import", id); !errors.Is(err, hsm.ErrKeyNotFound) {
+		return hsm.KeyInfo{}, errors.Join(err, hsm.ErrExists)
+	}
+	return t.hold(id, label, raw)
+}
+
+func (t *fakeToken) hold(id hsm.KeyID, label string, raw []byte) (hsm.KeyInfo, error) {
 	block, err := aes.NewCipher(raw)
 	if err != nil {
 		return hsm.KeyInfo{}, err
@@ -117,8 +129,11 @@ func (t *fakeToken) DestroyKey(_ context.Context, id hsm.KeyID) error {
 	return nil
 }
 
-func (t *fakeToken) Info(context.Context) (hsm.Info, error) { return hsm.Info{Kind: "fake"}, nil }
-func (t *fakeToken) Close() error                           { return nil }
+func (t *fakeToken) Info(context.Context) (hsm.Info, error) {
+	return hsm.Info{Kind: "fake", Imports: !t.closed}, nil
+}
+
+func (t *fakeToken) Close() error { return nil }
 
 // tape is a Recorder in memory that can be made to fail.
 type tape struct {

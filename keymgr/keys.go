@@ -26,6 +26,10 @@ func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (
 		}
 		return func(tx kv.Txn) error { return m.putNewKey(ctx, tx, k, in) }, nil
 	}, func() (undo func(), err error) {
+		if in.Origin == OriginExternal {
+			k, err = m.externalKey(id, in.Description)
+			return func() {}, err
+		}
 		k, err = m.generateKey(ctx, id, in.Description)
 		if err != nil {
 			return nil, err
@@ -46,6 +50,15 @@ func (m *Manager) checkCreate(ctx context.Context, by Caller, u *Use, id keyUUID
 	if err := checkTags(in.Tags); err != nil {
 		return err
 	}
+	switch in.Origin {
+	case "", OriginToken:
+	case OriginExternal:
+		if _, err := m.importer(ctx); err != nil {
+			return err
+		}
+	default:
+		return fault(ErrUnsupported, "Origin can only be %s or %s", OriginToken, OriginExternal)
+	}
 	doc := m.builtin.key
 	if in.Policy != "" {
 		var err error
@@ -53,7 +66,7 @@ func (m *Manager) checkCreate(ctx context.Context, by Caller, u *Use, id keyUUID
 			return err
 		}
 	}
-	k := &cmk{id: id, record: keyRecord{State: StateEnabled}, tags: tagMap(in.Tags), policy: doc}
+	k := &cmk{id: id, record: keyRecord{State: StateEnabled, Origin: in.Origin}, tags: tagMap(in.Tags), policy: doc}
 	if err := m.authoriseCreate(ctx, by, u, k, in); err != nil {
 		return err
 	}
@@ -108,11 +121,25 @@ func (m *Manager) generateKey(ctx context.Context, id keyUUID, description strin
 	return newCMK(id, rec)
 }
 
+// externalKey is a key that waits for its material.
+func (m *Manager) externalKey(id keyUUID, description string) (*cmk, error) {
+	return newCMK(id, keyRecord{Description: description, State: StatePendingImport, Created: m.now().UTC(), Versions: []versionRecord{}, Aliases: []string{},
+		Origin: OriginExternal, Import: &importRecord{}})
+}
+
+// newMaterialID draws one.
+func newMaterialID() (id materialID, err error) {
+	if _, err := rand.Read(id[:]); err != nil {
+		return id, fmt.Errorf("draw material id: %w", err)
+	}
+	return id, nil
+}
+
 // generateVersion makes a backing key in the token, labelled with the key's ARN and the version.
 func (m *Manager) generateVersion(ctx context.Context, id keyUUID, number uint32) (versionRecord, error) {
-	var material materialID
-	if _, err := rand.Read(material[:]); err != nil {
-		return versionRecord{}, fmt.Errorf("draw material id: %w", err)
+	material, err := newMaterialID()
+	if err != nil {
+		return versionRecord{}, err
 	}
 	tokenKey := tokenKeyOf(material)
 	info, err := m.token.GenerateKey(ctx, tokenKey, fmt.Sprintf("%s v%d", id.ARN(), number))

@@ -43,6 +43,8 @@ type Manager struct {
 	awsLimits  bool
 	builtin    builtin
 	tokens     *tokens
+	imports    *importTokens
+	wrapping   chan struct{} // holds one token: whoever makes a wrapping key has taken it
 	grantDelay time.Duration
 	grantLimit int // MaxGrants; less in tests
 
@@ -106,6 +108,10 @@ func newManager(cfg Config) (*Manager, error) {
 	if m.tokens, err = newTokens(cfg.ID, cfg.StoreKey); err != nil {
 		return nil, err
 	}
+	if m.imports, err = newImportTokens(cfg.ID, cfg.StoreKey); err != nil {
+		return nil, err
+	}
+	m.wrapping = make(chan struct{}, 1)
 	if m.builtin, err = newBuiltin(); err != nil {
 		return nil, fmt.Errorf("read built-in policies: %w", err)
 	}

@@ -17,7 +17,7 @@ type observation struct {
 }
 
 // Observe does what time asks for: it counts the time since the last call towards scheduled deletions, deletes keys that are due, rotates keys whose period
-// is over, and finishes deletions that were interrupted. Whoever runs a Manager calls it every few minutes, in its own name (by).
+// is over, takes away imported material that has expired, and finishes deletions that were interrupted. Whoever runs a Manager calls it every few minutes, in its own name (by).
 //
 // Time counts by the monotonic clock. Where the last call lies more than an hour back, or the wall clock moved by an hour more or less than the monotonic one,
 // nothing counts, and scheduled deletions stop until ConfirmKeyDeletion: somebody set the clock, or the machine slept. Time between two Managers counts for nothing.
@@ -30,7 +30,9 @@ func (m *Manager) Observe(ctx context.Context, by Caller) error {
 		return ctx.Err()
 	}
 	step, jumped := m.observed.step(m.now(), m.elapsed())
-	return errors.Join(m.countDown(ctx, by, step, jumped), m.eachOf(ctx, rowRemains, m.removeRemains), m.eachOf(ctx, rowRotation, func(ctx context.Context, id keyUUID) error {
+	return errors.Join(m.countDown(ctx, by, step, jumped), m.eachOf(ctx, rowExpiry, func(ctx context.Context, id keyUUID) error {
+		return m.expireMaterial(ctx, by, id)
+	}), m.eachOf(ctx, rowRemains, m.removeRemains), m.eachOf(ctx, rowRotation, func(ctx context.Context, id keyUUID) error {
 		return m.rotateIfDue(ctx, by, id)
 	}))
 }

@@ -19,9 +19,11 @@ type keyRecord struct {
 	Description string          `json:"description"`
 	State       string          `json:"state"`
 	Created     time.Time       `json:"created"`
-	Versions    []versionRecord `json:"versions"` // oldest first; INVARIANT: numbers 1..n
+	Versions    []versionRecord `json:"versions"` // oldest first; INVARIANT: numbers 1..n, and n > 0 unless Origin is OriginExternal, then n < 2
 	Aliases     []string        `json:"aliases"`  // sorted; INVARIANT: each has its alias row
 
+	Origin   string          `json:"origin,omitempty"`   // "": OriginToken
+	Import   *importRecord   `json:"import,omitempty"`   // INVARIANT: there if and only if Origin is OriginExternal
 	Grants   int             `json:"grants,omitempty"`   // how many there are
 	Deletion *deletionRecord `json:"deletion,omitempty"` // INVARIANT: there if and only if the state is PendingDeletion, and then its row d is, too
 	Rotation *rotationRecord `json:"rotation,omitempty"` // INVARIANT: there if and only if its row r is
@@ -60,6 +62,8 @@ type versionRecord struct {
 	Check    string    `json:"checkValue"` // hex
 	Created  time.Time `json:"created"`
 	Rotation string    `json:"rotation,omitempty"` // RotationOnDemand or RotationAutomatic; "" of the first
+
+	Commitment string `json:"commitment,omitempty"` // hex; of imported material: tells it from other material
 }
 
 // materialRecord leads from a blob to its key.
@@ -128,8 +132,8 @@ type version struct {
 
 func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
 	k := &cmk{id: id, record: rec}
-	if len(rec.Versions) == 0 {
-		return nil, fmt.Errorf("key %s has no version: %w", id, errRow)
+	if n := len(rec.Versions); (rec.Origin == OriginExternal) != (rec.Import != nil) || rec.Import == nil && n == 0 || rec.Import != nil && (n > 1 || n == 0 && rec.Import.Present) {
+		return nil, fmt.Errorf("key %s of origin %q has %d versions: %w", id, printable(rec.Origin), n, errRow)
 	}
 	for i, v := range rec.Versions {
 		material, err := parseMaterial(v.Material)
@@ -145,17 +149,36 @@ func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
 	return k, nil
 }
 
-// current is the version that encrypts.
-func (k *cmk) current() *version { return &k.versions[len(k.versions)-1] }
+// current is the version that encrypts; nil of a key into which nothing was imported yet.
+func (k *cmk) current() *version {
+	if len(k.versions) == 0 {
+		return nil
+	}
+	return &k.versions[len(k.versions)-1]
+}
+
+// origin is where the key's material comes from.
+func (k *cmk) origin() string {
+	if k.record.Origin == "" {
+		return OriginToken
+	}
+	return k.record.Origin
+}
 
 func (k *cmk) metadata() KeyMetadata {
 	md := KeyMetadata{
 		KeyID: k.id.String(), ARN: k.id.ARN(), Description: k.record.Description, State: k.record.State,
-		Enabled: k.record.State == StateEnabled, Manager: "CUSTOMER", Origin: "AWS_KMS", CreationDate: k.record.Created,
+		Enabled: k.record.State == StateEnabled, Manager: "CUSTOMER", Origin: k.origin(), CreationDate: k.record.Created,
 		Aliases: append([]string(nil), k.record.Aliases...),
 	}
 	for _, v := range k.versions {
 		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created})
+	}
+	if i := k.record.Import; i != nil && i.Present {
+		md.Expiration, md.ValidTo = DoesntExpire, i.ValidTo
+		if !i.ValidTo.IsZero() {
+			md.Expiration = Expires
+		}
 	}
 	if d := k.record.Deletion; d != nil {
 		md.DeletionDate, md.DeletionSuspended = d.Due, d.Suspended

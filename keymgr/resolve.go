@@ -28,8 +28,9 @@ func (m *Manager) resolve(ctx context.Context, name string, byAlias bool) (*cmk,
 	return m.keyByID(ctx, id)
 }
 
+// keyByID reads a key with all that belongs to it, as it is now. ErrNotFound.
 func (m *Manager) keyByID(ctx context.Context, id keyUUID) (*cmk, error) {
-	return cached(&m.cache, func(c *cache) map[keyUUID]*cmk { return c.mu.keys }, id, func() (k *cmk, err error) {
+	k, err := cached(&m.cache, func(c *cache) map[keyUUID]*cmk { return c.mu.keys }, id, func() (k *cmk, err error) {
 		err = m.view(ctx, func(r kv.Reader) error {
 			if k, err = m.loadKey(ctx, r, id); err == nil {
 				err = m.loadExtras(ctx, r, k)
@@ -38,6 +39,10 @@ func (m *Manager) keyByID(ctx context.Context, id keyUUID) (*cmk, error) {
 		})
 		return k, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return k.at(m.now()), nil
 }
 
 // loadExtras reads what is kept in rows beside the key's.

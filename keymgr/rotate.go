@@ -152,12 +152,19 @@ func (m *Manager) ListKeyRotations(ctx context.Context, by Caller, keyID string,
 	}
 	versions := k.versions
 	if !all {
-		versions = versions[1:]
+		versions = versions[min(1, len(versions)):]
 	}
 	part, next, err := pageOf(page, versions, func(v version) string { return fmt.Sprintf("%08x", v.number) }, 100, 1000)
 	list := RotationList{KeyID: k.id.String(), NextMarker: next}
 	for _, v := range part {
 		r := Rotation{MaterialID: v.material.String(), Current: v.number == k.current().number}
+		if i := k.record.Import; i != nil {
+			md := k.metadata()
+			r.Import, r.Expiration, r.ValidTo = PendingImportState, md.Expiration, md.ValidTo
+			if i.Present {
+				r.Import = ImportedState
+			}
+		}
 		if v.number > 1 {
 			r.Date, r.Type = v.created, v.rotation
 			if r.Type == "" {

@@ -29,6 +29,7 @@ const (
 	rowTags      = 'q' // UUID x[16]: a CMK's tags
 	rowDeletion  = 'd' // UUID x[16]: its deletion is scheduled
 	rowRotation  = 'r' // UUID x[16]: it rotates by period
+	rowExpiry    = 'z' // UUID x[16]: its key material expires
 	rowRemains   = 'x' // UUID x[16]: what is left of a deleted CMK
 )
 

@@ -8,6 +8,8 @@ const (
 	disabled        // DisabledException: … is disabled.
 	wrongState      // KMSInvalidStateException: … is pending deletion., … is pending import., … is unavailable.
 	notPending      // KMSInvalidStateException: … is not pending deletion.
+	ifMade          // fine for a key that was made in the token; of others as notHere
+	ifImported      // fine for a key whose material is imported; of others as notHere
 	notHere         // UnsupportedOperationException: the key's origin does not go with the operation
 )
 
@@ -22,9 +24,11 @@ var (
 	toSwitch       = [5]rule{fine, fine, wrongState, wrongState, fine}
 	toChange       = [5]rule{fine, fine, wrongState, fine, fine}
 	toCancel       = [5]rule{notPending, notPending, fine, notPending, notPending}
-	toSetRotation  = [5]rule{fine, disabled, wrongState, notHere, notHere}
+	toSetRotation  = [5]rule{ifMade, disabled, wrongState, notHere, notHere}
 	toReadRotation = [5]rule{fine, fine, fine, fine, notHere}
-	toRotate       = [5]rule{fine, disabled, wrongState, wrongState, notHere}
+	toRotate       = [5]rule{ifMade, disabled, wrongState, wrongState, notHere}
+	toImport       = [5]rule{ifImported, ifImported, wrongState, ifImported, notHere}
+	toDropMaterial = [5]rule{ifImported, ifImported, ifImported, ifImported, notHere}
 )
 
 // stateRules is the matrix of operations and key states. It names every operation on a key that there is; docs/KMS.md prints it (tested).
@@ -67,6 +71,10 @@ var stateRules = map[string][5]rule{
 	"GetKeyRotationStatus": toReadRotation,
 	"ListKeyRotations":     toReadRotation,
 	"RotateKeyOnDemand":    toRotate,
+
+	"GetParametersForImport":    toImport,
+	"ImportKeyMaterial":         toImport,
+	"DeleteImportedKeyMaterial": toDropMaterial,
 }
 
 // allows is nil if the key's state allows the operation. Errors: ErrDisabled, ErrInvalidState, ErrUnsupported.
@@ -80,7 +88,14 @@ func (k *cmk) allows(operation string) error {
 		if state != k.record.State {
 			continue
 		}
-		switch row[i] {
+		r := row[i]
+		switch {
+		case r == ifMade && k.origin() != OriginToken, r == ifImported && k.origin() != OriginExternal:
+			r = notHere
+		case r == ifMade, r == ifImported:
+			r = fine
+		}
+		switch r {
 		case fine:
 			return nil
 		case disabled:
@@ -98,12 +113,4 @@ func (k *cmk) allows(operation string) error {
 		return fault(ErrInvalidState, "%s is pending import.", arn)
 	}
 	return fault(ErrInvalidState, "%s is unavailable.", arn)
-}
-
-// origin is where the key's material comes from. No state of a key whose material was generated in the token leads to a rule that says it.
-func (k *cmk) origin() string {
-	if k.record.State == StatePendingImport {
-		return "EXTERNAL"
-	}
-	return "AWS_KMS"
 }

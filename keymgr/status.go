@@ -20,10 +20,11 @@ type Status struct {
 
 // TokenStatus describes the token behind a key store.
 type TokenStatus struct {
-	Kind   string // "soft" or "pkcs11"
-	Label  string
-	Model  string
-	Serial string
-	HSM    bool   // false: embedded, not an HSM
-	Error  string // why it does not answer, or ""
+	Kind    string // "soft" or "pkcs11"
+	Label   string
+	Model   string
+	Serial  string
+	HSM     bool   // false: embedded, not an HSM
+	Imports bool   // it takes keys from outside
+	Error   string // why it does not answer, or ""
 }

@@ -61,7 +61,7 @@ const (
 	RotationAutomatic = "AUTOMATIC"
 )
 
-// Key states. The last two are AWS' for keys that are not made here.
+// Key states. The last is AWS' for keys that are not made here.
 const (
 	StateEnabled         = "Enabled"
 	StateDisabled        = "Disabled"
@@ -78,10 +78,13 @@ type KeyMetadata struct {
 	State        string // one of the states above
 	Enabled      bool   // State == StateEnabled
 	Manager      string // "CUSTOMER"
-	Origin       string // "AWS_KMS": the backing key was generated in the token
+	Origin       string // OriginToken or OriginExternal
 	CreationDate time.Time
 	Versions     []VersionInfo // oldest first; the last one encrypts
 	Aliases      []string      // with the prefix alias/, sorted
+
+	Expiration string    // of imported material that is there: Expires or DoesntExpire
+	ValidTo    time.Time // until then, if it expires
 
 	DeletionDate      time.Time // zero unless the state is StatePendingDeletion; moves on while time is not observed
 	DeletionSuspended bool      // the clock has jumped, and the deletion waits for ConfirmKeyDeletion
@@ -101,6 +104,7 @@ type CreateKeyInput struct {
 	Tags        []Tag
 	Policy      string // "": the default policy
 	Bypass      bool   // do not check that the caller could change the policy
+	Origin      string // "": OriginToken
 }
 
 // Tag is one tag of a key. Names are case-sensitive.
@@ -133,7 +137,17 @@ type Rotation struct {
 	Current    bool
 	Date       time.Time // zero, as Type is "", for the key's first material
 	Type       string    // RotationOnDemand or RotationAutomatic
+
+	Import     string    // of origin EXTERNAL: ImportedState or PendingImportState
+	Expiration string    // as KeyMetadata
+	ValidTo    time.Time // as KeyMetadata
 }
+
+// Values of Rotation.Import.
+const (
+	ImportedState      = "IMPORTED"
+	PendingImportState = "PENDING_IMPORT"
+)
 
 // RotationList is a page of rotations, oldest first; NextMarker is "" on the last one.
 type RotationList struct {

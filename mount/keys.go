@@ -81,6 +81,7 @@ type KeyStoreState struct {
 	Started   time.Time `json:"started,omitzero"`
 	Token     string    `json:"token"` // for people
 	HSM       bool      `json:"hsm"`
+	Imports   bool      `json:"imports"` // the token takes keys from outside; known while it is unlocked
 	KeyUseLog string    `json:"key_use_log"`
 	Listen    string    `json:"listen,omitempty"` // address and port for signed requests
 	TLS       bool      `json:"tls,omitempty"`    // Listen speaks TLS
@@ -111,7 +112,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 	if err != nil {
 		return out, err
 	}
-	out.State, out.PID, out.Started, out.HSM, out.Listen, out.TLS = "unlocked", st.PID, st.Started, st.Token.HSM, st.Listen, st.TLS
+	out.State, out.PID, out.Started, out.HSM, out.Imports, out.Listen, out.TLS = "unlocked", st.PID, st.Started, st.Token.HSM, st.Token.Imports, st.Listen, st.TLS
 	if st.Locked {
 		out.State = "locked"
 	}

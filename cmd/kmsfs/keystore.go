@@ -59,6 +59,7 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 				}
 				line(w, "listens on", listens(st))
 				line(w, "token", st.Token)
+				line(w, "imported keys", imports(st))
 				line(w, "key-use log", quote(st.KeyUseLog))
 				line(w, "problem", st.Problem)
 				for _, id := range st.Volumes {
@@ -70,6 +71,17 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 	store.addDir(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// imports says whether the token takes keys from outside.
+func imports(st mount.KeyStoreState) string {
+	switch {
+	case st.State != "unlocked":
+		return ""
+	case st.Imports:
+		return "taken"
+	}
+	return "not taken by this token"
 }
 
 // listens is where signed requests are answered, as clients take it.

@@ -70,7 +70,7 @@ func TestErrors(t *testing.T) {
 		"marker":            {[]string{"list-keys", "--no-paginate", "--marker", "x"}, "InvalidMarkerException", "*"},
 		"limit":             {[]string{"list-keys", "--no-paginate", "--limit", "1001"}, "ValidationException", "*"},
 		"RSA":               {[]string{"create-key", "--key-spec", "RSA_2048", "--key-usage", "SIGN_VERIFY"}, "UnsupportedOperationException", "*"},
-		"imported":          {[]string{"create-key", "--origin", "EXTERNAL"}, "UnsupportedOperationException", "*"},
+		"custom key store":  {[]string{"create-key", "--origin", "AWS_CLOUDHSM"}, "UnsupportedOperationException", "*"},
 	} {
 		code, message := r.fault(c.args...)
 		if code != c.code || c.message != "*" && message != c.message {

@@ -46,6 +46,12 @@ func (m material) inputs() map[string]any {
 		"UpdateAlias":          &kms.UpdateAliasInput{AliasName: aws.String("alias/y-" + m.key), TargetKeyId: key},
 		"UpdateKeyDescription": &kms.UpdateKeyDescriptionInput{KeyId: key, Description: aws.String("new")},
 
+		"DeleteImportedKeyMaterial": &kms.DeleteImportedKeyMaterialInput{KeyId: aws.String(m.external)},
+		"GetParametersForImport": &kms.GetParametersForImportInput{KeyId: aws.String(m.external), WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256,
+			WrappingKeySpec: types.WrappingKeySpecRsa2048},
+		"ImportKeyMaterial": &kms.ImportKeyMaterialInput{KeyId: aws.String(m.external), ImportToken: m.token, EncryptedKeyMaterial: m.encrypted,
+			ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire},
+
 		"GenerateDataKeyWithoutPlaintext": &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: key, NumberOfBytes: aws.Int32(64)},
 	}
 }
@@ -77,10 +83,5 @@ func (m material) refusedInputs() map[string]any {
 		"VerifyMac": &kms.VerifyMacInput{KeyId: key, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Message: []byte("m"), Mac: []byte("m")},
 
 		"GenerateDataKeyPairWithoutPlaintext": &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: key, KeyPairSpec: types.DataKeyPairSpecRsa2048},
-
-		"DeleteImportedKeyMaterial": &kms.DeleteImportedKeyMaterialInput{KeyId: key},
-		"GetParametersForImport": &kms.GetParametersForImportInput{KeyId: key, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256,
-			WrappingKeySpec: types.WrappingKeySpecRsa2048},
-		"ImportKeyMaterial": &kms.ImportKeyMaterialInput{KeyId: key, ImportToken: []byte("t"), EncryptedKeyMaterial: []byte("m")},
 	}
 }

@@ -18,7 +18,7 @@ func unsupported(message string) error {
 func createKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.CreateKeyRequest) (wire.KeyMetadataResponse, error) {
 	for _, c := range []struct{ got, only, name string }{
 		{in.KeyUsage, "ENCRYPT_DECRYPT", "KeyUsage"}, {in.KeySpec, wire.Symmetric, "KeySpec"},
-		{in.CustomerMasterKeySpec, wire.Symmetric, "CustomerMasterKeySpec"}, {in.Origin, "AWS_KMS", "Origin"},
+		{in.CustomerMasterKeySpec, wire.Symmetric, "CustomerMasterKeySpec"},
 	} {
 		if c.got != "" && c.got != c.only {
 			return wire.KeyMetadataResponse{}, unsupported(c.name + " can only be " + c.only)
@@ -28,7 +28,7 @@ func createKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.Crea
 		return wire.KeyMetadataResponse{}, unsupported("MultiRegion, CustomKeyStoreId and XksKeyId are not supported")
 	}
 	md, err := m.CreateKey(ctx, r.by, keymgr.CreateKeyInput{Description: in.Description, Alias: in.KmsfsAlias, Tags: wire.Tags(in.Tags),
-		Policy: in.Policy, Bypass: in.BypassPolicyLockoutSafetyCheck})
+		Policy: in.Policy, Bypass: in.BypassPolicyLockoutSafetyCheck, Origin: in.Origin})
 	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err
 }
 

@@ -64,6 +64,9 @@ var awsOperations = map[string]operation{
 	"GetKeyPolicy":                    manage(getKeyPolicy),
 	"ListKeyPolicies":                 manage(listKeyPolicies),
 	"ListKeyRotations":                manage(listKeyRotations),
+	"GetParametersForImport":          slowly(manage(getParametersForImport)),
+	"ImportKeyMaterial":               manage(importKeyMaterial),
+	"DeleteImportedKeyMaterial":       manage(deleteImportedKeyMaterial),
 	"GenerateDataKey":                 use(generateDataKey),
 	"GenerateDataKeyWithoutPlaintext": use(generateDataKeyWithoutPlaintext),
 	"Encrypt":                         use(encrypt),
@@ -73,8 +76,8 @@ var awsOperations = map[string]operation{
 }
 
 // refused are AWS' operations on kinds of keys and key stores that there are none of here.
-var refused = strings.Fields(`ConnectCustomKeyStore CreateCustomKeyStore Decapsulate DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret DescribeCustomKeyStores
-	DisconnectCustomKeyStore Encapsulate GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateMac GetKeyLastUsage GetParametersForImport GetPublicKey ImportKeyMaterial
+var refused = strings.Fields(`ConnectCustomKeyStore CreateCustomKeyStore Decapsulate DeleteCustomKeyStore DeriveSharedSecret DescribeCustomKeyStores
+	DisconnectCustomKeyStore Encapsulate GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateMac GetKeyLastUsage GetPublicKey
 	ReplicateKey Sign SynchronizeMultiRegionKey UpdateCustomKeyStore UpdatePrimaryRegion Verify VerifyMac`)
 
 // refuse makes an operation that is always answered by ErrUnsupported.
@@ -113,6 +116,12 @@ type call[In, Out any] func(ctx context.Context, m *keymgr.Manager, r *request, 
 
 // manage makes an operation that is asked for in one's own name.
 func manage[In, Out any](fn call[In, Out]) operation { return operation{run: runCall(fn)} }
+
+// slowly gives an operation the time of Unlock.
+func slowly(op operation) operation {
+	op.slow = true
+	return op
+}
 
 // use makes an operation that a front end may forward.
 func use[In, Out any](fn call[In, Out]) operation {

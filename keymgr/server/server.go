@@ -290,5 +290,5 @@ func tokenStatus(ctx context.Context, store *keystore.Store) keymgr.TokenStatus 
 		t := store.Config.Token
 		return keymgr.TokenStatus{Kind: t.Kind, Label: t.Label, Serial: t.Serial, HSM: t.Kind == hsm.KindPKCS11, Error: err.Error()}
 	}
-	return keymgr.TokenStatus{Kind: info.Kind, Label: info.Label, Model: info.Model, Serial: info.Serial, HSM: info.HSM}
+	return keymgr.TokenStatus{Kind: info.Kind, Label: info.Label, Model: info.Model, Serial: info.Serial, HSM: info.HSM, Imports: info.Imports}
 }

@@ -46,9 +46,11 @@ type KeyMetadata struct {
 	KeySpec               string
 	EncryptionAlgorithms  []string
 	MultiRegion           bool
-	CurrentKeyMaterialId  string
-	DeletionDate          Time `json:",omitzero"`
-	KmsfsDeletionHalted   bool `json:",omitempty"`
+	CurrentKeyMaterialId  string `json:",omitempty"`
+	ExpirationModel       string `json:",omitempty"`
+	ValidTo               Time   `json:",omitzero"`
+	DeletionDate          Time   `json:",omitzero"`
+	KmsfsDeletionHalted   bool   `json:",omitempty"`
 	KmsfsVersions         []KeyVersion
 	KmsfsAliases          []string
 }
@@ -195,7 +197,7 @@ func FromMetadata(m keymgr.KeyMetadata) KeyMetadata {
 	out := KeyMetadata{
 		AWSAccountId: keymgr.AccountID, KeyId: m.KeyID, Arn: m.ARN, CreationDate: Time{m.CreationDate}, Enabled: m.Enabled, Description: m.Description,
 		KeyUsage: "ENCRYPT_DECRYPT", KeyState: m.State, Origin: m.Origin, KeyManager: m.Manager, CustomerMasterKeySpec: Symmetric, KeySpec: Symmetric,
-		EncryptionAlgorithms: []string{Symmetric}, DeletionDate: Time{m.DeletionDate}, KmsfsDeletionHalted: m.DeletionSuspended, KmsfsAliases: m.Aliases,
+		EncryptionAlgorithms: []string{Symmetric}, ExpirationModel: m.Expiration, ValidTo: Time{m.ValidTo}, DeletionDate: Time{m.DeletionDate}, KmsfsDeletionHalted: m.DeletionSuspended, KmsfsAliases: m.Aliases,
 	}
 	for _, v := range m.Versions {
 		out.KmsfsVersions = append(out.KmsfsVersions, KeyVersion{v.Number, v.MaterialID, Time{v.Created}})
@@ -207,7 +209,7 @@ func FromMetadata(m keymgr.KeyMetadata) KeyMetadata {
 // Metadata is the inverse of FromMetadata.
 func (m KeyMetadata) Metadata() keymgr.KeyMetadata {
 	out := keymgr.KeyMetadata{KeyID: m.KeyId, ARN: m.Arn, Description: m.Description, State: m.KeyState, Enabled: m.Enabled, Manager: m.KeyManager,
-		Origin: m.Origin, CreationDate: m.CreationDate.Time, Aliases: m.KmsfsAliases, DeletionDate: m.DeletionDate.Time, DeletionSuspended: m.KmsfsDeletionHalted}
+		Origin: m.Origin, CreationDate: m.CreationDate.Time, Aliases: m.KmsfsAliases, Expiration: m.ExpirationModel, ValidTo: m.ValidTo.Time, DeletionDate: m.DeletionDate.Time, DeletionSuspended: m.KmsfsDeletionHalted}
 	for _, v := range m.KmsfsVersions {
 		out.Versions = append(out.Versions, keymgr.VersionInfo{Number: v.Version, MaterialID: v.KeyMaterialId, Created: v.CreationDate.Time})
 	}

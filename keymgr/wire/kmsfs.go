@@ -87,6 +87,7 @@ type StatusResponse struct {
 type Token struct {
 	Kind, Label, Model, Serial string
 	HSM                        bool
+	Imports                    bool   `json:",omitempty"`
 	Error                      string `json:",omitempty"`
 }
 

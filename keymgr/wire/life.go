@@ -97,6 +97,9 @@ type Rotation struct {
 	KeyMaterialState string
 	RotationDate     Time   `json:",omitzero"`
 	RotationType     string `json:",omitempty"`
+	ImportState      string `json:",omitempty"`
+	ExpirationModel  string `json:",omitempty"`
+	ValidTo          Time   `json:",omitzero"`
 }
 
 // Values of Rotation.KeyMaterialState and of ListKeyRotationsRequest.IncludeKeyMaterial.
@@ -116,7 +119,7 @@ func FromRotations(l keymgr.RotationList) ListKeyRotationsResponse {
 			state = MaterialCurrent
 		}
 		out.Rotations = append(out.Rotations, Rotation{KeyId: l.KeyID, KeyMaterialId: r.MaterialID, KeyMaterialState: state, RotationDate: Time{r.Date},
-			RotationType: r.Type})
+			RotationType: r.Type, ImportState: r.Import, ExpirationModel: r.Expiration, ValidTo: Time{r.ValidTo}})
 	}
 	return out
 }
@@ -127,7 +130,7 @@ func (r ListKeyRotationsResponse) List() keymgr.RotationList {
 	for _, x := range r.Rotations {
 		out.KeyID = x.KeyId
 		out.Rotations = append(out.Rotations, keymgr.Rotation{MaterialID: x.KeyMaterialId, Current: x.KeyMaterialState == MaterialCurrent, Date: x.RotationDate.Time,
-			Type: x.RotationType})
+			Type: x.RotationType, Import: x.ImportState, Expiration: x.ExpirationModel, ValidTo: x.ValidTo.Time})
 	}
 	return out
 }
