@@ -10,7 +10,8 @@
 //
 // There are two kinds of disk. A lower filesystem (ext4, xfs) on a loop device is shut down by FS_IOC_SHUTDOWN under the real programs: kmsfs keyd and
 // kmsfs mount, and a mount that the kernel serves. A disk in memory lies under the journal and the objects of a volume in the test's process: it can be
-// cut before any operation of the journal or the objects, forgets what was not synced, in sectors of 512 bytes, and fails on demand.
+// cut before any operation of the journal or the objects, forgets what was not synced, in sectors of 512 bytes, and fails on demand. So do the commits of
+// the KV store above it, and the token and the key-use log of a key manager beside it.
 //
 // As root the tests run in a mount and a process namespace of their own, so that nothing of them is left whatever happens. What is missing (root, loop
 // devices, /dev/fuse, programs) skips a test, or fails it when KMSFS_REQUIRE=1. KMSFS_LONG=1 runs the long forms. KMSFS_TEST_SEED sets the seed that

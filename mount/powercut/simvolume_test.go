@@ -162,7 +162,8 @@ type running struct {
 
 // simHooks stand between the parts of an open volume.
 type simHooks struct {
-	kv func(*local.Store) kvStore // nil: nothing
+	kv   func(*local.Store) kvStore  // nil: nothing
+	keys func(*running) meta.Keyring // nil: keys that are always there
 }
 
 // kvStore is what the parts above need of the KV store.
@@ -204,17 +205,21 @@ func (v *simVolume) open(t testing.TB, hooks simHooks) (r *running, err error) {
 	if hooks.kv != nil {
 		r.above = hooks.kv(r.kv)
 	}
-	r.store = v.keys.volume.Open(t, meta.Config{KV: r.above, Now: fs.Now})
+	ring := meta.Keyring(v.keys.volume.Keyring)
+	if hooks.keys != nil {
+		ring = hooks.keys(r)
+	}
+	r.store = v.keys.volume.Open(t, meta.Config{KV: r.above, Keys: ring, Now: fs.Now})
 	if r.report, err = recovery.Finish(context.Background(), r.store, content.Verifier(r.objects, namer)); err != nil {
 		return r, err
 	}
 	r.content, err = content.New(content.Config{
-		Meta: r.store, Keys: v.keys.volume.Keyring, KV: r.above, Objects: r.objects, Namer: namer,
+		Meta: r.store, Keys: ring, KV: r.above, Objects: r.objects, Namer: namer,
 	})
 	if err != nil {
 		return r, err
 	}
-	r.fs, err = fs.New(fs.Config{Meta: r.store, Content: r.content, Keys: v.keys.volume.Keyring, Lower: v.dir, NoAtime: true,
+	r.fs, err = fs.New(fs.Config{Meta: r.store, Content: r.content, Keys: ring, Lower: v.dir, NoAtime: true,
 		Fatal: func(reason any, stack []byte) { panic(fmt.Sprintf("%v\n%s", reason, stack)) }})
 	return r, err
 }

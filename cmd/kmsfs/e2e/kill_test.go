@@ -18,7 +18,7 @@ import (
 func TestKill(t *testing.T) {
 	rounds := 20
 	if mounttest.Long() {
-		rounds = 100
+		rounds = 200
 	}
 	seed := uint64(20261125) // the same work each time; another each time in the long form
 	if mounttest.Long() {
