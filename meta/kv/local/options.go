@@ -11,7 +11,7 @@ import (
 const (
 	DefaultSegmentSize = 8 << 20
 	DefaultMaxJournal  = 256 << 20
-	DefaultMaxOverlay  = 64 << 20
+	DefaultMaxOverlay  = 96 << 20
 
 	minSegmentSize = 16 << 10
 	maxSegmentSize = 64 << 20
@@ -47,8 +47,8 @@ type Options struct {
 	SegmentSize int64
 	MaxJournal  int64
 
-	// MaxOverlay is how many bytes rows may take in memory before a checkpoint is due, as it is when half of MaxJournal waits for one. Zero means
-	// DefaultMaxOverlay.
+	// MaxOverlay bounds the memory, in bytes, of the rows that came since the last checkpoint began: with half of it a checkpoint is due, beyond it
+	// Update blocks until one has ended. Twice as much is there at most, while a checkpoint runs. Zero means DefaultMaxOverlay.
 	MaxOverlay int64
 
 	// MinFree is how many bytes are kept free on the disk for checkpoints, because Badger dies on a full

@@ -65,6 +65,7 @@ type generation struct {
 	mu      sync.RWMutex // held for moments only; the holder of Store.commit is the only writer
 	tree    *btree.BTreeG[item]
 	bytes   int64 // that keys and values take in memory, about
+	beyond  bool  // it may grow beyond its bound, because a checkpoint failed; the holder of Store.commit's
 	scratch probe // the writer's
 
 	// refs counts the Store and the Views that may read from here. While it is not zero, the journal

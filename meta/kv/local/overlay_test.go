@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 // TestOverlayBytes: what the rows of an overlay take in memory is counted, and a checkpoint is due when it is too much.
 func TestOverlayBytes(t *testing.T) {
 	opts := create(t)
-	opts.MaxOverlay = 64 << 10
+	opts.MaxOverlay = 128 << 10
 	s := open(t, opts)
 	due := func() bool {
 		select {
@@ -55,5 +56,43 @@ func TestOverlayBytes(t *testing.T) {
 	before, after := s.Stats(), open(t, crashed).Stats()
 	if after.OverlayBytes != before.OverlayBytes || after.OverlayRows != before.OverlayRows {
 		t.Errorf("%d rows took %d bytes; after a crash %d take %d", before.OverlayRows, before.OverlayBytes, after.OverlayRows, after.OverlayBytes)
+	}
+}
+
+// TestOverlayBound: updates wait for a checkpoint when rows take too much memory. If it fails they go on, as long as the journal takes them.
+func TestOverlayBound(t *testing.T) {
+	opts := create(t)
+	opts.MaxOverlay = 128 << 10
+	broken := errors.New("no room")
+	settler := newSettler()
+	settler.before = func(what string) error {
+		if what == "sync" {
+			return nil
+		}
+		return broken
+	}
+	opts.Settler = settler
+	s := open(t, opts)
+	put(t, s, "B", "settles not")
+	value := string(make([]byte, 1000))
+	for i := range 400 {
+		put(t, s, fmt.Sprint("C", i), value)
+	}
+	if held := s.Stats().OverlayBytes; held < 400_000 {
+		t.Errorf("400 rows of 1,000 bytes take %d", held)
+	}
+	settler.before = nil
+	if err := s.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	made := s.Stats().Checkpoints
+	for i := range 400 {
+		put(t, s, fmt.Sprint("D", i), value)
+		if st := s.Stats(); st.OverlayBytes > 2*opts.MaxOverlay+4000 {
+			t.Fatalf("rows take %d bytes, twice %d is the bound", st.OverlayBytes, opts.MaxOverlay)
+		}
+	}
+	if st := s.Stats(); st.Checkpoints == made {
+		t.Error("no checkpoint was made")
 	}
 }

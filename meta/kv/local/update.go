@@ -96,6 +96,12 @@ func (s *Store) commitTxn(ctx context.Context, t *txn, e *encoder) (rev kv.Rev, 
 		if t.stale() {
 			return 0, false, nil
 		}
+		if s.active.bytes > s.opts.MaxOverlay && !s.active.beyond {
+			if err := s.waitMemory(ctx); err != nil {
+				return 0, false, err
+			}
+			continue
+		}
 		p, seg, off, err := s.journal.append(e, s.active.number)
 		switch {
 		case err == nil:
@@ -162,6 +168,20 @@ func (s *Store) waitRoom(ctx context.Context, why error) error {
 	return err
 }
 
+// waitMemory waits for a checkpoint that takes the overlay over. One that fails, on a full disk, is no reason to refuse updates as long as the journal
+// takes them. The caller holds s.commit, which is released meanwhile.
+func (s *Store) waitMemory(ctx context.Context) error {
+	g := s.active
+	s.commit.Unlock()
+	err := s.waitCheckpoint(ctx)
+	s.commit.Lock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	g.beyond = err != nil
+	return nil
+}
+
 // waitCheckpoint waits for a checkpoint that is under way, or for a new one.
 func (s *Store) waitCheckpoint(ctx context.Context) error {
 	run := s.background.start()
@@ -176,9 +196,9 @@ func (s *Store) waitCheckpoint(ctx context.Context) error {
 	}
 }
 
-// signalDue tells whoever listens that the journal is half full, or that its rows take much memory. The caller holds s.commit.
+// signalDue tells whoever listens that the journal or the overlay is half full. The caller holds s.commit.
 func (s *Store) signalDue() {
-	if s.journal.pending() <= s.opts.MaxJournal/2 && s.active.bytes <= s.opts.MaxOverlay {
+	if s.journal.pending() <= s.opts.MaxJournal/2 && s.active.bytes <= s.opts.MaxOverlay/2 {
 		return
 	}
 	select {
