@@ -11,6 +11,6 @@ func TestMain(m *testing.M) {
 	os.Exit(fstest.Main(m, map[string]fstest.Program{
 		"fsx":    fsxProgram,
 		"hello":  helloProgram,
-		"stress": stressProgram,
+		"stress": fstest.Stress,
 	}))
 }

@@ -11,5 +11,8 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(writerEnv); spec != "" { // a writer of TestKill
 		os.Exit(runWriter(spec))
 	}
+	if name := os.Getenv(clientEnv); name != "" {
+		os.Exit(runClient(name))
+	}
 	os.Exit(mounttest.Main(m))
 }
