@@ -79,6 +79,39 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// TestNoAtime: on a mount with noatime reading leaves no trace, with relatime it does.
+func TestNoAtime(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		m := fstest.NewMount(t, fstest.Options{Mount: fs.MountOptions{NoAtime: off}, Config: func(c *fs.Config) { c.NoAtime = off }})
+		if err := os.Mkdir(m.Path("d"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, m.Path("d", "f"), []byte("x"))
+		old := time.Unix(1_000_000_000, 0)
+		if err := os.Chtimes(m.Path("d", "f"), old, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(m.Path("d"), old, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		m.Remount() // nothing is cached
+		if _, err := os.ReadFile(m.Path("d", "f")); err != nil {
+			t.Fatal(err)
+		}
+		readNames(t, m.Path("d"))
+		m.Remount()
+		for _, path := range []string{m.Path("d", "f"), m.Path("d")} {
+			var st unix.Stat_t
+			if err := unix.Stat(path, &st); err != nil {
+				t.Fatal(err)
+			}
+			if kept := st.Atim.Sec == old.Unix(); kept != off {
+				t.Errorf("noatime %v: the access time of %s is %d after a read", off, path, st.Atim.Sec)
+			}
+		}
+	}
+}
+
 func TestStatfsKeepsTheReserve(t *testing.T) {
 	const reserve = 1 << 30
 	m := fstest.NewMount(t, fstest.Options{Config: func(c *fs.Config) { c.Reserve = reserve }})

@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/fs"
@@ -57,6 +61,86 @@ func TestCopySparseOfFileBeingWritten(t *testing.T) {
 	if got, err := os.ReadFile(m.Path("again")); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("a second copy differs (%v)", err)
 	}
+}
+
+// TestToolsUnderChange has find list, and rm -rf remove, a tree in which names come and go meanwhile.
+func TestToolsUnderChange(t *testing.T) {
+	const dirs, files = 20, 150
+	m := fstest.NewMount(t, fstest.Options{})
+	var want []string
+	for d := range dirs {
+		dir := m.Path("tree", fmt.Sprint("d", d))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for f := range files {
+			path := filepath.Join(dir, fmt.Sprint("stable-", f))
+			mustWrite(t, path, nil)
+			want = append(want, path)
+		}
+	}
+	slices.Sort(want)
+	stop, churned := make(chan struct{}), make(chan struct{})
+	var changes atomic.Int64
+	go func() {
+		defer close(churned)
+		churn(t, m.Path("tree", "d7"), stop, &changes)
+	}()
+	for range 3 {
+		had := changes.Load()
+		for changes.Load() < had+10 { // it has begun, and goes on
+			runtime.Gosched()
+		}
+		got := strings.Split(strings.TrimSpace(run(t, "find", m.Path("tree"), "-name", "stable-*", "-size", "0")), "\n")
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("find lists %d names, %d are there; or others", len(got), len(want))
+		}
+	}
+	close(stop)
+	<-churned
+	// Two of them, and one that makes new names as long as there is a directory for them: what is left is what came too late.
+	making := make(chan struct{})
+	go func() {
+		defer close(making)
+		for i := 0; i < 300; i++ {
+			if err := os.WriteFile(m.Path("tree", "d11", fmt.Sprint("late-", i)), nil, 0o644); err != nil {
+				return
+			}
+		}
+	}()
+	removed := make(chan error, 2)
+	for range 2 {
+		go func() { removed <- exec.Command("rm", "-rf", m.Path("tree")).Run() }()
+	}
+	_, _ = <-removed, <-removed // they may have met a directory that was filled again
+	<-making
+	for path := range filesBelow(t, m.Path("tree")) {
+		if !strings.HasPrefix(filepath.Base(path), "late-") {
+			t.Errorf("rm left %s", path)
+		}
+	}
+	run(t, "rm", "-rf", m.Path("tree"))
+	if left := readNames(t, m.Dir); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+	m.Check()
+}
+
+// filesBelow returns the paths of what is no directory below dir, which may be gone.
+func filesBelow(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			found[path] = true
+		}
+		return err
+	})
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func TestACLTools(t *testing.T) {

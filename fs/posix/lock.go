@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Helper is the other process of cases that need one: PATH KIND, where KIND is flock-ex, flock-sh, posix-ex or posix-sh. It opens the file, tries to lock
+// Helper is the other process of cases that need one: PATH KIND, where KIND is flock, posix or ofd, then -ex or -sh. It opens the file, tries to lock
 // it, says "ok" or the errno on standard output, and holds the lock until standard input ends.
 func Helper(args []string) error {
 	if len(args) != 2 {
@@ -41,6 +41,10 @@ func tryLock(fd int, kind string) error {
 		return unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	case "posix-sh":
 		return unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+	case "ofd-ex":
+		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	case "ofd-sh":
+		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
 	}
 	return fmt.Errorf("kind %q", kind)
 }
@@ -83,7 +87,7 @@ func (c *C) other(path, kind string) other {
 
 // lockCases: flock(2), POSIX and open file description locks.
 func lockCases() (cases []Case) {
-	for _, kind := range []string{"flock", "posix"} {
+	for _, kind := range []string{"flock", "posix", "ofd"} {
 		for _, k := range []struct{ mine, others, want string }{
 			{"ex", "ex", "EAGAIN"}, {"ex", "sh", "EAGAIN"}, {"sh", "ex", "EAGAIN"}, {"sh", "sh", "ok"},
 		} {
@@ -114,8 +118,11 @@ func lockCases() (cases []Case) {
 }
 
 func unlock(fd int, kind string) error {
-	if kind == "flock" {
+	switch kind {
+	case "flock":
 		return unix.Flock(fd, unix.LOCK_UN)
+	case "ofd":
+		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 	}
 	return unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 }
