@@ -19,7 +19,7 @@ import (
 // overlay of rows that waits for a checkpoint, Badger's tables. Entries add nothing to that but a counter of some 30 bytes for each that the kernel
 // remembers.
 func TestLargeDirectory(t *testing.T) {
-	entries, bound := 10_000, int64(200<<20)
+	entries, bound := 10_000, int64(128<<20)
 	if mounttest.Long() {
 		entries, bound = 1_000_000, 640<<20
 	}

@@ -19,7 +19,7 @@ const lowerDescriptors = 512 + 300
 // TestOpenFiles has many files open for reading and writing at once, uses each of them, more than there are keys and lower descriptors cached, and holds
 // the daemon's memory and its descriptors against bounds. Beside the caches, which are full by then, an open file takes some 600 bytes.
 func TestOpenFiles(t *testing.T) {
-	processes, each, bound := 2, 2_500, int64(256<<20)
+	processes, each, bound := 2, 2_500, int64(160<<20)
 	if mounttest.Long() {
 		processes, each, bound = 8, 12_500, 768<<20
 	}
