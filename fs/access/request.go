@@ -1,0 +1,64 @@
+package access
+
+import (
+	"fmt"
+
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// Action is what a request asks for, as policies of directories name it.
+type Action uint8
+
+// The actions.
+const (
+	List Action = iota + 1
+	Read
+	Write
+	Create
+	Delete
+	Rename
+	SetAttr
+	Admin
+)
+
+var actionNames = [...]string{List: "List", Read: "Read", Write: "Write", Create: "Create", Delete: "Delete", Rename: "Rename", SetAttr: "SetAttr", Admin: "Admin"}
+
+// String is the name in policies, without its prefix.
+func (a Action) String() string {
+	if a < List || a > Admin {
+		return fmt.Sprintf("action %d", uint8(a))
+	}
+	return actionNames[a]
+}
+
+// ParseAction is the inverse of String; the prefix kmsfs: may be there. ErrAction.
+func ParseAction(name string) (Action, error) {
+	for a := List; a <= Admin; a++ {
+		if fold(name) == fold(a.String()) || fold(name) == "kmsfs:"+fold(a.String()) {
+			return a, nil
+		}
+	}
+	return 0, fmt.Errorf("%q: %w", name, ErrAction)
+}
+
+// keyRights are the rights at the zone's key that an action needs besides: what adds contents makes keys, the rest uses them.
+func (a Action) keyRights() []string {
+	switch a {
+	case Write, Create:
+		return []string{"kms:Decrypt", "kms:GenerateDataKey"}
+	case Admin:
+		return nil
+	}
+	return []string{"kms:Decrypt"}
+}
+
+// Requester is who asks, as the kernel says it. PID is that of a thread, 0 if it is not one that this process can see.
+type Requester struct{ UID, GID, PID uint32 }
+
+// Target is what a request is about: an inode, or a name in a directory that may not be there yet. Zone is the inode's, or the directory's.
+type Target struct {
+	Zone meta.ZoneID
+	Ino  meta.Ino
+	Dir  meta.Ino // with Name: instead of Ino
+	Name []byte
+}
