@@ -6,6 +6,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -50,7 +51,11 @@ func inherit(tx *meta.Tx, dir *meta.Attr, n *meta.NewNode, umask uint32) error {
 func (fs *FS) make(cancel <-chan struct{}, op string, in *fuse.InHeader, name string, n meta.NewNode, out *fuse.EntryOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(ctx); err != nil {
+	err := fs.mayName(ctx, in, access.Create, meta.Ino(in.NodeId), name)
+	if err == nil {
+		err = fs.space.admit(ctx)
+	}
+	if err != nil {
 		return fs.status(op, in.NodeId, err)
 	}
 	a, err := fs.meta.Create(ctx, meta.Ino(in.NodeId), []byte(name), n)
@@ -88,21 +93,26 @@ func (fs *FS) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name st
 func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(ctx); err != nil {
+	parent := meta.Ino(in.NodeId)
+	err := fs.mayName(ctx, &in.InHeader, access.Create, parent, name)
+	if err == nil {
+		err = fs.space.admit(ctx)
+	}
+	if err != nil {
 		return fs.status("create", in.NodeId, err)
 	}
-	parent := meta.Ino(in.NodeId)
 	a, err := fs.meta.Create(ctx, parent, []byte(name), newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask))
-	flags := in.Flags &^ syscall.O_TRUNC // a new file is empty
+	o := opening{caller: &in.InHeader, flags: in.Flags &^ syscall.O_TRUNC, fuseFlags: in.OpenFlags, created: true} // a new file is empty
 	if errors.Is(err, meta.ErrExist) && in.Flags&syscall.O_EXCL == 0 {
-		flags = in.Flags
+		o.flags, o.created = in.Flags, false
 		a, err = fs.meta.Lookup(ctx, parent, []byte(name))
 		if err == nil && !a.IsRegular() {
 			err = meta.ErrExist
 		}
 	}
 	if err == nil {
-		err = fs.opened(ctx, a.Ino, flags, in.OpenFlags, &out.OpenOut)
+		o.ino = a.Ino
+		err = fs.opened(ctx, o, &out.OpenOut)
 	}
 	if err != nil {
 		return fs.status("create", in.NodeId, err)
@@ -115,7 +125,11 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 func (fs *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(ctx); err != nil {
+	err := fs.may(ctx, &in.InHeader, access.Create, meta.Ino(in.NodeId))
+	if err == nil {
+		err = fs.space.admit(ctx)
+	}
+	if err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
 	}
 	n := newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask)
@@ -125,7 +139,8 @@ func (fs *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Creat
 	}
 	fs.reply(a, &out.EntryOut)
 	fs.nodes.orphaned(a.Ino) // in use: it was looked up just now
-	if err := fs.opened(ctx, a.Ino, in.Flags&^syscall.O_TRUNC, 0, &out.OpenOut); err != nil {
+	o := opening{caller: &in.InHeader, ino: a.Ino, flags: in.Flags &^ syscall.O_TRUNC, created: true}
+	if err := fs.opened(ctx, o, &out.OpenOut); err != nil {
 		fs.Forget(uint64(a.Ino), 1)
 		return fs.status("tmpfile", in.NodeId, err)
 	}

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"syscall"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/kmsfs/kmsfs/meta"
@@ -28,11 +30,18 @@ func (fs *FS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if err == nil {
 		err = fs.keyed(ctx, a)
 	}
+	h := newHandle(ino, nil, in.Flags)
+	if err == nil {
+		h.passes, err = fs.mayOpen(ctx, &in.InHeader, a, syscall.O_RDONLY)
+	}
 	if err != nil {
 		return fs.status("opendir", in.NodeId, stale(err))
 	}
 	fs.nodes.opened(ino, false)
-	out.Fh = fs.handles.add(newHandle(ino, nil, in.Flags))
+	out.Fh = fs.handles.add(h)
+	if h.passes != nil {
+		return fuse.OK // read anew each time
+	}
 	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }
@@ -50,6 +59,9 @@ func (fs *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	ctx := request(cancel)
 	defer ctx.finish()
 	dir := meta.Ino(in.NodeId)
+	if err := fs.handles.check(ctx, in.Fh); err != nil {
+		return fs.status("readdir", in.NodeId, err)
+	}
 	more, err := fs.dots(ctx, dir, in.Offset, out.AddDirEntry)
 	if err != nil || !more {
 		return fs.status("readdir", in.NodeId, stale(err))
@@ -73,6 +85,9 @@ func (fs *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 	defer ctx.finish()
 	dir := meta.Ino(in.NodeId)
 	add := func(e fuse.DirEntry) bool { return out.AddDirLookupEntry(e) != nil } // node 0: no lookup
+	if err := fs.handles.check(ctx, in.Fh); err != nil {
+		return fs.status("readdirplus", in.NodeId, err)
+	}
 	more, err := fs.dots(ctx, dir, in.Offset, add)
 	if err != nil || !more {
 		return fs.status("readdirplus", in.NodeId, stale(err))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -15,32 +16,41 @@ import (
 func (fs *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	return fs.status("open", in.NodeId, stale(fs.opened(ctx, meta.Ino(in.NodeId), in.Flags, in.Mode, out)))
+	return fs.status("open", in.NodeId, stale(fs.opened(ctx, opening{caller: &in.InHeader, ino: meta.Ino(in.NodeId), flags: in.Flags, fuseFlags: in.Mode}, out)))
 }
 
-// opened opens an inode with the flags of open(2) and those of FUSE (OPEN_KILL_SUIDGID).
-func (fs *FS) opened(ctx *requestContext, ino meta.Ino, flags, openFlags uint32, out *fuse.OpenOut) error {
-	file, err := fs.content.Open(ctx, ino)
+// opening is what an open asks for.
+type opening struct {
+	caller    *fuse.InHeader
+	ino       meta.Ino
+	flags     uint32 // of open(2)
+	fuseFlags uint32 // OPEN_KILL_SUIDGID
+	created   bool   // by the same request, which was decided as a creation
+}
+
+// opened opens an inode.
+func (fs *FS) opened(ctx *requestContext, o opening, out *fuse.OpenOut) error {
+	file, err := fs.content.Open(ctx, o.ino)
 	if err != nil {
 		return err
 	}
-	h := newHandle(ino, file, flags)
-	if err := fs.prepare(ctx, h, flags, openFlags); err != nil {
+	h := newHandle(o.ino, file, o.flags)
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if err := fs.prepare(ctx, h, o, out); err != nil {
 		file.Close()
 		return err
 	}
-	fs.nodes.opened(ino, h.write)
+	fs.nodes.opened(o.ino, h.write)
 	if h.write {
-		fs.askBeforeWrites(ino)
+		fs.askBeforeWrites(o.ino)
 	}
 	out.Fh = fs.handles.add(h)
-	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return nil
 }
 
-// prepare does what an open does besides: checks the key, truncates. A full disk is no reason to refuse it: O_TRUNC comes as a request of its own
+// prepare does what an open does besides: checks the key and the caller's right, truncates. A full disk is no reason to refuse it: O_TRUNC comes as a request of its own
 // afterwards, and makes room.
-func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) error {
+func (fs *FS) prepare(ctx *requestContext, h *handle, o opening, out *fuse.OpenOut) error {
 	a, err := h.file.Attr(ctx)
 	if err != nil {
 		return err
@@ -48,12 +58,36 @@ func (fs *FS) prepare(ctx *requestContext, h *handle, flags, openFlags uint32) e
 	if err := fs.keyed(ctx, a); err != nil {
 		return err
 	}
-	if flags&syscall.O_TRUNC != 0 && h.write {
-		err := h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: openFlags&fuse.OPEN_KILL_SUIDGID != 0})
+	if err := fs.admit(ctx, h, a, o, out); err != nil {
+		return err
+	}
+	if o.flags&syscall.O_TRUNC != 0 && h.write {
+		err := h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: o.fuseFlags&fuse.OPEN_KILL_SUIDGID != 0})
 		fs.upkeep.shrunk()
 		return err
 	}
 	return nil
+}
+
+// admit decides the open. In a zone with strict revocation the page cache is left out: what is in it is read by all who have the file open.
+func (fs *FS) admit(ctx *requestContext, h *handle, a *meta.Attr, o opening, out *fuse.OpenOut) (err error) {
+	if !fs.deciding() {
+		return nil
+	}
+	if fs.access.Settings(a.Zone).Strict {
+		out.OpenFlags = fuse.FOPEN_DIRECT_IO
+	}
+	if o.created && out.OpenFlags&fuse.FOPEN_DIRECT_IO == 0 {
+		return nil
+	}
+	if o.created { // what it may by its creation, as long as it may create
+		var p *access.Pass
+		p, err = fs.access.Decide(ctx, requester(o.caller), access.Create, access.Target{Zone: a.Zone, Ino: a.Ino})
+		h.passes = []*access.Pass{p}
+		return err
+	}
+	h.passes, err = fs.mayOpen(ctx, o.caller, a, o.flags)
+	return err
 }
 
 // Read reads from an open file. Files opened for writing only are read as well: the kernel completes partial pages.
@@ -62,6 +96,9 @@ func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
+		return nil, fs.status("read", in.NodeId, err)
+	}
+	if err := h.check(ctx); err != nil {
 		return nil, fs.status("read", in.NodeId, err)
 	}
 	n, err := h.file.ReadAt(ctx, buf, in.Offset)
@@ -82,6 +119,9 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
+		return 0, fs.status("write", in.NodeId, err)
+	}
+	if err := h.check(ctx); err != nil {
 		return 0, fs.status("write", in.NodeId, err)
 	}
 	if err := fs.room(ctx, in); err != nil {

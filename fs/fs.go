@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -32,6 +33,11 @@ type Config struct {
 	Reserve uint64
 	// Owed returns how many of the bytes that are free there have been promised already, by what waits in the journal. nil: none.
 	Owed func() uint64
+	// Access decides requests beyond permissions. nil: nobody does.
+	Access Decider
+	// Attribute answers for attributes of the root directory that are not stored, by their names; each reader has its own. false: there is no such one; a nil value:
+	// it has none now. nil: there are none.
+	Attribute func(by access.Requester, name string) ([]byte, bool)
 	// ReadOnly: nothing is written, not even access times.
 	ReadOnly bool
 	// NoAtime: access times are not kept.
@@ -51,6 +57,8 @@ type FS struct {
 	meta      *meta.Store
 	content   *content.Engine
 	keys      meta.Keyring
+	attribute func(access.Requester, string) ([]byte, bool)
+	access    Decider // nil: permissions decide alone
 	syncNames func(context.Context) error
 	readOnly  bool
 	log       *slog.Logger
@@ -89,6 +97,8 @@ func New(cfg Config) (*FS, error) {
 		meta:          cfg.Meta,
 		content:       cfg.Content,
 		keys:          cfg.Keys,
+		access:        cfg.Access,
+		attribute:     cfg.Attribute,
 		syncNames:     cfg.SyncNames,
 		readOnly:      cfg.ReadOnly,
 		log:           cfg.Log,

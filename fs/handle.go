@@ -1,11 +1,13 @@
 package fs
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -17,6 +19,8 @@ type handle struct {
 	write bool          // opened for writing
 	read  bool          // opened for reading, in a way that counts as access
 	seen  atomic.Bool   // a read reached us, and was counted
+
+	passes []*access.Pass // to be checked with each use: nil but in zones with strict revocation
 }
 
 // newHandle returns the handle of a file opened with the flags of open(2).
@@ -60,6 +64,17 @@ func (t *handleTable) file(fh uint64) (*handle, error) {
 		return nil, fmt.Errorf("file handle %d: %w", fh, ErrHandle)
 	}
 	return h, nil
+}
+
+// check is nil while the user of a handle still may what it was opened for.
+func (t *handleTable) check(ctx context.Context, fh uint64) error {
+	t.mu.RLock()
+	h := t.open[fh]
+	t.mu.RUnlock()
+	if h == nil {
+		return nil // for the caller to find
+	}
+	return h.check(ctx)
 }
 
 // remove takes a handle out, nil if there is none.

@@ -112,6 +112,9 @@ func (s *Server) serve() {
 // MountPoint returns the absolute path of the mount, free of symbolic links.
 func (s *Server) MountPoint() string { return s.mountPoint }
 
+// Device returns the st_dev of what lies on the mount.
+func (s *Server) Device() uint64 { return s.device }
+
 // Done is closed when the kernel has let go of the mount and the last request is answered, whoever unmounted it.
 func (s *Server) Done() <-chan struct{} { return s.done }
 

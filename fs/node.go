@@ -149,6 +149,26 @@ func (t *nodeTable) writing() (all []meta.Ino) {
 	return all
 }
 
+// known returns the inodes that the kernel knows, those that are open first.
+func (t *nodeTable) known() []meta.Ino {
+	var open []meta.Ino
+	rest := []meta.Ino{meta.RootIno} // is never looked up
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for ino := range s.nodes {
+			open = append(open, ino)
+		}
+		for ino := range s.lookups {
+			if s.nodes[ino] == nil {
+				rest = append(rest, ino)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return append(open, rest...)
+}
+
 // orphaned notes that the inode has no name left. It returns whether nothing uses it.
 func (t *nodeTable) orphaned(ino meta.Ino) (release bool) {
 	return t.shard(ino).with(ino, func(n *node) { n.orphan = true })

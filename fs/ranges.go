@@ -40,6 +40,9 @@ func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	ctx := request(cancel)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
+	if err == nil {
+		err = h.check(ctx)
+	}
 	if err == nil && in.Mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
 		err = fs.space.admit(ctx)
 	}
@@ -66,6 +69,9 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 	}
 	dst, err := fs.handles.file(in.FhOut)
 	if err != nil {
+		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
+	}
+	if err := errors.Join(src.check(ctx), dst.check(ctx)); err != nil {
 		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
 	}
 	if err := fs.space.admit(ctx); err != nil {

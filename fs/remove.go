@@ -3,6 +3,7 @@ package fs
 import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -39,6 +40,9 @@ func (fs *FS) orphan(victim *meta.Attr) {
 func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
+	if err := fs.mayName(ctx, in, access.Delete, meta.Ino(in.NodeId), name); err != nil {
+		return fs.status("unlink", in.NodeId, err)
+	}
 	r := fs.removal()
 	defer r.done()
 	victim, err := fs.meta.Unlink(ctx, meta.Ino(in.NodeId), []byte(name), r.busy)
@@ -53,6 +57,9 @@ func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fus
 func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
+	if err := fs.mayRmdir(ctx, in, name); err != nil {
+		return fs.status("rmdir", in.NodeId, err)
+	}
 	r := fs.removal()
 	defer r.done()
 	victim, err := fs.meta.Rmdir(ctx, meta.Ino(in.NodeId), []byte(name), r.busy)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -17,7 +18,7 @@ func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName
 		return fs.status("rename", in.NodeId, fmt.Errorf("flags %#x: %w", in.Flags, meta.ErrInvalid))
 	}
 	from, to := place{meta.Ino(in.NodeId), []byte(oldName)}, place{meta.Ino(in.Newdir), []byte(newName)}
-	return fs.status("rename", in.NodeId, fs.rename(ctx, from, to, meta.RenameFlags(in.Flags), meta.Owner{UID: in.Uid, GID: in.Gid}))
+	return fs.status("rename", in.NodeId, fs.rename(ctx, &in.InHeader, from, to, meta.RenameFlags(in.Flags)))
 }
 
 // place is a name in a directory.
@@ -26,7 +27,11 @@ type place struct {
 	name []byte
 }
 
-func (fs *FS) rename(ctx *requestContext, from, to place, flags meta.RenameFlags, owner meta.Owner) error {
+func (fs *FS) rename(ctx *requestContext, in *fuse.InHeader, from, to place, flags meta.RenameFlags) error {
+	if err := fs.mayRename(ctx, in, from, to, flags); err != nil {
+		return err
+	}
+	owner := meta.Owner{UID: in.Uid, GID: in.Gid}
 	if flags&meta.RenameExchange == 0 {
 		if err := fs.syncBeforeReplace(ctx, from, to); err != nil {
 			return err
@@ -62,7 +67,11 @@ func (fs *FS) syncBeforeReplace(ctx *requestContext, from, to place) error {
 func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	if err := fs.space.admit(ctx); err != nil {
+	err := fs.mayName(ctx, &in.InHeader, access.Create, meta.Ino(in.NodeId), name)
+	if err == nil {
+		err = fs.space.admit(ctx)
+	}
+	if err != nil {
 		return fs.status("link", in.Oldnodeid, err)
 	}
 	a, err := fs.meta.Link(ctx, meta.Ino(in.Oldnodeid), meta.Ino(in.NodeId), []byte(name))

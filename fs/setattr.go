@@ -16,7 +16,11 @@ const attrBits = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_
 func (fs *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ctx := request(cancel)
 	defer ctx.finish()
-	a, err := fs.setAttr(ctx, in)
+	err := fs.maySetAttr(ctx, in)
+	var a *meta.Attr
+	if err == nil {
+		a, err = fs.setAttr(ctx, in)
+	}
 	if err != nil {
 		return fs.status("setattr", in.NodeId, stale(err))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -31,13 +32,26 @@ func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, d
 	ctx := request(cancel)
 	defer ctx.finish()
 	if err := checkXattr(name); err != nil {
-		return 0, fs.status("getxattr", in.NodeId, err)
+		return fs.getAttribute(in, name, dest, err)
 	}
 	value, err := fs.meta.GetXattr(ctx, meta.Ino(in.NodeId), name)
 	if err != nil {
 		return 0, fs.status("getxattr", in.NodeId, stale(err))
 	}
 	return fit(dest, value)
+}
+
+// getAttribute answers for an attribute of the root that is not stored; it is not listed. otherwise is the answer where there is none.
+func (fs *FS) getAttribute(in *fuse.InHeader, name string, dest []byte, otherwise error) (uint32, fuse.Status) {
+	if fs.attribute != nil && meta.Ino(in.NodeId) == meta.RootIno {
+		if value, ok := fs.attribute(requester(in), name); ok {
+			if value == nil {
+				return 0, fs.status("getxattr", in.NodeId, meta.ErrNoXattr)
+			}
+			return fit(dest, value)
+		}
+	}
+	return 0, fs.status("getxattr", in.NodeId, otherwise)
 }
 
 // ListXAttr copies the names of all xattrs to dest, each with a NUL behind it. Names under trusted. are root's to see.
@@ -70,6 +84,9 @@ func (fs *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string,
 	ctx := request(cancel)
 	defer ctx.finish()
 	err := checkXattr(name)
+	if err == nil {
+		err = fs.may(ctx, &in.InHeader, access.SetAttr, meta.Ino(in.NodeId))
+	}
 	if err == nil {
 		err = fs.space.admit(ctx)
 	}
@@ -116,6 +133,9 @@ func (fs *FS) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string
 	ctx := request(cancel)
 	defer ctx.finish()
 	err := checkXattr(name)
+	if err == nil {
+		err = fs.may(ctx, in, access.SetAttr, meta.Ino(in.NodeId))
+	}
 	if err == nil {
 		err = fs.meta.RemoveXattr(ctx, meta.Ino(in.NodeId), name)
 	}

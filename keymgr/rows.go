@@ -31,8 +31,6 @@ const (
 	rowRotation  = 'r' // UUID x[16]: it rotates by period
 	rowExpiry    = 'z' // UUID x[16]: its key material expires
 	rowRemains   = 'x' // UUID x[16]: what is left of a deleted CMK
-	rowAuditKey  = 'l' // alone: the key that seals audit logs
-	rowAuditHead = 'h' // name of a stream: its anchored head
 )
 
 const rowVersion = 1

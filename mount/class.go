@@ -12,6 +12,7 @@ import (
 	"github.com/kmsfs/kmsfs/hsm/soft"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/keymgr/server"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -46,6 +47,7 @@ const (
 	ClassFaults      Class = "faults"
 	ClassNoSpace     Class = "no-space"
 	ClassPermission  Class = "permission"
+	ClassPolicy      Class = "policy"
 	ClassInterrupted Class = "interrupted"
 )
 
@@ -54,6 +56,7 @@ var classOfError = []struct {
 	class  Class
 	errors []error
 }{
+	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
 	{ClassUsage, []error{ErrUsage, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
@@ -71,7 +74,7 @@ var classOfError = []struct {
 	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
 	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable}},
 	{ClassDamaged, []error{ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt}},
-	{ClassNotFound, []error{keymgr.ErrNotFound, keystore.ErrNone}},
+	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, keymgr.ErrNotFound, keystore.ErrNone}},
 	{ClassNoSpace, []error{kv.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
 	{ClassInterrupted, []error{context.Canceled}},
 	{ClassPermission, []error{iofs.ErrPermission, control.ErrPeer, keystore.ErrUnsafe}},

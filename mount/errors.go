@@ -26,6 +26,10 @@ var (
 	ErrNoSecret = errors.New("no secret given")
 	// ErrNoFUSE: the kernel's or the user's part of FUSE is missing.
 	ErrNoFUSE = errors.New("FUSE is not available")
+	// ErrNoPolicy: the directory has no policy of its own.
+	ErrNoPolicy = errors.New("no policy there")
+	// ErrNoDenial: the caller was refused nothing.
+	ErrNoDenial = errors.New("nothing was denied to you")
 	// ErrDaemon: a daemon ended before it was ready.
 	ErrDaemon = errors.New("daemon ended early")
 )

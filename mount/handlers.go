@@ -23,6 +23,19 @@ const (
 	opUmount = "umount" // unmounts, and answers when the volume is closed
 )
 
+// Operations on policies.
+const (
+	opPolicySet    = "policy-set"     // policyArgs -> ZonePolicy
+	opPolicyRemove = "policy-remove"  // policyArgs
+	opPolicyShow   = "policy-show"    // policyArgs -> ZonePolicy
+	opPolicyList   = "policy-list"    // -> []ZonePolicy
+	opPolicyCheck  = "policy-check"   // policyArgs -> PolicyDiff
+	opLessons      = "policy-lessons" // policyArgs -> []access.Lesson
+	opLock         = "lock"           // policyArgs -> Locked
+	opUnlock       = "unlock"         // policyArgs -> Locked
+	opExplain      = "explain"        // explainArgs -> access.Explanation
+)
+
 // askKeys bounds what a status asks the key manager for.
 const askKeys = 2 * time.Second
 
@@ -42,6 +55,16 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opCheck:  d.handleCheck,
 		opRewrap: d.handleRewrap,
 		opUmount: d.handleUmount,
+
+		opPolicySet:    d.handlePolicySet,
+		opPolicyRemove: d.handlePolicyRemove,
+		opPolicyShow:   d.handlePolicyShow,
+		opPolicyList:   d.handlePolicyList,
+		opPolicyCheck:  d.handlePolicyCheck,
+		opLessons:      d.handleLessons,
+		opLock:         d.handleLock,
+		opUnlock:       d.handleUnlock,
+		opExplain:      d.handleExplain,
 	}
 }
 

@@ -157,5 +157,6 @@ func (d *daemon) handleRewrap(ctx context.Context, call *control.Call) (any, err
 		return nil, fmt.Errorf("%w: the volume is mounted read-only", ErrUsage)
 	}
 	by := keymgr.Caller{UID: call.Peer.UID, GID: call.Peer.GID, PID: call.Peer.PID, Via: keymgr.ViaFileDaemon}
-	return struct{}{}, d.volume.rewrap(ctx, by, args, func(r Rewrapped) error { return call.Emit(r) })
+	err := d.volume.rewrap(ctx, by, args, func(r Rewrapped) error { return call.Emit(r) })
+	return struct{}{}, errors.Join(err, d.volume.guard.Reload(ctx)) // zones have other keys
 }

@@ -60,6 +60,8 @@ func serve(ctx context.Context, cfg daemonConfig, log *slog.Logger, ready func(e
 	upkeep := make(chan error, 1)
 	go func() { upkeep <- d.volume.content.Run(ctx) }()
 	go keepKeyd(d.cfg, log).run(ctx, d.volume.keys)
+	watched := make(chan struct{})
+	go func() { defer close(watched); d.watchKeys(ctx) }()
 	swept := make(chan struct{})
 	go func() { defer close(swept); d.sweep(ctx) }()
 	select {
@@ -69,6 +71,7 @@ func serve(ctx context.Context, cfg daemonConfig, log *slog.Logger, ready func(e
 	unmountErr := d.leave()
 	quit()
 	<-swept
+	<-watched
 	upkeepErr := <-upkeep
 	if errors.Is(upkeepErr, context.Canceled) {
 		upkeepErr = nil
@@ -111,12 +114,13 @@ func (d *daemon) open(ctx context.Context) (err error) {
 func (d *daemon) mount(mountPoint string) (err error) {
 	v, o := d.volume, d.cfg.Options
 	d.fs, err = fs.New(fs.Config{
-		Meta: v.meta, Content: v.content, Keys: v.ring, Lower: v.Dir, SyncNames: v.syncNames, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime,
+		Meta: v.meta, Content: v.content, Keys: v.ring, Access: v.guard, Attribute: v.lastDenial, Lower: v.Dir, SyncNames: v.syncNames, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime,
 		Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make filesystem: %w", err)
 	}
+	v.own.set(mountPoint, 0)
 	source := o.FSName
 	if source == "" {
 		source = v.Dir
@@ -127,6 +131,7 @@ func (d *daemon) mount(mountPoint string) (err error) {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", v.Dir, err)
 	}
+	v.own.set(d.server.MountPoint(), d.server.Device())
 	return nil
 }
 

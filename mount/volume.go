@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs"
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/fs/keyring"
 	"github.com/kmsfs/kmsfs/fs/object"
@@ -55,6 +56,8 @@ type Volume struct {
 	wraps   volumeWraps
 	keys    *client.Client
 	ring    *keyring.Keyring
+	guard   *access.Guard
+	own     ownMount
 	objects *object.Store
 	namer   *blockcrypt.ObjectNamer
 	kv      *local.Store
@@ -231,7 +234,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 		return rebuildable(v.Dir, fmt.Errorf("open metadata: %w", lost(err)))
 	}
 	v.onClose(v.closeKV)
-	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, TTL: cfg.KeyTTL, Log: v.log})
+	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, Place: v.place, TTL: cfg.KeyTTL, ZoneTTL: v.keyTTL, Log: v.log})
 	v.onClose(func(context.Context) error { v.ring.Close(); return nil })
 	if v.meta, err = meta.Open(meta.Config{KV: v.kv, Volume: v.ID, RowsKey: secrets.Rows, Keys: v.ring, Now: fs.Now}); err != nil {
 		return err
@@ -239,7 +242,10 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	if v.Recovery, err = recovery.Finish(ctx, v.meta, content.Verifier(v.objects, v.namer)); err != nil {
 		return rebuildable(v.Dir, fmt.Errorf("recover volume: %w", err))
 	}
-	return v.anchor.opened(ctx, v.kv)
+	if err := v.anchor.opened(ctx, v.kv); err != nil {
+		return err
+	}
+	return v.openGuard(ctx)
 }
 
 // failed makes the rows read-only when the objects have become so: what is written from now on would point to what is not there.
@@ -263,9 +269,18 @@ func replayInto(recovery *meta.Recovery) func(local.Record) error {
 	}
 }
 
-// zone reads a zone's row for the keyring, which is built before the metadata store that uses it.
+// zone reads a zone's row for the keyring, which is built before the metadata store that uses it. The keys of a locked zone are not opened.
 func (v *Volume) zone(ctx context.Context, id meta.ZoneID) (*meta.Zone, error) {
-	return v.meta.Zone(ctx, id)
+	z, err := v.meta.Zone(ctx, id)
+	if err == nil && z.Locked() {
+		return nil, fmt.Errorf("zone %d is locked: %w", id, meta.ErrKeyRevoked)
+	}
+	return z, err
+}
+
+// place is where a zone's directory is, for the keyring.
+func (v *Volume) place(ctx context.Context, z *meta.Zone) (meta.Ino, string, error) {
+	return v.meta.ZonePlace(ctx, z)
 }
 
 // syncNames makes all names and attributes durable: what fsync(2) of a directory needs. What was written to files directly is left alone.

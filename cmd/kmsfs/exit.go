@@ -39,6 +39,7 @@ var exits = []exit{
 	{19, mount.ClassFaults, "fsck found faults", ""},
 	{20, mount.ClassNoSpace, "no space left", "free some space; nothing was lost"},
 	{21, mount.ClassPermission, "not permitted for this user", ""},
+	{22, mount.ClassPolicy, "the policy is malformed, or would lock its author out", "docs/POLICY.md has an example; nothing was changed"},
 	{130, mount.ClassInterrupted, "interrupted", ""},
 }
 

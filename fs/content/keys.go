@@ -152,13 +152,8 @@ func (f *File) newEpoch(ctx context.Context) error {
 	if left >= epochReserve { // somebody else did it
 		return nil
 	}
-	_, err := f.renew(ctx)
-	return err
-}
-
-// renew gives the file a fresh key, whose epoch it returns. Called with rotating held.
-func (f *File) renew(ctx context.Context) (epoch uint32, err error) {
-	_, err = f.e.meta.Update(ctx, func(tx *meta.Tx) error {
+	var epoch uint32
+	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error {
 		a, err := tx.Attr(f.ino)
 		if err != nil {
 			return err
@@ -172,19 +167,22 @@ func (f *File) renew(ctx context.Context) (epoch uint32, err error) {
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("new key for inode %d: %w", f.ino, err)
+		return fmt.Errorf("new key for inode %d: %w", f.ino, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.uses = keyUses{}
 	f.epoch.Store(epoch)
-	return epoch, nil
+	return nil
 }
 
 // dropInvalidKeys forgets the block ciphers whose zone keys may not be used any more.
 func (e *Engine) dropInvalidKeys() {
 	e.ciphers.removeIf(func(c *cipherEntry) bool { return c.zone.Valid != nil && c.zone.Valid() != nil })
 }
+
+// DropKeys forgets the block ciphers whose zone keys may not be used any more, at once instead of with the next upkeep.
+func (e *Engine) DropKeys() { e.dropInvalidKeys() }
 
 // epochReserve is how many uses must be left of a key for an operation to begin: more than any takes.
 const epochReserve = 2 * maxBlocks

@@ -36,6 +36,8 @@ type Config struct {
 	// Caller says on whose behalf the key is used. nil: the process itself.
 	Caller func(ctx context.Context) keymgr.Caller
 
+	// ZoneTTL is how long the keys of one zone may be used; where it is 0, or nil, TTL says.
+	ZoneTTL    func(id meta.ZoneID) time.Duration
 	TTL        time.Duration    // how long keys may be used after the key manager gave them; 0 is DefaultTTL
 	Timeout    time.Duration    // how long Zone waits for the key manager; 0 is DefaultTimeout
 	RetryAfter time.Duration    // how long a failure is remembered; 0 is DefaultRetryAfter
@@ -149,10 +151,21 @@ func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
 			l.fail(err, k.cfg.Now().Add(k.cfg.RetryAfter))
 			return
 		}
-		l.grant(keys, asked.Add(k.cfg.TTL/2), asked.Add(k.cfg.TTL))
-		time.AfterFunc(k.cfg.TTL, l.expire)
+		ttl := k.ttl(l.id)
+		l.grant(keys, asked.Add(ttl/2), asked.Add(ttl))
+		time.AfterFunc(ttl, l.expire)
 	}()
 	return done
+}
+
+// ttl is how long the keys of a zone may be used.
+func (k *Keyring) ttl(id meta.ZoneID) time.Duration {
+	if k.cfg.ZoneTTL != nil {
+		if ttl := k.cfg.ZoneTTL(id); ttl > 0 {
+			return ttl
+		}
+	}
+	return k.cfg.TTL
 }
 
 // Revoke ends the lease of a zone now; the next use asks the key manager.

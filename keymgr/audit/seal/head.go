@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -120,21 +119,4 @@ func (c Claim) Check(old Head) error {
 		return fmt.Errorf("%w: stream %s from %d to %d: %w", ErrFork, c.Stream, old.Size, c.Size, err)
 	}
 	return nil
-}
-
-// Anchor is what the key store keeps of a stream, where nobody else can change it: the newest head that it sealed.
-type Anchor struct {
-	Head
-	Clean    bool   // the stream was closed there
-	Archived int64  // records before this one were taken away by the owner
-	Seal     []byte // of the head
-	Accepted []Accepted
-}
-
-// Accepted is a sealed head that the owner gave up, because the log did not contain it any more.
-type Accepted struct {
-	Size   int64
-	Root   tlog.Hash
-	Time   time.Time
-	Reason string
 }

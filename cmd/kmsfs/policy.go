@@ -1,0 +1,300 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kmsfs/kmsfs/mount"
+)
+
+func policyCommand(io stdio) *cobra.Command {
+	return group("policy", "Policies of directories: keys, storage, and who may do what (docs/POLICY.md)",
+		policySetCommand(io), policyShowCommand(io), policyEditCommand(io), policyRemoveCommand(), policyListCommand(io), policyCheckCommand(io), policySuggestCommand(io))
+}
+
+// named puts the file's name before what is wrong with a policy in it.
+func named(file string, err error) error {
+	if mount.ClassOf(err) == mount.ClassPolicy {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return err
+}
+
+func policySetCommand(io stdio) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "set DIR FILE", Short: "Put a policy on a directory of a mount; an empty one becomes a zone with a key of its own", Args: usage(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			source, err := mount.ReadPolicy(args[1])
+			if err != nil {
+				return err
+			}
+			z, err := mount.PolicySet(cmd.Context(), args[0], source)
+			if err != nil {
+				return named(args[1], err)
+			}
+			return io.print(asJSON, z, func(w *tabwriter.Writer) { printZone(w, z) })
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printZone(w *tabwriter.Writer, z mount.ZonePolicy) {
+	line(w, "zone", fmt.Sprintf("%d, directory %s", z.Zone, quote(z.Directory)))
+	line(w, "keys", strings.Join(z.Keys, " "))
+	line(w, "files", fmt.Sprintf("blocks of %d bytes, compression %s", z.BlockSize, z.Compressed))
+	if z.Policy == "" {
+		line(w, "policy", "none: permissions alone decide")
+	} else {
+		line(w, "policy", fmt.Sprintf("version %d", z.Version))
+	}
+	if z.Locked {
+		line(w, "state", "locked")
+	}
+	if !z.Learns.IsZero() {
+		line(w, "learns", "until "+since(z.Learns))
+	}
+}
+
+func policyShowCommand(io stdio) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "show DIR", Short: "Print the policy that counts in a directory", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			z, err := mount.PolicyShow(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return io.print(true, z, nil)
+			}
+			if !z.Own {
+				fmt.Fprintf(io.err, "kmsfs: the policy is that of %s\n", quote(z.Directory))
+			}
+			if z.Policy == "" {
+				fmt.Fprintln(io.err, "kmsfs: there is no policy: permissions alone decide")
+			}
+			_, err = io.out.Write([]byte(z.Policy))
+			return err
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func policyListCommand(io stdio) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list PATH", Short: "List the zones of the mount that holds a path", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			zones, err := mount.PolicyList(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, zones, func(w *tabwriter.Writer) {
+				for _, z := range zones {
+					state := "no policy"
+					if z.Policy != "" {
+						state = fmt.Sprintf("policy version %d", z.Version)
+					}
+					if !z.Learns.IsZero() {
+						state += ", learns until " + since(z.Learns)
+					}
+					if z.Locked {
+						state += ", locked"
+					}
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", z.Zone, quote(z.Directory), state, strings.Join(z.Keys, " "))
+				}
+			})
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func policyRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm DIR", Short: "Take a directory's policy away; it has to be empty, unless it is the root of the mount", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return mount.PolicyRemove(cmd.Context(), args[0]) },
+	}
+}
+
+func policyEditCommand(io stdio) *cobra.Command {
+	return &cobra.Command{
+		Use: "edit DIR", Short: "Edit a directory's policy in $VISUAL or $EDITOR, and set it", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return editPolicy(cmd.Context(), io, args[0]) },
+	}
+}
+
+// editPolicy keeps what was typed when it is refused.
+func editPolicy(ctx context.Context, io stdio, dir string) error {
+	z, err := mount.PolicyShow(ctx, dir)
+	if err != nil {
+		return err
+	}
+	before := []byte(z.Policy)
+	if !z.Own || z.Policy == "" {
+		before = []byte("version: 1\n")
+	}
+	f, err := os.CreateTemp("", "kmsfs-policy-*.yaml")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(before)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	editor := os.Getenv("VISUAL")
+	if editor == "" {
+		editor = os.Getenv("EDITOR")
+	}
+	if editor == "" {
+		editor = "vi"
+	}
+	edit := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", f.Name())
+	edit.Stdin, edit.Stdout, edit.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := edit.Run(); err != nil {
+		return fmt.Errorf("%s: %w", editor, err)
+	}
+	after, err := mount.ReadPolicy(f.Name())
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(before, after) {
+		fmt.Fprintln(io.err, "kmsfs: nothing was changed")
+		return os.Remove(f.Name())
+	}
+	if _, err := mount.PolicySet(ctx, dir, after); err != nil {
+		fmt.Fprintf(io.err, "kmsfs: what you wrote is in %s\n", f.Name())
+		return named(f.Name(), err)
+	}
+	return os.Remove(f.Name())
+}
+
+func policyCheckCommand(io stdio) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "check [DIR] FILE", Short: "Read a policy and say what is wrong; with DIR, what setting it there would newly allow and deny", Args: usage(cobra.RangeArgs(1, 2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := args[len(args)-1]
+			source, err := mount.ReadPolicy(file)
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return named(file, mount.PolicyParse(source))
+			}
+			diff, err := mount.PolicyCheck(cmd.Context(), args[0], source)
+			if err != nil {
+				return named(file, err)
+			}
+			return io.print(asJSON, diff, func(w *tabwriter.Writer) {
+				for _, c := range diff.Changes {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.Becomes, c.User, c.Action, quote(c.Path), c.Reason)
+				}
+				fmt.Fprintf(w, "%d decisions about %d files by %d users are compared; %d differ\n", diff.Decisions, diff.Files, diff.Users, diff.Differ)
+			})
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func policySuggestCommand(io stdio) *cobra.Command {
+	return &cobra.Command{
+		Use: "suggest DIR", Short: "Write statements for what a learning directory would have denied since the volume was mounted", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := mount.PolicySuggest(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			_, err = io.out.Write([]byte(text))
+			return err
+		},
+	}
+}
+
+func lockCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "lock DIR", Short: "Take a directory with a policy out of use, what is open there too, until unlock", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := mount.LockDir(cmd.Context(), args[0])
+			return err
+		},
+	}
+}
+
+func unlockCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "unlock DIR", Short: "Put a locked directory to use again", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := mount.UnlockDir(cmd.Context(), args[0])
+			return err
+		},
+	}
+}
+
+func explainCommand(io stdio) *cobra.Command {
+	var asJSON, last bool
+	cfg := mount.ExplainConfig{}
+	cmd := &cobra.Command{
+		Use: "explain --action ACTION PATH | explain --last PATH", Short: "Say how a request would be decided and why, or why the caller's latest one was refused", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if last {
+				d, err := mount.LastDenial(args[0])
+				if err != nil {
+					return err
+				}
+				return io.print(asJSON, d, func(w *tabwriter.Writer) {
+					line(w, "denied", d.Action+" at "+since(d.Time))
+					line(w, "path", quote(d.Path))
+					line(w, "cause", string(d.Cause))
+					line(w, "reason", d.Reason)
+				})
+			}
+			if cfg.Action == "" {
+				return fmt.Errorf("%w: --action is missing", mount.ErrUsage)
+			}
+			cfg.Path = args[0]
+			e, err := mount.Explain(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			return io.print(asJSON, e, func(w *tabwriter.Writer) {
+				verdict := "allowed by policies and keys; permissions apply besides"
+				if !e.Allowed {
+					verdict = "denied: " + string(e.Cause)
+				}
+				line(w, "decision", verdict)
+				line(w, "because", e.Reason)
+				line(w, "zone", fmt.Sprintf("%d, directory %s", e.Zone, quote(e.Directory)))
+				if e.Statement > 0 {
+					line(w, "statement", fmt.Sprintf("%d %s, line %d of the policy of %s", e.Statement, e.Name, e.Line, quote(e.Directory)))
+				}
+				for _, k := range e.Keys {
+					word := "denied"
+					if k.Allowed {
+						word = "allowed"
+					}
+					line(w, k.Action, fmt.Sprintf("%s with %s (%s)", word, k.Key, k.Reason))
+				}
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.User, "user", "", "`USER` who asks, by name or number; default: you")
+	flags.StringVar(&cfg.Program, "program", "", "`PATH` of the program that asks; default: not known")
+	flags.StringVar(&cfg.Action, "action", "", "List, Read, Write, Create, Delete, Rename, SetAttr or Admin")
+	flags.BoolVar(&last, "last", false, "why your latest request on the mount was refused")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}

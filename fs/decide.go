@@ -1,0 +1,176 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/kmsfs/kmsfs/fs/access"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// Decider decides requests beyond what permissions say: access.Guard is one. Where a zone has nothing to decide it is asked nothing.
+type Decider interface {
+	// Active says whether there is anything to decide at all. It must cost next to nothing.
+	Active() bool
+	// Decide returns nil, or why the request is refused. A pass that is not nil is to be checked with each use of the file that is opened by the request.
+	Decide(ctx context.Context, by access.Requester, action access.Action, at access.Target) (*access.Pass, error)
+	// Administer returns nil, or why the caller may not administer the zone.
+	Administer(ctx context.Context, by access.Requester, zone meta.ZoneID) error
+	// Settings says how open files of a zone use the kernel's caches.
+	Settings(zone meta.ZoneID) access.Settings
+}
+
+// deciding says whether there is a Decider with anything to decide.
+func (fs *FS) deciding() bool { return fs.access != nil && fs.access.Active() }
+
+func requester(in *fuse.InHeader) access.Requester {
+	return access.Requester{UID: in.Uid, GID: in.Gid, PID: in.Pid}
+}
+
+// may decides a request about an inode.
+func (fs *FS) may(ctx context.Context, in *fuse.InHeader, action access.Action, ino meta.Ino) error {
+	if !fs.deciding() {
+		return nil
+	}
+	a, err := fs.meta.Getattr(ctx, ino)
+	if err != nil {
+		return err
+	}
+	_, err = fs.access.Decide(ctx, requester(in), action, access.Target{Zone: a.Zone, Ino: ino})
+	return err
+}
+
+// mayName decides a request about a name in a directory.
+func (fs *FS) mayName(ctx context.Context, in *fuse.InHeader, action access.Action, dir meta.Ino, name string) error {
+	if !fs.deciding() {
+		return nil
+	}
+	a, err := fs.meta.Getattr(ctx, dir)
+	if err != nil {
+		return err
+	}
+	_, err = fs.access.Decide(ctx, requester(in), action, access.Target{Zone: a.Zone, Dir: dir, Name: []byte(name)})
+	return err
+}
+
+// mayOpen decides an open of an inode for what its flags say.
+func (fs *FS) mayOpen(ctx context.Context, in *fuse.InHeader, a *meta.Attr, flags uint32) ([]*access.Pass, error) {
+	if !fs.deciding() {
+		return nil, nil
+	}
+	actions := []access.Action{access.Read}
+	switch flags & syscall.O_ACCMODE {
+	case syscall.O_WRONLY:
+		actions[0] = access.Write
+	case syscall.O_RDWR:
+		actions = append(actions, access.Write)
+	}
+	if a.IsDir() {
+		actions[0] = access.List
+	}
+	var passes []*access.Pass
+	for _, action := range actions {
+		p, err := fs.access.Decide(ctx, requester(in), action, access.Target{Zone: a.Zone, Ino: a.Ino})
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			passes = append(passes, p)
+		}
+	}
+	return passes, nil
+}
+
+// mayRename decides a rename: both names, and the removal of what is replaced.
+func (fs *FS) mayRename(ctx context.Context, in *fuse.InHeader, from, to place, flags meta.RenameFlags) error {
+	if !fs.deciding() {
+		return nil
+	}
+	here, err := fs.meta.Getattr(ctx, from.dir)
+	if err != nil {
+		return err
+	}
+	there, err := fs.meta.Getattr(ctx, to.dir)
+	if err != nil {
+		return err
+	}
+	arrives := access.Rename
+	if here.Zone != there.Zone {
+		arrives = access.Create
+	}
+	if err := fs.mayName(ctx, in, access.Rename, from.dir, string(from.name)); err != nil {
+		return err
+	}
+	if err := fs.mayName(ctx, in, arrives, to.dir, string(to.name)); err != nil {
+		return err
+	}
+	if flags&(meta.RenameExchange|meta.RenameNoReplace) != 0 {
+		return nil
+	}
+	if _, err := fs.meta.Lookup(ctx, to.dir, to.name); err == nil {
+		return fs.mayName(ctx, in, access.Delete, to.dir, string(to.name))
+	}
+	return nil // nothing is replaced, or the rename will say what is wrong
+}
+
+// maySetAttr decides chmod, chown, utimensat and truncate(2). What comes with a file that is open for writing was decided when it was opened, and the kernel's own
+// write-back of the times that it keeps is nobody's request.
+func (fs *FS) maySetAttr(ctx context.Context, in *fuse.SetAttrIn) error {
+	if !fs.deciding() {
+		return nil
+	}
+	asked := in.Valid &^ (fuse.FATTR_FH | fuse.FATTR_LOCKOWNER | fuse.FATTR_KILL_SUIDGID)
+	if asked == fuse.FATTR_MTIME|fuse.FATTR_CTIME {
+		return nil
+	}
+	if asked&fuse.FATTR_SIZE != 0 {
+		asked &^= fuse.FATTR_SIZE | fuse.FATTR_MTIME | fuse.FATTR_CTIME
+		if err := fs.mayTruncate(ctx, in); err != nil {
+			return err
+		}
+	}
+	if asked == 0 {
+		return nil
+	}
+	return fs.may(ctx, &in.InHeader, access.SetAttr, meta.Ino(in.NodeId))
+}
+
+func (fs *FS) mayTruncate(ctx context.Context, in *fuse.SetAttrIn) error {
+	if fh, ok := in.GetFh(); ok {
+		if h, err := fs.handles.file(fh); err == nil && h.write {
+			return h.check(ctx)
+		}
+	}
+	return fs.may(ctx, &in.InHeader, access.Write, meta.Ino(in.NodeId))
+}
+
+// check is nil while the handle's user still may what it was opened for.
+func (h *handle) check(ctx context.Context) error {
+	for _, p := range h.passes {
+		if err := p.Check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayRmdir decides the removal of a directory; of a zone's own, also that the caller may administer the zone.
+func (fs *FS) mayRmdir(ctx context.Context, in *fuse.InHeader, name string) error {
+	if !fs.deciding() {
+		return nil
+	}
+	if err := fs.mayName(ctx, in, access.Delete, meta.Ino(in.NodeId), name); err != nil {
+		return err
+	}
+	dir, err := fs.meta.Getattr(ctx, meta.Ino(in.NodeId))
+	if err != nil {
+		return err
+	}
+	a, err := fs.meta.Lookup(ctx, dir.Ino, []byte(name))
+	if err != nil || a.Zone == dir.Zone {
+		return nil // what is wrong is for the removal to find
+	}
+	return fs.access.Administer(ctx, requester(in), a.Zone)
+}

@@ -1,0 +1,87 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsfs/kmsfs/fs/access"
+	"github.com/kmsfs/kmsfs/fs/identity"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// ownMount says what lies on the mount that this daemon serves; nothing does before it is mounted.
+type ownMount struct {
+	point  atomic.Pointer[string]
+	device atomic.Uint64
+}
+
+func (o *ownMount) set(point string, device uint64) {
+	o.point.Store(&point)
+	o.device.Store(device)
+}
+
+func (o *ownMount) path(p string) bool {
+	point := o.point.Load()
+	return point != nil && within(filepath.Clean(p), *point)
+}
+
+func (o *ownMount) is(device uint64) bool { return device != 0 && device == o.device.Load() }
+
+// openGuard reads zones and policies.
+func (v *Volume) openGuard(ctx context.Context) (err error) {
+	v.guard, err = access.New(ctx, access.Config{
+		Meta: v.meta, Keys: v.keys, Identity: identity.New(identity.Config{OwnPath: v.own.path, OwnDevice: v.own.is}),
+	})
+	return err
+}
+
+// keyTTL is how long the keys of a zone may be used; 0: as long as the mount says.
+func (v *Volume) keyTTL(id meta.ZoneID) time.Duration {
+	if v.guard == nil {
+		return 0
+	}
+	return v.guard.Settings(id).KeyTTL
+}
+
+const (
+	watchFor   = 7 * time.Second // one wait for changes
+	watchAgain = 250 * time.Millisecond
+)
+
+// watchKeys learns of changes at the key manager until ctx is done, and revokes what has to be.
+func (d *daemon) watchKeys(ctx context.Context) {
+	var epoch uint64
+	for ctx.Err() == nil {
+		changes, err := d.volume.keys.Watch(ctx, epoch, nil, watchFor)
+		if err == nil && changes.Epoch == epoch {
+			continue
+		}
+		if err == nil {
+			epoch = changes.Epoch
+			changes, err = d.volume.keys.Watch(ctx, 0, d.volume.guard.Keys(), 0)
+		}
+		if err != nil { // nobody answers: keys last as long as they may
+			epoch = 0
+			select {
+			case <-ctx.Done():
+			case <-time.After(watchAgain):
+			}
+			continue
+		}
+		d.keysChanged(ctx, changes.States)
+	}
+}
+
+// keysChanged takes note of a change at the key manager.
+func (d *daemon) keysChanged(ctx context.Context, states map[string]string) {
+	died := d.volume.guard.Changed(states)
+	if len(died) > 0 {
+		if err := d.revoke(ctx, died, "the key is disabled or being deleted", nil); err != nil && !errors.Is(err, context.Canceled) {
+			d.log.Error("revoke zones", "zones", died, "error", err)
+		}
+	}
+	d.refreshStrict(ctx)
+}

@@ -1,0 +1,194 @@
+package mount
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/fs/access"
+	"github.com/kmsfs/kmsfs/fs/dirpolicy"
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/mount/control"
+)
+
+// policyArgs are the arguments of the operations on policies.
+type policyArgs struct {
+	Inode  uint64 `json:"inode"`
+	Policy []byte `json:"policy,omitempty"`
+}
+
+// ZonePolicy describes a zone and its policy.
+type ZonePolicy struct {
+	Zone       uint64    `json:"zone"`
+	Directory  string    `json:"directory"` // from the volume's root
+	Own        bool      `json:"own"`       // it is the directory's own; otherwise that of a directory above
+	Version    uint64    `json:"version"`   // counts the policies that the zone has had
+	Policy     string    `json:"policy"`    // "" for none
+	Keys       []string  `json:"keys"`
+	BlockSize  uint32    `json:"block_size"`
+	Compressed string    `json:"compression"`
+	Locked     bool      `json:"locked"`
+	Learns     time.Time `json:"learns_until,omitzero"`
+}
+
+// describe describes a zone.
+func (v *Volume) describeZone(ctx context.Context, z *meta.Zone) (ZonePolicy, error) {
+	source, version, err := v.meta.Policy(ctx, z.ID)
+	if err != nil {
+		return ZonePolicy{}, err
+	}
+	out := ZonePolicy{Zone: uint64(z.ID), Version: version, Policy: string(source), BlockSize: z.BlockSize, Compressed: z.Compression(), Locked: z.Locked()}
+	if path, err := v.meta.Path(ctx, z.Dir); err == nil {
+		out.Directory = string(path)
+	} else {
+		out.Directory = fmt.Sprintf("inode %d", z.Dir)
+	}
+	for _, w := range z.Wraps {
+		out.Keys = append(out.Keys, w.KeyID)
+	}
+	if source != nil {
+		if p, err := dirpolicy.Parse(source, dirpolicy.Resolver{}); err == nil && p.Learning(time.Now()) {
+			out.Learns = p.Learn
+		}
+	}
+	return out, nil
+}
+
+func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, error) {
+	var args policyArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	z, err := d.policyAdmin(call, args.Inode).set(ctx, args.Policy)
+	if err != nil {
+		return nil, err
+	}
+	d.refreshStrict(ctx)
+	out, err := d.volume.describeZone(ctx, z)
+	out.Own = true
+	return out, err
+}
+
+func (d *daemon) handlePolicyRemove(ctx context.Context, call *control.Call) (any, error) {
+	var args policyArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	return struct{}{}, d.policyAdmin(call, args.Inode).remove(ctx)
+}
+
+func (d *daemon) handlePolicyShow(ctx context.Context, call *control.Call) (any, error) {
+	var args policyArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	z, own, err := d.policyAdmin(call, args.Inode).zone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := d.volume.describeZone(ctx, z)
+	out.Own = own
+	return out, err
+}
+
+func (d *daemon) handlePolicyList(ctx context.Context, _ *control.Call) (any, error) {
+	out := []ZonePolicy{}
+	var zones []*meta.Zone
+	if err := d.volume.meta.Zones(ctx, func(z *meta.Zone) bool { zones = append(zones, z); return true }); err != nil {
+		return nil, err
+	}
+	for _, z := range zones {
+		p, err := d.volume.describeZone(ctx, z)
+		if err != nil {
+			return nil, err
+		}
+		p.Own = true
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (d *daemon) handleLessons(ctx context.Context, call *control.Call) (any, error) {
+	var args policyArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	p := d.policyAdmin(call, args.Inode)
+	z, _, err := p.zone(ctx)
+	if err == nil {
+		err = d.volume.guard.Administer(ctx, p.by, z.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.volume.guard.Lessons(z.ID), nil
+}
+
+// PolicySet puts a policy on a directory in a mount, in the name of whoever calls. Errors: ErrUsage, ErrNotEmpty, ErrPolicy (its place and reason), ErrNotMounted;
+// keymgr.ErrAccessDenied.
+func PolicySet(ctx context.Context, dir string, source []byte) (out ZonePolicy, err error) {
+	return out, askAbout(ctx, dir, opPolicySet, func(ino uint64) any { return policyArgs{ino, source} }, &out)
+}
+
+// PolicyRemove takes the policy of a directory away.
+func PolicyRemove(ctx context.Context, dir string) error {
+	return askAbout(ctx, dir, opPolicyRemove, func(ino uint64) any { return policyArgs{Inode: ino} }, nil)
+}
+
+// PolicyShow returns the policy that counts in a directory.
+func PolicyShow(ctx context.Context, dir string) (out ZonePolicy, err error) {
+	return out, askAbout(ctx, dir, opPolicyShow, func(ino uint64) any { return policyArgs{Inode: ino} }, &out)
+}
+
+// PolicyList describes all zones of the mount that holds path.
+func PolicyList(ctx context.Context, path string) (out []ZonePolicy, err error) {
+	return out, askAbout(ctx, path, opPolicyList, func(uint64) any { return nil }, &out)
+}
+
+// PolicyLessons returns what a learning zone would have denied since the volume was mounted.
+func PolicyLessons(ctx context.Context, dir string) (out []access.Lesson, err error) {
+	return out, askAbout(ctx, dir, opLessons, func(ino uint64) any { return policyArgs{Inode: ino} }, &out)
+}
+
+// PolicyParse reads a policy as PolicySet would, without a mount. Errors: *policy.Error.
+func PolicyParse(source []byte) error {
+	_, err := dirpolicy.Parse(source, resolver(time.Now()))
+	return err
+}
+
+// askAbout asks the daemon of the mount that holds a file about it.
+func askAbout(ctx context.Context, path, op string, args func(ino uint64) any, result any) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("path %s: %w", path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(abs, &st); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	r, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	rec, err := r.holding(&st)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, path)
+	}
+	return control.Do(ctx, r.socket(rec.ID), op, args(st.Ino), nil, result)
+}
+
+// ReadPolicy reads a policy's file, bounded.
+func ReadPolicy(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > dirpolicy.MaxSource {
+		err = fmt.Errorf("%w: %s has %d bytes, a policy has at most %d", ErrUsage, path, info.Size(), dirpolicy.MaxSource)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}

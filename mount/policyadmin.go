@@ -1,0 +1,292 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"slices"
+	"time"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/fs/access"
+	"github.com/kmsfs/kmsfs/fs/dirpolicy"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/mount/control"
+)
+
+// policyAdmin changes policies in the name of a caller, whose rights count at the key manager too.
+type policyAdmin struct {
+	v   *Volume
+	by  access.Requester
+	dir meta.Ino
+}
+
+func (d *daemon) policyAdmin(call *control.Call, inode uint64) *policyAdmin {
+	p := call.Peer
+	return &policyAdmin{v: d.volume, by: access.Requester{UID: uint32(p.UID), GID: uint32(p.GID), PID: uint32(p.PID)}, dir: meta.Ino(inode)}
+}
+
+func (p *policyAdmin) caller() keymgr.Caller {
+	return keymgr.Caller{UID: int(p.by.UID), GID: int(p.by.GID), PID: int(p.by.PID), Via: keymgr.ViaFileDaemon}
+}
+
+// resolver knows the users and groups of this host.
+func resolver(now time.Time) dirpolicy.Resolver {
+	return dirpolicy.Resolver{
+		User: func(name string) error {
+			if _, err := user.Lookup(name); err != nil {
+				return fmt.Errorf("there is no user %q on this host", name)
+			}
+			return nil
+		},
+		Group: func(name string) error {
+			if _, err := user.LookupGroup(name); err != nil {
+				return fmt.Errorf("there is no group %q on this host", name)
+			}
+			return nil
+		},
+		Now: now,
+	}
+}
+
+// zone returns the zone that the directory is in, and whether it is the zone's own.
+func (p *policyAdmin) zone(ctx context.Context) (z *meta.Zone, own bool, err error) {
+	a, err := p.v.meta.Getattr(ctx, p.dir)
+	if err != nil {
+		return nil, false, fmt.Errorf("inode %d: %w", p.dir, err)
+	}
+	if !a.IsDir() {
+		return nil, false, fmt.Errorf("%w: policies are for directories", ErrUsage)
+	}
+	if z, err = p.v.meta.Zone(ctx, a.Zone); err != nil {
+		return nil, false, err
+	}
+	return z, z.Dir == p.dir, nil
+}
+
+// set puts a policy on the directory: on a zone's own, or it becomes one. Nothing changes where it is refused.
+func (p *policyAdmin) set(ctx context.Context, source []byte) (*meta.Zone, error) {
+	next, err := dirpolicy.Parse(source, resolver(time.Now()))
+	if err != nil {
+		return nil, err
+	}
+	z, own, err := p.zone(ctx)
+	if err == nil {
+		err = p.v.guard.Administer(ctx, p.by, z.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.v.guard.WouldAdminister(ctx, p.by, z.ID, next); err != nil {
+		return nil, advise(fmt.Errorf("%w: %w", policy.ErrLockout, err), "give yourself the action Admin in it")
+	}
+	if own {
+		z, err = p.change(ctx, z, next)
+	} else {
+		z, err = p.make(ctx, z, next)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return z, p.settle(ctx)
+}
+
+// settle makes a change durable and known to all decisions.
+func (p *policyAdmin) settle(ctx context.Context) error {
+	return errors.Join(p.v.syncNames(ctx), p.v.guard.Reload(ctx))
+}
+
+// params are those of the policy where it says something, otherwise those there are.
+func params(next *dirpolicy.Policy, old meta.Params) meta.Params {
+	out := old
+	if next.BlockSizeGiven {
+		out.BlockSize = next.Params.BlockSize
+	}
+	if next.CompressionGiven {
+		out.Codec, out.Level = next.Params.Codec, next.Params.Level
+		if !next.BlockSizeGiven && out.Codec != meta.CodecNone {
+			out.BlockSize = max(out.BlockSize, next.Params.BlockSize)
+		}
+	}
+	if next.InlineGiven {
+		out.Inline = next.Params.Inline
+	}
+	return out
+}
+
+// keyARNs resolves the keys of a policy.
+func (p *policyAdmin) keyARNs(ctx context.Context, next *dirpolicy.Policy) ([]string, error) {
+	var all []string
+	for _, k := range next.Keys {
+		md, err := p.v.keys.DescribeKey(ctx, keymgr.Caller{}, k.Name)
+		if errors.Is(err, keymgr.ErrNotFound) {
+			return nil, &policy.Error{Class: policy.ErrMalformed, Line: k.Line, Column: k.Column, Reason: fmt.Sprintf("there is no key %q in the key store", k.Name)}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", k.Name, err)
+		}
+		if slices.Contains(all, md.ARN) {
+			return nil, &policy.Error{Class: policy.ErrMalformed, Line: k.Line, Column: k.Column, Reason: fmt.Sprintf("the key %q stands twice, under two names", k.Name)}
+		}
+		all = append(all, md.ARN)
+	}
+	return all, nil
+}
+
+// change replaces the policy of a zone. Keys and parameters stay as they are where there is anything in it.
+func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.Policy) (*meta.Zone, error) {
+	keys, err := p.keyARNs(ctx, next)
+	if err != nil {
+		return nil, err
+	}
+	was, err := p.keysOf(ctx, z)
+	if err != nil {
+		return nil, err
+	}
+	if keys != nil && !sameSet(keys, was) {
+		return nil, advise(fmt.Errorf("%w: the zone's key is wrapped by other keys than the policy names", ErrUsage),
+			"kmsfs rewrap %s --to or --add changes the keys of a zone; then set the policy again", "DIR")
+	}
+	want := params(next, z.Params)
+	empty, err := p.empty(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if want != z.Params && !empty {
+		return nil, advise(fmt.Errorf("%w: the directory is not empty, and the policy changes how files in it are stored (%s)", ErrUsage, differing(z.Params, want)),
+			"set it on an empty directory and move the files there")
+	}
+	changed, _, err := p.v.meta.ChangeZone(ctx, z.ID, next.Source(), func(z *meta.Zone) error {
+		z.Params, z.KeyTTL = want, uint32(next.KeyTTL/time.Second)
+		return nil
+	})
+	return changed, err
+}
+
+// keysOf returns the ARNs of the keys of a zone's wraps; one of another key store stands as it is.
+func (p *policyAdmin) keysOf(ctx context.Context, z *meta.Zone) ([]string, error) {
+	var all []string
+	for _, w := range z.Wraps {
+		md, err := p.v.keys.DescribeKey(ctx, keymgr.Caller{}, w.KeyID)
+		switch {
+		case errors.Is(err, keymgr.ErrNotFound):
+			md.ARN = w.KeyID
+		case err != nil:
+			return nil, fmt.Errorf("key %s: %w", w.KeyID, err)
+		}
+		all = append(all, md.ARN)
+	}
+	return all, nil
+}
+
+func sameSet(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b)
+}
+
+func differing(old, next meta.Params) string {
+	switch {
+	case old.BlockSize != next.BlockSize:
+		return fmt.Sprintf("blocks of %d bytes instead of %d", next.BlockSize, old.BlockSize)
+	case old.Compression() != next.Compression():
+		return fmt.Sprintf("compression %s instead of %s", next.Compression(), old.Compression())
+	}
+	return fmt.Sprintf("inline limit %d instead of %d", next.Inline, old.Inline)
+}
+
+func (p *policyAdmin) empty(ctx context.Context) (bool, error) {
+	entries, err := p.v.meta.ReadDir(ctx, p.dir, 0, 1)
+	return len(entries) == 0, err
+}
+
+// make makes a zone of an empty directory.
+func (p *policyAdmin) make(ctx context.Context, around *meta.Zone, next *dirpolicy.Policy) (*meta.Zone, error) {
+	empty, err := p.empty(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !empty {
+		return nil, advise(fmt.Errorf("%w: a policy makes a zone of an empty directory only", ErrNotEmpty), "make a new directory, set the policy on it, and move the files there")
+	}
+	keys, err := p.keyARNs(ctx, next)
+	if err == nil && keys == nil {
+		keys, err = p.keysOf(ctx, around)
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := p.v.meta.NewZoneID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parent, name, err := p.v.meta.ZonePlace(ctx, &meta.Zone{ID: id, Dir: p.dir})
+	if err != nil {
+		return nil, err
+	}
+	zoneKey, wraps, err := p.zoneKey(ctx, keys, meta.ZoneContext(p.v.ID, id, parent, name))
+	if err != nil {
+		return nil, err
+	}
+	defer zoneKey.Wipe()
+	z, err := meta.NewZone(p.v.ID, id, p.dir, zoneKey)
+	if err != nil {
+		return nil, err
+	}
+	z.Wraps, z.Params, z.KeyTTL = wraps, params(next, around.Params), uint32(next.KeyTTL/time.Second)
+	zk, err := z.Keys(p.v.ID, zoneKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.v.meta.MakeZone(ctx, z, zk, parent, []byte(name), next.Source()); err != nil {
+		return nil, err
+	}
+	return p.v.meta.Zone(ctx, id)
+}
+
+// zoneKey has a zone's key made under the first of keys, and wrapped by the others as well. The caller wipes it.
+func (p *policyAdmin) zoneKey(ctx context.Context, keys []string, encryptionContext keymgr.Context) (*blockcrypt.Key, []meta.ZoneWrap, error) {
+	made, err := p.v.keys.GenerateDataKey(ctx, p.caller(), keymgr.GenerateDataKeyInput{KeyID: keys[0], Bytes: blockcrypt.KeySize, Context: encryptionContext})
+	defer clear(made.Plaintext)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the zone's key under %s: %w", keys[0], err)
+	}
+	wraps := []meta.ZoneWrap{{KeyID: made.KeyID, Blob: made.Blob}}
+	for _, key := range keys[1:] {
+		out, err := p.v.keys.Encrypt(ctx, p.caller(), keymgr.EncryptInput{KeyID: key, Plaintext: made.Plaintext, Context: encryptionContext})
+		if err != nil {
+			return nil, nil, fmt.Errorf("wrap the zone's key under %s: %w", key, err)
+		}
+		wraps = append(wraps, meta.ZoneWrap{KeyID: out.KeyID, Blob: out.Blob})
+	}
+	k, err := blockcrypt.KeyFromBytes(made.Plaintext)
+	return k, wraps, err
+}
+
+// remove takes the policy of a zone away: the root keeps its keys, another directory is no zone afterwards and has to be empty.
+func (p *policyAdmin) remove(ctx context.Context) error {
+	z, own, err := p.zone(ctx)
+	if err != nil {
+		return err
+	}
+	if !own || z.ID == meta.RootZone && z.PolicyHash == [32]byte{} {
+		return advise(fmt.Errorf("the directory has no policy of its own: %w", ErrNoPolicy), "kmsfs policy show says whose it has")
+	}
+	if err := p.v.guard.Administer(ctx, p.by, z.ID); err != nil {
+		return err
+	}
+	if z.ID == meta.RootZone {
+		_, _, err = p.v.meta.ChangeZone(ctx, z.ID, []byte{}, func(z *meta.Zone) error { z.KeyTTL = 0; return nil })
+	} else if err = p.v.meta.DissolveZone(ctx, z.ID); errors.Is(err, meta.ErrNotEmpty) {
+		return advise(fmt.Errorf("%w: files in the directory are under its own key", ErrNotEmpty), "move the files out first, or set a policy without statements")
+	}
+	if err != nil {
+		return err
+	}
+	if z.ID != meta.RootZone {
+		p.v.ring.Revoke(z.ID)
+	}
+	return p.settle(ctx)
+}
