@@ -8,16 +8,36 @@ import (
 // requests is the set of requests under way, by their unique number.
 type requests struct {
 	mu  sync.Mutex
-	set map[uint64]struct{} // guarded by mu
+	set map[uint64]uint64 // guarded by mu; to the inode of a regular file, or 0
 }
 
-func (r *requests) add(unique uint64) {
+// add adds the request with this header.
+func (r *requests) add(header []byte) (unique uint64) {
+	unique = binary.NativeEndian.Uint64(header[8:])
+	node := uint64(0)
+	if ofRegularFile(binary.NativeEndian.Uint32(header[4:])) {
+		node = binary.NativeEndian.Uint64(header[16:])
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.set == nil {
-		r.set = make(map[uint64]struct{})
+		r.set = make(map[uint64]uint64)
 	}
-	r.set[unique] = struct{}{}
+	r.set[unique] = node
+	return unique
+}
+
+// files returns inodes of regular files that the kernel knows for sure, because requests for them are under way.
+func (r *requests) files() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var nodes []uint64
+	for _, node := range r.set {
+		if node != 0 {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
 }
 
 func (r *requests) remove(unique uint64) {

@@ -79,9 +79,17 @@ func NewLoop(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o 
 	return l, nil
 }
 
-// Serve takes requests and answers them until the filesystem is unmounted or the connection aborted, then interrupts what is still under way,
-// waits for it, and closes the device. It returns nil after an unmount, else why the connection ended.
+// Serve implements Transport.
 func (l *Loop) Serve() error {
+	err := l.serve()
+	if closeErr := unix.Close(l.fd); closeErr != nil {
+		return errors.Join(err, fmt.Errorf("close /dev/fuse: %w", closeErr))
+	}
+	return err
+}
+
+// serve is Serve but for closing the device.
+func (l *Loop) serve() error {
 	l.readers.Add(2) // a reader and the watch, which make more
 	go l.watch()
 	go l.read()
@@ -89,11 +97,11 @@ func (l *Loop) Serve() error {
 	<-l.ended
 	l.interruptAll()
 	l.readers.Wait()
-	if err := unix.Close(l.fd); err != nil {
-		return errors.Join(l.endErr, fmt.Errorf("close /dev/fuse: %w", err))
-	}
 	return l.endErr
 }
+
+// Kind implements Transport.
+func (l *Loop) Kind() Kind { return Device }
 
 // Stats returns the counters.
 func (l *Loop) Stats() Stats {

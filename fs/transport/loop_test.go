@@ -124,17 +124,42 @@ func (f *flat) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut)
 func (f *flat) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
 func (f *flat) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
-// mounted is a loop that serves a mount of its own.
+// mounted is a transport that serves a mount of its own.
 type mounted struct {
-	*transport.Loop
+	transport.Transport
 	dir    string
 	served chan error
 }
 
-func mount(t *testing.T, f *flat, o transport.Options) *mounted {
+// overBoth runs a test over the device and over io_uring.
+func overBoth(t *testing.T, test func(t *testing.T, kind transport.Kind)) {
+	for _, kind := range []transport.Kind{transport.Device, transport.Uring} {
+		t.Run(string(kind), func(t *testing.T) { test(t, kind) })
+	}
+}
+
+// switchOn makes the kernel offer io_uring for the time of a test.
+func switchOn(t *testing.T) {
+	t.Helper()
+	const path = "/sys/module/fuse/parameters/enable_uring"
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Skip("this kernel has no FUSE over io_uring: " + err.Error())
+	}
+	t.Cleanup(func() { _ = os.WriteFile(path, before, 0) })
+}
+
+func mount(t *testing.T, f *flat, kind transport.Kind, o transport.Options) *mounted {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		skip(t, "needs root")
+	}
+	if kind == transport.Uring {
+		switchOn(t)
+	}
+	resolved, err := transport.Resolve(kind)
+	if err != nil || resolved != kind {
+		t.Fatalf("%s: %v, %v", kind, resolved, err)
 	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -145,9 +170,12 @@ func mount(t *testing.T, f *flat, o transport.Options) *mounted {
 	if err := unix.Mount("flat", m.dir, "fuse.flat", unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
 		t.Fatal(err)
 	}
-	m.Loop, err = transport.NewLoop(fd, f, &fuse.MountOptions{MaxWrite: maxWrite, MaxBackground: 64}, o)
+	m.Transport, err = transport.New(kind, fd, f, &fuse.MountOptions{MaxWrite: maxWrite, MaxBackground: 64}, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if m.Kind() != kind {
+		t.Fatalf("the mount goes over %s", m.Kind())
 	}
 	go func() { m.served <- m.Serve() }()
 	t.Cleanup(func() { _ = unix.Unmount(m.dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
@@ -191,9 +219,13 @@ func (m *mounted) shell(script string) ([]byte, error) {
 }
 
 func TestFilesOfAllSizes(t *testing.T) {
+	overBoth(t, testFilesOfAllSizes)
+}
+
+func testFilesOfAllSizes(t *testing.T, kind transport.Kind) {
 	for name, poll := range map[string]time.Duration{"polling": 0, "sleeping": -1} {
 		t.Run(name, func(t *testing.T) {
-			m := mount(t, newFlat(), transport.Options{MaxPoll: poll})
+			m := mount(t, newFlat(), kind, transport.Options{MaxPoll: poll})
 			for _, size := range []int{0, 1, 4095, 4096, 65535, 65536, 1 << 20, 5<<20 + 3} {
 				src := filepath.Join(t.TempDir(), "src")
 				want := bytes.Repeat([]byte("kmsfs transport "), size/16+1)[:size]
@@ -208,7 +240,7 @@ func TestFilesOfAllSizes(t *testing.T) {
 			if err := m.ends(t); err != nil {
 				t.Fatal(err)
 			}
-			if s := m.Stats(); poll < 0 && s.Polled != 0 || s.Requests == 0 || s.Handovers == 0 {
+			if s := m.Stats(); poll < 0 && s.Polled != 0 || s.Requests == 0 || kind == transport.Device && s.Handovers == 0 {
 				t.Errorf("stats %+v", s)
 			}
 		})
@@ -217,8 +249,12 @@ func TestFilesOfAllSizes(t *testing.T) {
 
 // A request that blocks must not keep others waiting, however many block.
 func TestSlowRequestsBlockNobody(t *testing.T) {
+	overBoth(t, testSlowRequestsBlockNobody)
+}
+
+func testSlowRequestsBlockNobody(t *testing.T, kind transport.Kind) {
 	f := newFlat()
-	m := mount(t, f, transport.Options{})
+	m := mount(t, f, kind, transport.Options{})
 	m.run(t, "echo x > slow; echo y > fast")
 	const blocked = 10
 	var cats []*exec.Cmd
@@ -237,7 +273,7 @@ func TestSlowRequestsBlockNobody(t *testing.T) {
 			t.Fatalf("read %q", got)
 		}
 	}
-	if s := m.Stats(); s.Stolen < blocked {
+	if s := m.Stats(); kind == transport.Device && s.Stolen < blocked {
 		t.Errorf("%d opens blocked, the lead was taken away %d times", blocked, s.Stolen)
 	}
 	close(f.release)
@@ -249,8 +285,12 @@ func TestSlowRequestsBlockNobody(t *testing.T) {
 }
 
 func TestKilledCallerInterruptsItsRequest(t *testing.T) {
+	overBoth(t, testKilledCallerInterruptsItsRequest)
+}
+
+func testKilledCallerInterruptsItsRequest(t *testing.T, kind transport.Kind) {
 	f := newFlat()
-	m := mount(t, f, transport.Options{})
+	m := mount(t, f, kind, transport.Options{})
 	m.run(t, "echo x > slow")
 	cat := exec.Command("cat", filepath.Join(m.dir, "slow"))
 	if err := cat.Start(); err != nil {
@@ -270,8 +310,12 @@ func TestKilledCallerInterruptsItsRequest(t *testing.T) {
 
 // When the connection is aborted under a blocked request, the request is interrupted and Serve returns.
 func TestAbortEndsBlockedRequests(t *testing.T) {
+	overBoth(t, testAbortEndsBlockedRequests)
+}
+
+func testAbortEndsBlockedRequests(t *testing.T, kind transport.Kind) {
 	f := newFlat()
-	m := mount(t, f, transport.Options{})
+	m := mount(t, f, kind, transport.Options{})
 	m.run(t, "echo x > slow")
 	cat := exec.Command("cat", filepath.Join(m.dir, "slow"))
 	if err := cat.Start(); err != nil {
@@ -297,8 +341,12 @@ func TestAbortEndsBlockedRequests(t *testing.T) {
 }
 
 func TestInodeNotifyDropsCachedPages(t *testing.T) {
+	overBoth(t, testInodeNotifyDropsCachedPages)
+}
+
+func testInodeNotifyDropsCachedPages(t *testing.T, kind transport.Kind) {
 	f := newFlat()
-	m := mount(t, f, transport.Options{})
+	m := mount(t, f, kind, transport.Options{})
 	m.run(t, "echo old > file")
 	m.run(t, "cat file; cat file")
 	f.mu.Lock()
@@ -323,8 +371,12 @@ func TestInodeNotifyDropsCachedPages(t *testing.T) {
 }
 
 func TestEntryNotifyDropsName(t *testing.T) {
+	overBoth(t, testEntryNotifyDropsName)
+}
+
+func testEntryNotifyDropsName(t *testing.T, kind transport.Kind) {
 	f := newFlat()
-	m := mount(t, f, transport.Options{})
+	m := mount(t, f, kind, transport.Options{})
 	m.run(t, "echo x > a; ls a")
 	f.mu.Lock()
 	delete(f.files, "a")
@@ -346,7 +398,11 @@ func TestEntryNotifyDropsName(t *testing.T) {
 
 // An idle loop sleeps: it makes no system call until a request comes.
 func TestIdleLoopSleeps(t *testing.T) {
-	m := mount(t, newFlat(), transport.Options{})
+	overBoth(t, testIdleLoopSleeps)
+}
+
+func testIdleLoopSleeps(t *testing.T, kind transport.Kind) {
+	m := mount(t, newFlat(), kind, transport.Options{})
 	m.run(t, "echo x > a")
 	var first, second unix.Rusage
 	deadline := time.Now().Add(20 * time.Second)
@@ -374,7 +430,11 @@ func cpu(u unix.Rusage) time.Duration {
 
 // Many processes at once: every answer goes to whom it belongs.
 func TestManyClients(t *testing.T) {
-	m := mount(t, newFlat(), transport.Options{})
+	overBoth(t, testManyClients)
+}
+
+func testManyClients(t *testing.T, kind transport.Kind) {
+	m := mount(t, newFlat(), kind, transport.Options{})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Add(1)

@@ -15,6 +15,7 @@ const outHeaderSize = 16
 const (
 	notifyInvalInode = 2
 	notifyInvalEntry = 3
+	notifyRetrieve   = 5
 	notifyDelete     = 6
 )
 
@@ -60,6 +61,23 @@ func (l *Loop) DeleteNotify(parent, child uint64, name string) fuse.Status {
 	binary.NativeEndian.PutUint32(b[32:], uint32(len(name)))
 	copy(b[40:], name)
 	return l.notify(notifyDelete, b)
+}
+
+// pollHackNode is the inode of the file that go-fuse answers for itself; the filesystem has the kernel look it up when it is mounted.
+const pollHackNode = math.MaxUint64
+
+// retrieveNothing asks the kernel for none of its cached pages of some regular file. It answers with a request (NOTIFY_REPLY), made on the calling thread's processor,
+// that nobody waits for, and whose number is made of n: unlike every number of the kernel's own. It has to know the file: false if none was found that it does.
+func (l *Loop) retrieveNothing(n uint64) bool {
+	b := make([]byte, outHeaderSize+32)
+	binary.NativeEndian.PutUint64(b[16:], 1<<63|n<<1)
+	for _, node := range append(l.active.files(), pollHackNode) {
+		binary.NativeEndian.PutUint64(b[24:], node)
+		if l.notify(notifyRetrieve, b).Ok() {
+			return true
+		}
+	}
+	return false
 }
 
 // notify sends a notification: an answer to nobody, with its code in place of the status.

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,15 +20,27 @@ const inHeaderSize = 40
 
 // Opcodes of linux/fuse.h that the loop itself must know.
 const (
+	opOpen          = 14
 	opRead          = 15
 	opWrite         = 16
+	opRelease       = 18
 	opFsync         = 20
 	opFsyncDir      = 30
 	opInterrupt     = 36
+	opNotifyReply   = 41
 	opFallocate     = 43
 	opLseek         = 46
 	opCopyFileRange = 47
 )
+
+// ofRegularFile tells whether a request with this opcode is always about a regular file.
+func ofRegularFile(opcode uint32) bool {
+	switch opcode {
+	case opOpen, opRead, opWrite, opRelease, opFsync, opFallocate, opLseek, opCopyFileRange:
+		return true
+	}
+	return false
+}
 
 // longPayload is the size of a read or write, in bytes, from which on it is worth a thread switch: that much takes longer to encrypt.
 const longPayload = 64 << 10
@@ -147,13 +160,18 @@ func takesLong(request []byte) bool {
 	if len(request) < inHeaderSize {
 		return false
 	}
-	switch binary.NativeEndian.Uint32(request[4:]) {
+	return isLong(binary.NativeEndian.Uint32(request[4:]), request[inHeaderSize:], len(request))
+}
+
+// isLong tells whether a request takes so long that it is worth a thread switch, by its opcode, the fixed part behind its header, and how much data came with it.
+func isLong(opcode uint32, arg []byte, payload int) bool {
+	switch opcode {
 	case opFsync, opFsyncDir, opFallocate, opLseek, opCopyFileRange:
 		return true
 	case opWrite:
-		return len(request) >= longPayload
+		return payload >= longPayload
 	case opRead: // struct fuse_read_in: fh, offset, size
-		return len(request) >= inHeaderSize+20 && binary.NativeEndian.Uint32(request[inHeaderSize+16:]) >= longPayload
+		return len(arg) >= 20 && binary.NativeEndian.Uint32(arg[16:]) >= longPayload
 	}
 	return false
 }
@@ -161,13 +179,8 @@ func takesLong(request []byte) bool {
 // handle has the request in r.in[:n] answered.
 func (r *reader) handle(n int) {
 	l := r.loop
-	if n >= inHeaderSize {
-		unique := binary.NativeEndian.Uint64(r.in[8:])
-		l.active.add(unique)
-		defer l.active.remove(unique)
-	}
 	r.inVec[0], r.outVec[0] = r.in[:n], r.out
-	answer, status := l.proto.HandleRequest(r.inVec[:], r.outVec[:])
+	answer, status := l.request(r.inVec[:], r.outVec[:])
 	if answer == 0 && !status.Ok() {
 		answer = r.refuse(n, int32(status))
 	}
@@ -175,6 +188,14 @@ func (r *reader) handle(n int) {
 		l.send(r.out[:answer])
 	}
 	r.answered = time.Now()
+}
+
+// request has one request handled, and keeps it among those under way meanwhile. The answer is in out; its length is 0 if there is none, or only a status.
+func (l *Loop) request(in, out [][]byte) (int, fuse.Status) {
+	if len(in[0]) >= inHeaderSize {
+		defer l.active.remove(l.active.add(in[0]))
+	}
+	return l.proto.HandleRequest(in, out)
 }
 
 // refuse makes the answer to a request that could not be parsed, so that its caller does not wait for ever.
