@@ -50,7 +50,7 @@ var allowed = map[string][]string{
 	"fs/codec":     {"meta", "blockcrypt"},
 	"fs/content":   {"fs/codec", "fs/object", "meta", "meta/kv", "blockcrypt"},
 	"fs":           {"fs/access", "fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr", "keymgr/audit"},
-	"fs/fstest": {"fs", "fs/content", "fs/object", "fs/keyring", "meta", "meta/metatest", "meta/kv", "meta/kv/memory",
+	"fs/fstest": {"fs", "fs/content", "fs/object", "fs/transport", "fs/keyring", "meta", "meta/metatest", "meta/kv", "meta/kv/memory",
 		"meta/kv/local", "blockcrypt", "blockcrypt/locked", "keymgr", "keymgr/audit"},
 
 	"mount":           {"*"},

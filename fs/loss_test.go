@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/fs/fstest"
 )
@@ -33,12 +34,22 @@ func TestLossIsNotForgotten(t *testing.T) {
 		}
 	}
 	f.Close()
-	again, err := os.OpenFile(m.Path("f"), os.O_RDWR, 0)
+	// The kernel does not wait until it is told that the file was closed.
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		err := syncAgain(m.Path("f"))
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("fsync after the file was closed: %v", err)
+		}
+	}
+}
+
+func syncAgain(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	defer again.Close()
-	if err := again.Sync(); err != nil {
-		t.Errorf("fsync after the file was closed: %v", err)
-	}
+	return errors.Join(f.Sync(), f.Close())
 }

@@ -17,7 +17,7 @@ import (
 // Server is one mount that is being served. Safe for concurrent use.
 type Server struct {
 	fs         *FS
-	loop       *transport.Loop
+	transport  transport.Transport
 	mountPoint string
 	direct     bool          // mounted by mount(2), not by fusermount3
 	device     uint64        // st_dev of the mount
@@ -36,11 +36,15 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	if mountPoint, err = filepath.EvalSymlinks(mountPoint); err != nil {
 		return nil, fmt.Errorf("mount: %w: %w", ErrMount, err)
 	}
+	kind, err := transport.Resolve(o.Transport)
+	if err != nil {
+		return nil, fmt.Errorf("mount on %s: %w: %w", mountPoint, ErrMount, err)
+	}
 	if err := f.start(context.Background()); err != nil {
 		return nil, fmt.Errorf("mount on %s: %w", mountPoint, err)
 	}
 	s := &Server{fs: f, mountPoint: mountPoint, direct: os.Geteuid() == 0, done: make(chan struct{})}
-	device, err := -1, error(nil)
+	device := -1
 	if s.direct {
 		device, err = mountDirect(mountPoint, o)
 	} else {
@@ -52,11 +56,11 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	if s.device, err = deviceAt(mountPoint); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount on %s: %w: %w", mountPoint, ErrMount, err), unix.Close(device))
 	}
-	s.loop, err = transport.NewLoop(device, f, o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
+	s.transport, err = transport.New(kind, device, f, o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
 	if err != nil { // the device is closed
 		return nil, errors.Join(err, s.Detach())
 	}
-	f.connect(s.loop)
+	f.connect(s.transport)
 	go s.serve()
 	s.refusePoll()
 	s.tune()
@@ -103,11 +107,14 @@ func mountHelped(mountPoint string, o MountOptions) (int, error) {
 
 func (s *Server) serve() {
 	defer close(s.done)
-	if err := s.loop.Serve(); err != nil {
+	if err := s.transport.Serve(); err != nil {
 		s.fs.log.Error("connection to the kernel ended", "cause", err)
 	}
 	s.fs.disconnect()
 }
+
+// Transport says how requests arrive.
+func (s *Server) Transport() transport.Kind { return s.transport.Kind() }
 
 // MountPoint returns the absolute path of the mount, free of symbolic links.
 func (s *Server) MountPoint() string { return s.mountPoint }

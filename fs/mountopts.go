@@ -11,6 +11,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/fs/transport"
 )
 
 // maxRequest is the largest read or write that we ask the kernel for, in bytes.
@@ -35,6 +37,8 @@ type MountOptions struct {
 	Writethrough bool
 	// MaxPoll is how long a reader of requests polls before it sleeps, at most; 0: the transport's default; negative: never.
 	MaxPoll time.Duration
+	// Transport is how requests are to arrive; the zero value: io_uring where the kernel has it switched on, else the device.
+	Transport transport.Kind
 }
 
 // flags returns the flags of mount(2).

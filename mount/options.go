@@ -3,27 +3,30 @@ package mount
 import (
 	"fmt"
 	"strings"
+
+	"github.com/kmsfs/kmsfs/fs/transport"
 )
 
 // Options is what `-o` of a mount says; the zero value is the default: read-write, nosuid, nodev, relatime.
 type Options struct {
-	ReadOnly   bool   `json:"ro,omitempty"`
-	AllowOther bool   `json:"allow_other,omitempty"`
-	Suid       bool   `json:"suid,omitempty"`
-	Dev        bool   `json:"dev,omitempty"`
-	NoExec     bool   `json:"noexec,omitempty"`
-	NoAtime    bool   `json:"noatime,omitempty"`
-	FSName     string `json:"fsname,omitempty"` // the source column of /proc/mounts; empty: the volume's path
+	ReadOnly   bool           `json:"ro,omitempty"`
+	AllowOther bool           `json:"allow_other,omitempty"`
+	Suid       bool           `json:"suid,omitempty"`
+	Dev        bool           `json:"dev,omitempty"`
+	NoExec     bool           `json:"noexec,omitempty"`
+	NoAtime    bool           `json:"noatime,omitempty"`
+	FSName     string         `json:"fsname,omitempty"`    // the source column of /proc/mounts; empty: the volume's path
+	Transport  transport.Kind `json:"transport,omitempty"` // of requests: device, io_uring; empty: io_uring where the kernel has it switched on
 }
 
 // optionHelp is what an unknown option is answered with.
-const optionHelp = "known are ro, rw, allow_other, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, default_permissions, fsname=NAME"
+const optionHelp = "known are ro, rw, allow_other, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, default_permissions, fsname=NAME, transport=auto|device|io_uring"
 
 // ParseOptions adds a comma-separated list, as mount(8) takes it, to o. Later words win. ErrUsage names an unknown one.
 func (o *Options) ParseOptions(list string) error {
 	for word := range strings.SplitSeq(list, ",") {
 		key, value, hasValue := strings.Cut(word, "=")
-		if hasValue != (key == "fsname") {
+		if hasValue != (key == "fsname" || key == "transport") {
 			return fmt.Errorf("%w: mount option %q: %s", ErrUsage, word, optionHelp)
 		}
 		switch key {
@@ -56,6 +59,12 @@ func (o *Options) ParseOptions(list string) error {
 				return fmt.Errorf("%w: mount option fsname needs a name of 1 to 255 bytes", ErrUsage)
 			}
 			o.FSName = value
+		case "transport":
+			kind, err := transport.ParseKind(value)
+			if err != nil {
+				return fmt.Errorf("%w: mount option %w", ErrUsage, err)
+			}
+			o.Transport = kind
 		default:
 			return fmt.Errorf("%w: unknown mount option %q: %s", ErrUsage, word, optionHelp)
 		}

@@ -39,6 +39,7 @@ type MountStatus struct {
 	Version    string        `json:"version,omitempty"`
 	Options    Options       `json:"options"`
 	Log        string        `json:"log,omitempty"`
+	Transport  string        `json:"transport,omitempty"` // how requests arrive: device or io_uring
 	Journal    JournalStatus `json:"journal"`
 	Keys       KeyStatus     `json:"keys"`
 	Problem    string        `json:"problem,omitempty"` // what is wrong, in a line

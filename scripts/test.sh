@@ -24,4 +24,12 @@ fi
 go vet ./...
 # Packages one after another: many of them mount, fsync and measure time limits, and the machine may have two processors.
 # shellcheck disable=SC2086 # flags may be empty
-exec go test ./... -count=1 -p 1 -timeout "$timeout" $flags
+go test ./... -count=1 -p 1 -timeout "$timeout" $flags
+
+# The long form runs what mounts over the second transport as well; the kernel's switch is put back.
+switch=/sys/module/fuse/parameters/enable_uring
+if [ "${KMSFS_LONG:-}" = 1 ] && [ -w "$switch" ]; then
+	before=$(cat "$switch")
+	trap 'echo "$before" >"$switch"' EXIT
+	KMSFS_LONG='' KMSFS_TEST_TRANSPORT=io_uring go test ./fs ./fs/posix ./mount/... ./cmd/... -count=1 -p 1 -timeout "$timeout"
+fi

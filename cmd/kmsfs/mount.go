@@ -36,7 +36,7 @@ func mountCommand(io stdio) *cobra.Command {
 	}
 	store.add(cmd)
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&options, "options", "o", nil, "mount options, a comma-separated `LIST`: ro, allow_other, suid, dev, noexec, noatime, fsname=NAME")
+	flags.StringArrayVarP(&options, "options", "o", nil, "mount options, a comma-separated `LIST`: ro, allow_other, suid, dev, noexec, noatime, fsname=NAME, transport=device|io_uring")
 	flags.BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
 	flags.DurationVar(&cfg.KeyTTL, "key-ttl", 15*time.Minute, "how long an unwrapped zone key may be used without asking the key manager again")
 	flags.BoolVar(&cfg.AcceptRestore, "accept-restore", false, "accept a volume that is older than the key store knows, after a wanted restore from a backup; recorded")

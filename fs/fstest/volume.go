@@ -12,6 +12,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/fs/object"
+	"github.com/kmsfs/kmsfs/fs/transport"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
@@ -188,6 +189,9 @@ func (m *Mount) upFS(syncNames func(context.Context) error) error {
 		return err
 	}
 	m.undo(func() error { return m.FS.Close(context.Background()) })
+	if m.opts.Mount.Transport == "" {
+		m.opts.Mount.Transport = transport.Kind(os.Getenv("KMSFS_TEST_TRANSPORT"))
+	}
 	if m.Server, err = fs.Mount(m.Dir, m.FS, m.opts.Mount); err != nil {
 		return err
 	}

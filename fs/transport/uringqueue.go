@@ -69,11 +69,12 @@ func (q *queue) taken() {
 		return
 	}
 	q.grow(func(err error) {
-		if err != nil {
+		switch {
+		case err == nil:
+			go q.nudge()
+		case !isOver(err):
 			q.ring.loop.log.Error("no further thread for requests", "processor", q.cpu, "cause", err)
-			return
 		}
-		go q.nudge()
 	})
 }
 
@@ -135,12 +136,17 @@ func (w *worker) run() error {
 			return err
 		case result == 0:
 			w.serve()
-		case errors.Is(unix.Errno(-result), unix.ENOTCONN), errors.Is(unix.Errno(-result), unix.ECONNABORTED):
+		case isOver(unix.Errno(-result)):
 			return nil
 		default:
 			return fmt.Errorf("fetch a request: %w", unix.Errno(-result))
 		}
 	}
+}
+
+// isOver tells whether an error is the end of the connection.
+func isOver(err error) bool {
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
 }
 
 // next answers the request before, if there is one, and waits for the next.

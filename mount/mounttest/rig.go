@@ -120,6 +120,9 @@ func (r *Rig) Mount(options ...string) {
 
 // MountArgs returns the command that mounts the volume.
 func (r *Rig) MountArgs(options ...string) []string {
+	if kind := os.Getenv("KMSFS_TEST_TRANSPORT"); kind != "" {
+		options = append(options, "-o", "transport="+kind)
+	}
 	return append(append([]string{"mount", r.Volume, r.Mnt}, r.Secret...), options...)
 }
 
