@@ -43,7 +43,7 @@ func (m *Manager) AdvanceAnchor(ctx context.Context, id blockcrypt.VolumeID, a A
 	if id.IsZero() {
 		return fault(ErrValidation, "the volume has no id")
 	}
-	rev, err := m.store.Update(ctx, kv.OpID{}, func(tx kv.Txn) error {
+	apply := func(tx kv.Txn) error {
 		old, err := m.readAnchor(ctx, tx, id)
 		if err == nil {
 			err = old.allows(a)
@@ -54,7 +54,16 @@ func (m *Manager) AdvanceAnchor(ctx context.Context, id blockcrypt.VolumeID, a A
 			return err
 		}
 		return m.putAnchor(tx, id, a)
-	})
+	}
+	if a.Clean { // nothing after it is accepted, so a key store from before it is not, either
+		unlock, err := m.lockChanges(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return m.commit(ctx, apply)
+	}
+	rev, err := m.store.Update(ctx, kv.OpID{}, apply)
 	if err == nil {
 		err = m.store.Sync(ctx, rev)
 	}

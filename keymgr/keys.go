@@ -349,7 +349,7 @@ func (m *Manager) change(ctx context.Context, by Caller, u *Use, check func() (f
 			return m.record(ctx, by, u, err)
 		}
 	}
-	if err := m.update(ctx, apply); err != nil {
+	if err := m.commit(ctx, apply); err != nil {
 		undo()
 		return m.record(ctx, by, u, err)
 	}

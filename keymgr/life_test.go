@@ -65,7 +65,7 @@ func TestDeletion(t *testing.T) {
 	_, hi := kindRange('z')
 	if err := f.store.View(ctx, func(r kv.Reader) error {
 		return r.Scan(ctx, []byte{1}, hi, 0, func(k, _ []byte) bool { rows++; return true })
-	}); err != nil || rows != 6 { // info; key, material, uses, alias of the other; volume
+	}); err != nil || rows != 7 { // info, generation; key, material, uses, alias of the other; volume
 		t.Errorf("%d rows, %v", rows, err)
 	}
 	if err := f.CreateAlias(ctx, me, "alias/x", s.other.KeyID); err != nil {

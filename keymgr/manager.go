@@ -26,6 +26,10 @@ type Config struct {
 
 	// GrantDelay is how long a new grant is seen only by who presents its token, as in a system of many servers; 0: not at all.
 	GrantDelay time.Duration
+
+	// AcceptRestore lets Open go on with a key store that is older than its token knows; that is recorded. Self is in whose name.
+	AcceptRestore bool
+	Self          Caller
 }
 
 // Manager is the key manager's service. Every method takes the caller, decides, and records the decision of what uses or changes a key before it
@@ -53,7 +57,13 @@ type Manager struct {
 	uses    useCounter
 
 	observed observation
-	watch    watch
+
+	// The generation of the key store: its own, and what its token was told. Who has taken changes owns them.
+	noteID       hsm.KeyID
+	newest, told generation
+	untold       error // why the token does not know the newest
+	self         Caller
+	watch        watch
 }
 
 // Format makes an empty store into a key store's; nothing is changed if it is one already (ErrAlreadyExists).
@@ -74,7 +84,8 @@ func Format(ctx context.Context, cfg Config) error {
 	})
 }
 
-// Open starts the service on a store made by Format. ErrNotFound if it was never formatted; ErrInternal if store and store key do not belong together.
+// Open starts the service on a store made by Format. ErrNotFound if it was never formatted; ErrInternal if store and store key do not belong together; ErrRollback if the token
+// knows a newer state of it.
 func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	m, err := newManager(cfg)
 	if err != nil {
@@ -92,6 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	if !found {
 		return nil, fault(ErrNotFound, "the key store's tables are empty")
 	}
+	if err := m.checkGeneration(ctx, cfg.AcceptRestore); err != nil {
+		return nil, fmt.Errorf("open key store: %w", err)
+	}
 	return m, nil
 }
 
@@ -104,7 +118,8 @@ func newManager(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{token: cfg.Token, store: cfg.Store, rows: r, recorder: cfg.Recorder, now: cfg.Now, elapsed: cfg.Elapsed,
-		awsLimits: cfg.AWSLimits, grantDelay: cfg.GrantDelay, grantLimit: MaxGrants, changes: make(chan struct{}, 1)}
+		awsLimits: cfg.AWSLimits, grantDelay: cfg.GrantDelay, grantLimit: MaxGrants, changes: make(chan struct{}, 1),
+		noteID: hsm.KeyID(cfg.ID), self: cfg.Self}
 	if m.tokens, err = newTokens(cfg.ID, cfg.StoreKey); err != nil {
 		return nil, err
 	}

@@ -686,7 +686,7 @@ func TestRows(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if len(all) != 4 { // info, key, material, alias
+	if len(all) != 5 { // info, generation, key, material, alias
 		t.Fatalf("%d rows", len(all))
 	}
 	for k, v := range all {

@@ -31,6 +31,8 @@ const (
 	rowRotation  = 'r' // UUID x[16]: it rotates by period
 	rowExpiry    = 'z' // UUID x[16]: its key material expires
 	rowRemains   = 'x' // UUID x[16]: what is left of a deleted CMK
+
+	rowGeneration = 'c' // alone: how often the key store has changed
 )
 
 const rowVersion = 1

@@ -99,7 +99,8 @@ type heldSecret struct {
 	kind          string // of the key store's secret
 	selfUnlocking bool   // the key store can unlock itself
 
-	args []string // of the key daemon that is started with it
+	args          []string // of the key daemon that is started with it
+	acceptRestore bool     // of a key store that is older than its token knows
 }
 
 func (h *heldSecret) get() (_ *locked.Buffer, err error) {
@@ -125,7 +126,11 @@ func unlockKeyd(ctx context.Context, keys *client.Client, secret *heldSecret) er
 	if err != nil {
 		return err
 	}
-	if err := keys.Unlock(ctx, buf); err != nil {
+	unlock := keys.Unlock
+	if secret.acceptRestore {
+		unlock = keys.UnlockOlder
+	}
+	if err := unlock(ctx, buf); err != nil {
 		return fmt.Errorf("unlock key store: %w", err)
 	}
 	return nil
@@ -284,6 +289,7 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 		return err
 	}
 	run := server.RunConfig{Dir: dir, Ready: ready, Listen: cfg.Listen, TLS: cfg.TLS, Options: keyStoreOptions(log)}
+	run.AcceptRestore = cfg.AcceptRestore
 	run.AWSLimits, run.GrantDelay, run.Secret = cfg.AWSLimits, cfg.GrantDelay, held.buf
 	if given != "" && run.Secret == nil {
 		conf, err := keystore.Load(dir)

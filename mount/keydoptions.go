@@ -13,10 +13,11 @@ import (
 
 // KeydOptions are how a key daemon behaves. One that a mount starts by itself has none of them.
 type KeydOptions struct {
-	Listen     string // address and port for signed requests; "": none. Without TLS, of the loopback interface
-	TLS        server.TLSFiles
-	AWSLimits  bool          // AWS' limit of rotations on demand
-	GrantDelay time.Duration // how long a new grant is seen only by who presents its token
+	Listen        string // address and port for signed requests; "": none. Without TLS, of the loopback interface
+	TLS           server.TLSFiles
+	AWSLimits     bool          // AWS' limit of rotations on demand
+	AcceptRestore bool          // of a key store that is older than its token knows
+	GrantDelay    time.Duration // how long a new grant is seen only by who presents its token
 }
 
 // args are the options as `kmsfs keyd` takes them.
@@ -32,6 +33,9 @@ func (o KeydOptions) args() (args []string) {
 	}
 	if o.AWSLimits {
 		args = append(args, "--aws-limits")
+	}
+	if o.AcceptRestore {
+		args = append(args, "--accept-restore")
 	}
 	if o.GrantDelay != 0 {
 		args = append(args, "--grant-delay", o.GrantDelay.String())

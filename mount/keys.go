@@ -124,8 +124,9 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 	return out, nil
 }
 
-// UnlockKeyStore unlocks a key store's daemon, or starts one. On an unlocked one it checks the secret, if one was given.
-func UnlockKeyStore(ctx context.Context, dir string, secret SecretSource) error {
+// UnlockKeyStore unlocks a key store's daemon, or starts one. On an unlocked one it checks the secret, if one was given. A key store that is older than its token knows is
+// keymgr.ErrRollback, unless acceptRestore is set: then it goes on from there, which is recorded.
+func UnlockKeyStore(ctx context.Context, dir string, secret SecretSource, acceptRestore bool) error {
 	dir, err := keyStoreDir(dir)
 	if err != nil {
 		return err
@@ -133,7 +134,13 @@ func UnlockKeyStore(ctx context.Context, dir string, secret SecretSource) error 
 	if err := secret.absolute(); err != nil {
 		return err
 	}
-	return ensureKeyd(ctx, dir, &secret)
+	held := heldSecret{source: &secret, acceptRestore: acceptRestore}
+	defer held.close()
+	if acceptRestore {
+		held.args = []string{"--accept-restore"}
+	}
+	_, err = startKeydBy(ctx, dir, &held)
+	return err
 }
 
 // LockKeyStore ends a key store's daemon. ErrInUse while volumes are mounted.

@@ -97,12 +97,14 @@ func listens(st mount.KeyStoreState) string {
 
 func keystoreUnlockCommand(io stdio) *cobra.Command {
 	var store storeFlags
+	var acceptRestore bool
 	cmd := &cobra.Command{
 		Use: "unlock", Short: "Unlock the key store, and start its daemon if none runs", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return mount.UnlockKeyStore(cmd.Context(), store.dir, store.secret)
+			return mount.UnlockKeyStore(cmd.Context(), store.dir, store.secret, acceptRestore)
 		},
 	}
+	cmd.Flags().BoolVar(&acceptRestore, "accept-restore", false, "accept a key store that is older than its token knows, after a wanted restore; it is recorded")
 	store.add(cmd)
 	return cmd
 }

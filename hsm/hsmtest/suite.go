@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) hsm.Token) {
 		{"Info", testInfo},
 		{"Signing", Signing},
 		{"Import", testImport},
+		{"Note", testNote},
 		{"Closed", testClosed},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, open(t)) })

@@ -32,6 +32,9 @@ const (
 	opInfo     = "info"
 	opImport   = "import" // secret: the key
 
+	opNote    = "note"
+	opPutNote = "putNote" // message: the note
+
 	opGenerateSigning = "generateSigning"
 	opFindSigning     = "findSigning"
 	opSign            = "sign"
@@ -48,7 +51,7 @@ type request struct {
 	AAD     []byte      `json:",omitempty"`
 	Sealed  *hsm.Sealed `json:",omitempty"`
 	Open    *openHead   `json:",omitempty"`
-	Message []byte      `json:",omitempty"` // to be signed
+	Message []byte      `json:",omitempty"` // to be signed, or the note
 }
 
 // openHead is OpenConfig as it travels: the PIN is the frame's secret.
@@ -67,6 +70,8 @@ type reply struct {
 	Key    *hsm.KeyInfo `json:",omitempty"`
 	Sealed *hsm.Sealed  `json:",omitempty"`
 	Info   *hsm.Info    `json:",omitempty"`
+
+	Note []byte `json:",omitempty"`
 
 	Signing   *hsm.SigningKey `json:",omitempty"`
 	Signature []byte          `json:",omitempty"`

@@ -137,6 +137,8 @@ func (s *server) call(ctx context.Context, req *request, secret []byte, rep *rep
 		rep.Info = &info
 	case opImport:
 		err = s.callImport(ctx, req, secret, rep)
+	case opNote, opPutNote:
+		err = s.callNoter(ctx, req, rep)
 	default:
 		err = s.callSigner(ctx, req, rep)
 	}

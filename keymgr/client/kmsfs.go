@@ -73,5 +73,14 @@ func (c *Client) Status(ctx context.Context) (keymgr.Status, error) {
 // Unlock offers the key store's secret, of the kind that Status names; secret is only read. keymgr.ErrWrongSecret if it is not the one. On an
 // unlocked key store the secret is checked all the same.
 func (c *Client) Unlock(ctx context.Context, secret *locked.Buffer) error {
-	return c.callWithin(ctx, max(UnlockTimeout, c.opts.Timeout), keymgr.Caller{}, wire.ServiceKmsfs+"Unlock", wire.UnlockRequest{Secret: secret.Bytes()}, nil)
+	return c.unlock(ctx, wire.UnlockRequest{Secret: secret.Bytes()})
+}
+
+// UnlockOlder is Unlock for a key store that is older than its token knows (keymgr.ErrRollback): an operator's decision, which is recorded.
+func (c *Client) UnlockOlder(ctx context.Context, secret *locked.Buffer) error {
+	return c.unlock(ctx, wire.UnlockRequest{Secret: secret.Bytes(), AcceptRestore: true})
+}
+
+func (c *Client) unlock(ctx context.Context, in wire.UnlockRequest) error {
+	return c.callWithin(ctx, max(UnlockTimeout, c.opts.Timeout), keymgr.Caller{}, wire.ServiceKmsfs+"Unlock", in, nil)
 }

@@ -38,7 +38,11 @@ type Options struct {
 	Log          *slog.Logger     // nil: silent
 	AWSLimits    bool             // keymgr.Config.AWSLimits
 	GrantDelay   time.Duration    // keymgr.Config.GrantDelay
-	KeyUseLog    *KeyUseLog       // of this key store, if the caller has it open; nil: Open opens it. Init does not use it
+
+	// AcceptRestore opens a key store that is older than its token knows; that is recorded, in the name of Self.
+	AcceptRestore bool
+	Self          keymgr.Caller
+	KeyUseLog     *KeyUseLog // of this key store, if the caller has it open; nil: Open opens it. Init does not use it
 }
 
 // InitConfig says what key store to make.
@@ -237,7 +241,7 @@ func (s *Store) open(ctx context.Context, secret *locked.Buffer) (err error) {
 		}
 	}
 	s.Manager, err = keymgr.Open(ctx, keymgr.Config{ID: s.Config.ID, Token: s.Token, Store: s.tables, StoreKey: storeKey, Recorder: s.Log, Now: s.opts.Now,
-		AWSLimits: s.opts.AWSLimits, GrantDelay: s.opts.GrantDelay})
+		AWSLimits: s.opts.AWSLimits, GrantDelay: s.opts.GrantDelay, AcceptRestore: s.opts.AcceptRestore, Self: s.opts.Self})
 	return err
 }
 

@@ -97,5 +97,5 @@ func unlock(ctx context.Context, s *server, r *request) (any, error) {
 		return nil, err
 	}
 	defer secret.Close()
-	return nil, s.unlock(ctx, r.by, secret, "Unlock", "over the socket")
+	return nil, s.unlock(ctx, r.by, secret, in.AcceptRestore, "Unlock", "over the socket")
 }

@@ -104,9 +104,9 @@ func (s *server) openTCP() (err error) {
 func (s *server) firstUnlock(ctx context.Context) error {
 	switch {
 	case s.cfg.Secret != nil:
-		return s.unlock(ctx, s.self(), s.cfg.Secret, "Unlock", "at the start of keyd")
+		return s.unlock(ctx, s.self(), s.cfg.Secret, s.cfg.AcceptRestore, "Unlock", "at the start of keyd")
 	case s.conf.Unlock.Unattended():
-		if err := s.unlock(ctx, s.self(), nil, "UnattendedUnlock", s.conf.Unlock.Kind); err != nil {
+		if err := s.unlock(ctx, s.self(), nil, s.cfg.AcceptRestore, "UnattendedUnlock", s.conf.Unlock.Kind); err != nil {
 			s.log.Error("the key store stays locked", "error", err)
 		}
 	default:

@@ -202,7 +202,7 @@ func (s *server) manager() (*keymgr.Manager, error) {
 
 // unlock opens the key store with secret (nil: from where the configuration says), or checks secret if it is open. It is recorded before it counts. Errors:
 // keymgr.ErrWrongSecret and hsm.ErrPIN at once, keymgr.ErrRecord, others as keystore.Open.
-func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Buffer, operation, detail string) error {
+func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Buffer, acceptRestore bool, operation, detail string) error {
 	select {
 	case s.unlocking <- struct{}{}:
 		defer func() { <-s.unlocking }()
@@ -217,7 +217,9 @@ func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Bu
 		// Who asked may go away meanwhile; what has begun is finished.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.bounds.unlock)
 		defer cancel()
-		opened, err = keystore.Open(ctx, s.cfg.Dir, secret, s.cfg.Options)
+		opts := s.cfg.Options
+		opts.Self, opts.AcceptRestore = by, acceptRestore
+		opened, err = keystore.Open(ctx, s.cfg.Dir, secret, opts)
 	}
 	if errors.Is(err, hsm.ErrPIN) {
 		err = &keymgr.Fault{Class: keymgr.ErrWrongSecret, Cause: err}

@@ -16,7 +16,7 @@ func TestAuthorizeAndWatch(t *testing.T) {
 	dir := newKeyStore(t, false)
 	stop := serve(t, RunConfig{Dir: dir})
 	volume := blockcrypt.VolumeID{7}
-	c, front := dial(t, dir, client.Options{}), dial(t, dir, client.Options{Volume: volume})
+	c, front := dial(t, dir, client.Options{}), front(t, dir, volume)
 	ctx := t.Context()
 	only := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + (&users{}).principal(0, 0).ARN + `"},"Action":"kms:*","Resource":"*"}}`
 	md, err := c.CreateKey(ctx, self, keymgr.CreateKeyInput{Policy: only, Bypass: true})

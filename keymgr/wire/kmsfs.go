@@ -64,7 +64,8 @@ type AnchorResponse struct{ Anchor Anchor }
 
 // UnlockRequest is the input of Unlock.
 type UnlockRequest struct {
-	Secret Secret `json:"-" secret:"Secret"`
+	Secret        Secret `json:"-" secret:"Secret"`
+	AcceptRestore bool   `json:",omitempty"` // of a key store that is older than its token knows
 }
 
 // StatusResponse is the output of Status.
