@@ -16,6 +16,7 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/server"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
+	"github.com/kmsfs/kmsfs/mount/backup"
 	"github.com/kmsfs/kmsfs/mount/control"
 	"github.com/kmsfs/kmsfs/mount/superblock"
 )
@@ -61,10 +62,10 @@ var classOfError = []struct {
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},
-	{ClassBusy, []error{ErrBusy, fs.ErrBusy}},
-	{ClassInUse, []error{ErrInUse, keystore.ErrInUse, kv.ErrLocked}},
-	{ClassExists, []error{ErrNotEmpty, keystore.ErrExists, keymgr.ErrAlreadyExists, hsm.ErrExists}},
-	{ClassNotVolume, []error{ErrNotVolume, superblock.ErrMissing}},
+	{ClassBusy, []error{ErrBusy, fs.ErrBusy, backup.ErrBusy}},
+	{ClassInUse, []error{ErrInUse, keystore.ErrInUse, kv.ErrLocked, backup.ErrInUse}},
+	{ClassExists, []error{ErrNotEmpty, keystore.ErrExists, keymgr.ErrAlreadyExists, hsm.ErrExists, backup.ErrOther}},
+	{ClassNotVolume, []error{ErrNotVolume, superblock.ErrMissing, backup.ErrNotBackup}},
 	{ClassUnsupported, []error{superblock.ErrVersion, superblock.ErrFeature, keystore.ErrVersion, soft.ErrVersion}},
 	{ClassRollback, []error{kv.ErrRollback, keymgr.ErrRollback}},
 	{ClassFaults, []error{ErrFaults}},
@@ -73,7 +74,7 @@ var classOfError = []struct {
 	{ClassLocked, []error{keymgr.ErrLocked}},
 	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
 	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable}},
-	{ClassDamaged, []error{ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt}},
+	{ClassDamaged, []error{ErrDamaged, backup.ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt}},
 	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, keymgr.ErrNotFound, keystore.ErrNone}},
 	{ClassNoSpace, []error{kv.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
 	{ClassInterrupted, []error{context.Canceled}},

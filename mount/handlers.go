@@ -20,6 +20,7 @@ const (
 	opInfo   = "info"   // infoArgs -> FileInfo
 	opRewrap = "rewrap" // rewrapArgs -> events Rewrapped
 	opCheck  = "check"  // checkArgs -> events Fault, CheckSummary
+	opBackup = "backup" // backupArgs -> events Progress, BackupResult
 	opUmount = "umount" // unmounts, and answers when the volume is closed
 )
 
@@ -54,6 +55,7 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opInfo:   d.handleInfo,
 		opCheck:  d.handleCheck,
 		opRewrap: d.handleRewrap,
+		opBackup: d.handleBackup,
 		opUmount: d.handleUmount,
 
 		opPolicySet:    d.handlePolicySet,

@@ -185,7 +185,7 @@ type site struct {
 const initMarker = "kmsfs.init"
 
 // siteNames is all that init makes in the directory.
-var siteNames = []string{initMarker, lockName, objectsName, "meta", "journal", "kmsfs.json", "kmsfs.json.new"}
+var siteNames = []string{initMarker, lockName, objectsName, "meta", "meta.new", "journal", "export", "kmsfs.json", "kmsfs.json.new"}
 
 // openSite makes the directory, or takes an empty one or one that an interrupted init left.
 func openSite(ctx context.Context, dir string) (*site, error) {

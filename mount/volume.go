@@ -53,18 +53,19 @@ type Volume struct {
 	Started  time.Time
 	Recovery meta.RecoveryReport
 
-	wraps   volumeWraps
-	keys    *client.Client
-	ring    *keyring.Keyring
-	guard   *access.Guard
-	own     ownMount
-	objects *object.Store
-	namer   *blockcrypt.ObjectNamer
-	kv      *local.Store
-	meta    *meta.Store
-	content *content.Engine
-	anchor  *anchorer
-	log     *slog.Logger
+	wraps     volumeWraps
+	keys      *client.Client
+	ring      *keyring.Keyring
+	guard     *access.Guard
+	own       ownMount
+	objects   *object.Store
+	namer     *blockcrypt.ObjectNamer
+	kv        *local.Store
+	structure *meta.Structure
+	meta      *meta.Store
+	content   *content.Engine
+	anchor    *anchorer
+	log       *slog.Logger
 
 	undo []func(context.Context) error // what Close does, last first
 }
@@ -207,6 +208,9 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	}
 	v.onClose(func(context.Context) error { return v.objects.Close() })
 	if v.namer, err = blockcrypt.NewObjectNamer(secrets.Objects); err != nil {
+		return err
+	}
+	if v.structure, err = meta.NewStructure(v.ID, secrets.Rows); err != nil {
 		return err
 	}
 	recovery, err := meta.NewRecovery(v.ID, secrets.Rows)

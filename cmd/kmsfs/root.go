@@ -25,7 +25,7 @@ func rootCommand(io stdio) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io),
-		rebuildCommand(io),
+		rebuildCommand(io), backupCommand(io), restoreCommand(io),
 		policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io),
 		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
 	)

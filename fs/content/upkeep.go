@@ -27,6 +27,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-e.cfg.KV.CheckpointDue():
+			u.due = true
 			u.checkpoint(ctx)
 		case <-tick.C:
 			u.tick(ctx)
@@ -39,6 +40,7 @@ type upkeep struct {
 	e      *Engine
 	last   time.Time // of the last checkpoint
 	rev    kv.Rev    // that it covers at least
+	due    bool      // the journal has asked for one
 	failed bool      // the last step failed, and this was logged
 }
 
@@ -46,15 +48,19 @@ func (u *upkeep) tick(ctx context.Context) {
 	e := u.e
 	e.dropInvalidKeys()
 	u.report(ctx, "sync", e.SyncAll(ctx))
-	if !e.tidy.Load() || e.meta.LastRev() > u.rev && time.Since(u.last) >= e.cfg.CheckpointEvery {
+	if u.due || !e.tidy.Load() || e.meta.LastRev() > u.rev && time.Since(u.last) >= e.cfg.CheckpointEvery {
 		u.checkpoint(ctx)
 	}
 }
 
 func (u *upkeep) checkpoint(ctx context.Context) {
-	u.last = time.Now()
+	if !u.e.checkpointing.TryLock() { // held, or somebody else's runs: syncing goes on, and the next tick looks again
+		return
+	}
+	defer u.e.checkpointing.Unlock()
+	u.last, u.due = time.Now(), false
 	rev := u.e.meta.LastRev()
-	err := u.e.checkpoint(ctx)
+	err := u.e.checkpointLocked(ctx)
 	if err == nil {
 		u.rev = rev
 	}
@@ -73,6 +79,13 @@ func (u *upkeep) report(ctx context.Context, what string, err error) {
 	}
 }
 
+// Hold keeps this engine from making checkpoints and from destroying anything until release is called: what the last checkpoint refers to stays. It
+// waits for a checkpoint that runs.
+func (e *Engine) Hold() (release func()) {
+	e.checkpointing.Lock()
+	return e.checkpointing.Unlock
+}
+
 // Checkpoint makes a checkpoint and then carries out the destruction that it covers.
 func (e *Engine) Checkpoint(ctx context.Context) error {
 	if e.cfg.ReadOnly {
@@ -84,6 +97,11 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 func (e *Engine) checkpoint(ctx context.Context) error {
 	e.checkpointing.Lock()
 	defer e.checkpointing.Unlock()
+	return e.checkpointLocked(ctx)
+}
+
+// checkpointLocked is checkpoint for who holds checkpointing.
+func (e *Engine) checkpointLocked(ctx context.Context) error {
 	rev := e.meta.LastRev()
 	covered := e.beginCheckpoint()
 	garbage, unlisted := e.listGarbage(ctx)
