@@ -77,7 +77,10 @@ func (d *daemon) watchKeys(ctx context.Context) {
 
 // keysChanged takes note of a change at the key manager.
 func (d *daemon) keysChanged(ctx context.Context, states map[string]string) {
-	died := d.volume.guard.Changed(states)
+	died, revived := d.volume.guard.Changed(states)
+	for _, id := range revived {
+		d.volume.ring.Revoke(id) // forgets that its keys were refused
+	}
 	if len(died) > 0 {
 		if err := d.revoke(ctx, died, "the key is disabled or being deleted", nil); err != nil && !errors.Is(err, context.Canceled) {
 			d.log.Error("revoke zones", "zones", died, "error", err)

@@ -59,8 +59,8 @@ func (g *Guard) changed() {
 }
 
 // Changed takes note of a change at the key manager; states are those of Keys. died are the zones that have lost the last of their keys: they are closed from now
-// on, and their keys have to be taken out of memory. Those that have one again are open.
-func (g *Guard) Changed(states map[string]string) (died []meta.ZoneID) {
+// on, and their keys have to be taken out of memory. Those that have one again are open: revived.
+func (g *Guard) Changed(states map[string]string) (died, revived []meta.ZoneID) {
 	g.update(func(z zone) zone {
 		alive, known := false, false
 		for _, k := range z.keys {
@@ -71,12 +71,15 @@ func (g *Guard) Changed(states map[string]string) (died []meta.ZoneID) {
 		if known && !alive && !z.dead {
 			died = append(died, z.id)
 		}
+		if known && alive && z.dead {
+			revived = append(revived, z.id)
+		}
 		if known {
 			z.dead = !alive
 		}
 		return z
 	})
-	return died
+	return died, revived
 }
 
 // Close refuses everything new in zones that are about to be locked; Reopen takes it back.

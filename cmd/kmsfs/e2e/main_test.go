@@ -8,6 +8,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(actorEnv) != "" {
+		os.Exit(runActor())
+	}
 	if spec := os.Getenv(writerEnv); spec != "" { // a writer of TestKill
 		os.Exit(runWriter(spec))
 	}
