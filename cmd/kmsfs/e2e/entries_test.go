@@ -21,7 +21,7 @@ import (
 func TestLargeDirectory(t *testing.T) {
 	entries, bound := 10_000, int64(128<<20)
 	if mounttest.Long() {
-		entries, bound = 1_000_000, 640<<20
+		entries, bound = 1_000_000, 512<<20
 	}
 	r := newRig(t)
 	r.Init()

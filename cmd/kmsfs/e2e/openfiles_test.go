@@ -21,7 +21,7 @@ const lowerDescriptors = 512 + 300
 func TestOpenFiles(t *testing.T) {
 	processes, each, bound := 2, 2_500, int64(160<<20)
 	if mounttest.Long() {
-		processes, each, bound = 8, 12_500, 768<<20
+		processes, each, bound = 8, 12_500, 512<<20
 	}
 	r := newRig(t)
 	r.Init()
