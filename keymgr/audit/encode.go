@@ -96,7 +96,7 @@ func (w *writer) name(name string) {
 
 func (w *writer) text(name, v string) {
 	w.name(name)
-	w.b = appendString(w.b, v)
+	w.b = AppendString(w.b, v)
 }
 
 func (w *writer) optional(name, v string) {
@@ -149,8 +149,8 @@ func (w *writer) pairs(name string, c map[string]string) {
 		if w.b[len(w.b)-1] != '{' {
 			w.b = append(w.b, ',')
 		}
-		w.b = append(appendString(w.b, k), ':')
-		w.b = appendString(w.b, c[k])
+		w.b = append(AppendString(w.b, k), ':')
+		w.b = AppendString(w.b, c[k])
 	}
 	w.end()
 }
@@ -224,7 +224,7 @@ func (w *writer) parameters(e *Event) {
 		if w.b[len(w.b)-1] != '{' {
 			w.b = append(w.b, ',')
 		}
-		w.b = append(append(appendString(w.b, k), ':'), data...)
+		w.b = append(append(AppendString(w.b, k), ':'), data...)
 	}
 	w.end()
 }
@@ -291,9 +291,9 @@ func (w *writer) additional(e *Event) {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString writes a JSON string. What is not UTF-8 becomes U+FFFD. Control characters are escaped, so that a line is one line, and U+2028, U+2029 and DEL, so that it is one
+// AppendString appends s as a JSON string, as it stands in events. What is not UTF-8 becomes U+FFFD. Control characters are escaped, so that a line is one line, and U+2028, U+2029 and DEL, so that it is one
 // on every terminal.
-func appendString(b []byte, s string) []byte {
+func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {

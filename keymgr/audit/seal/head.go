@@ -120,3 +120,11 @@ func (c Claim) Check(old Head) error {
 	}
 	return nil
 }
+
+// Anchor is what the key store keeps of a stream, where nobody else can change it: the newest head that it sealed.
+type Anchor struct {
+	Head
+	Clean    bool   // the stream was closed there
+	Archived int64  // records before this one were taken away by the owner
+	Seal     []byte // of the head
+}

@@ -126,3 +126,6 @@ func (g *Growth) read(indexes []int64) ([]tlog.Hash, error) {
 	}
 	return out, nil
 }
+
+// Unsealed is the growth of a tree from nothing: its claim needs no proof.
+func Unsealed(now Tree) *Growth { return &Growth{now: now.Clone()} }

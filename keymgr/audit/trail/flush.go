@@ -1,0 +1,151 @@
+package trail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+)
+
+// flushState is what is written and not yet known to be on disk. It is kept in memory: a flush that failed may have lost it, and is repeated with the bytes written again.
+type flushState struct {
+	mu      sync.Mutex
+	bytes   []byte
+	from    int64     // where they begin in the file
+	since   time.Time // when the oldest of them was written
+	waiting []*entry
+	again   bool // a flush failed: write the bytes again
+}
+
+// add notes bytes that were written at off. late says that who wrote them has to wait for the flush, because it is overdue.
+func (f *flushState) add(p []byte, off int64) (late bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.bytes) == 0 {
+		f.from, f.since = off, time.Now()
+	}
+	f.bytes = append(f.bytes, p...)
+	return time.Since(f.since) > audit.FlushWithin/2 || f.again
+}
+
+func (f *flushState) wait(n *entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting = append(f.waiting, n)
+}
+
+// flusher is the goroutine that flushes.
+func (l *Log) flusher() {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.flushes:
+		case <-tick.C:
+		case <-l.written: // nothing comes any more
+			l.syncing <- struct{}{}
+			_ = l.flushOrRescue() // who waits is told
+			<-l.syncing
+			return
+		}
+		l.syncing <- struct{}{}
+		err := l.flushNow()
+		<-l.syncing
+		if errors.Is(err, errGone) {
+			err = l.ask(context.Background(), l.flushAlone)
+		}
+		if err != nil {
+			l.setErr(err)
+		}
+	}
+}
+
+// errGone: the file is not at its path any more.
+var errGone = errors.New("the audit log's file was removed")
+
+// flushOrRescue is flushNow by who alone uses the file: one that was removed is put back before.
+func (l *Log) flushOrRescue() error {
+	err := l.flushNow()
+	if !errors.Is(err, errGone) {
+		return err
+	}
+	r, ok := l.disk.(interface {
+		Rescue(segment, segmentFile) error
+	})
+	if !ok {
+		return l.failFlush(errGone)
+	}
+	if err := r.Rescue(l.w.seg, l.w.file); err != nil {
+		return l.failFlush(fmt.Errorf("%w: %w", errGone, err))
+	}
+	l.opts.Log.Error("the audit log's file was removed or replaced; it was put back", "file", l.w.seg.plain())
+	return l.flushNow()
+}
+
+// flushAlone is flushOrRescue for the writer.
+func (l *Log) flushAlone() error {
+	l.syncing <- struct{}{}
+	defer func() { <-l.syncing }()
+	return l.flushOrRescue()
+}
+
+// flushNow flushes what is written, and answers who waits for that. The caller has taken syncing. errGone, and nobody is answered, if the file was removed.
+func (l *Log) flushNow() error {
+	f := &l.flush
+	f.mu.Lock()
+	n, from, again, began, any := len(f.bytes), f.from, f.again, time.Now(), len(f.bytes)+len(f.waiting) > 0
+	pending := f.bytes[:n:n]
+	waiting := f.waiting
+	f.mu.Unlock()
+	if !any {
+		return nil
+	}
+	if !l.w.file.Present() {
+		return errGone
+	}
+	err := l.sync(pending, from, again)
+	f.mu.Lock()
+	if f.again = err != nil; err == nil {
+		f.bytes, f.from, f.since = f.bytes[n:], f.from+int64(n), began
+		if len(f.bytes) == 0 {
+			f.bytes = nil
+		}
+	}
+	f.waiting = f.waiting[len(waiting):]
+	f.mu.Unlock()
+	answer(waiting, err)
+	return err
+}
+
+// failFlush answers who waits that it will not be.
+func (l *Log) failFlush(err error) error {
+	f := &l.flush
+	f.mu.Lock()
+	waiting := f.waiting
+	f.waiting, f.again = nil, true
+	f.mu.Unlock()
+	answer(waiting, err)
+	return err
+}
+
+func answer(waiting []*entry, err error) {
+	for _, n := range waiting {
+		n.failed = err
+		close(n.flushed)
+	}
+}
+
+func (l *Log) sync(pending []byte, from int64, again bool) error {
+	if again {
+		if _, err := l.w.file.WriteAt(pending, from); err != nil {
+			return fmt.Errorf("write audit log again: %w", err)
+		}
+	}
+	if err := l.w.file.Sync(); err != nil {
+		return fmt.Errorf("flush audit log: %w", err)
+	}
+	return nil
+}

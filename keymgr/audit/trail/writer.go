@@ -1,0 +1,241 @@
+package trail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
+)
+
+// writerState belongs to the goroutine that writes, but for file, which is exchanged by whoever has taken syncing.
+type writerState struct {
+	seg    segment
+	file   segmentFile
+	size   int64 // of the file, in bytes
+	cut    int64 // bytes that were cut off at the start
+	torn   bool  // there may be bytes behind size
+	opened time.Time
+	growth *seal.Growth // the stream, and the newest sealed head of it
+	next   *seal.Growth // from the head that is being sealed; nil while none is
+	news   int          // records since that head, seals not counted
+	buf    []byte
+	hashed []byte
+
+	full     bool      // there is no space: the reserve is for administrative and repair events
+	reserve  int64     // bytes of it that are left
+	askSpace time.Time // not before: look whether there is space again
+}
+
+// write is the goroutine that writes.
+func (l *Log) write() {
+	defer close(l.written)
+	for {
+		select {
+		case <-l.wake:
+			l.writeBatch(l.take())
+		case fn := <-l.asked:
+			fn()
+		case <-l.ends:
+			for batch := l.take(); len(batch) > 0; batch = l.take() { // came in just before Close
+				l.writeBatch(batch)
+			}
+			return
+		}
+	}
+}
+
+func (l *Log) take() []*entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	batch := l.mu.queue
+	l.mu.queue, l.mu.queued = nil, 0
+	return batch
+}
+
+// ask has the writer run fn between two batches, and waits until it did: audit.ErrClosed if the log is closed, or ctx's error, and then fn may still run.
+func (l *Log) ask(ctx context.Context, fn func() error) error {
+	done := make(chan error, 1)
+	select {
+	case l.asked <- func() { done <- fn() }:
+	case <-l.written:
+		return audit.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// writeBatch writes entries and answers those who wait for them.
+func (l *Log) writeBatch(batch []*entry) {
+	if len(batch) == 0 {
+		return
+	}
+	if gap := l.gapEntry(); gap != nil {
+		batch = append([]*entry{gap}, batch...)
+	}
+	batch = l.admit(batch)
+	err := l.append(batch)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		l.becomeFull()
+		if batch = l.admit(batch); len(batch) > 0 {
+			err = l.appendFromReserve(batch)
+		}
+	}
+	if err != nil {
+		l.refuse(batch, fmt.Errorf("write audit log: %w", err))
+		return
+	}
+	l.accept(batch)
+}
+
+// admit refuses what may not be written while there is no space, and gives the rest.
+func (l *Log) admit(batch []*entry) []*entry {
+	if l.w.full {
+		l.lookForSpace()
+	}
+	if !l.w.full {
+		return batch
+	}
+	var rest []*entry
+	for _, n := range batch {
+		if n.class == audit.Admin || n.class == audit.Repair {
+			rest = append(rest, n)
+			continue
+		}
+		n.err = fmt.Errorf("%w: %s; kmsfs audit archive makes room", audit.ErrFull, l.dir)
+		l.putBackGap(n)
+		close(n.written)
+	}
+	return rest
+}
+
+func (l *Log) refuse(batch []*entry, err error) {
+	l.setErr(err)
+	for _, n := range batch {
+		n.err = err
+		l.putBackGap(n)
+		close(n.written)
+	}
+}
+
+// append writes a batch: all of it, or nothing.
+func (l *Log) append(batch []*entry) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	w := &l.w
+	if w.torn {
+		if err := w.file.Truncate(w.size); err != nil {
+			return err
+		}
+		w.torn = false
+	}
+	if w.size >= l.opts.SegmentSize || l.opts.Now().Sub(w.opened) >= l.opts.SegmentAge && w.growth.Now().Size() > w.seg.first {
+		if err := l.rotate(); err != nil {
+			l.opts.Log.Warn("the audit log's segment could not be changed; it grows", "dir", l.dir, "error", err)
+		}
+	}
+	w.buf = w.buf[:0]
+	for i, n := range batch {
+		n.at = w.growth.Now().Size() + int64(i)
+		w.buf = append(w.buf, n.line...)
+		w.buf = audit.AppendSequence(w.buf, uint64(n.at))
+		w.buf = append(w.buf, '\n')
+	}
+	if _, err := w.file.Write(w.buf); err != nil {
+		w.torn = w.file.Truncate(w.size) != nil
+		return err
+	}
+	return nil
+}
+
+// accept takes note of a batch that was written.
+func (l *Log) accept(batch []*entry) {
+	w := &l.w
+	late := l.flush.add(w.buf, w.size)
+	w.size += int64(len(w.buf))
+	urgent := late
+	for _, n := range batch {
+		if !n.seal {
+			w.news++
+		}
+		if n.flushed == nil && late {
+			n.flushed = make(chan struct{})
+		}
+		if n.flushed != nil {
+			urgent = true
+			l.flush.wait(n)
+		}
+		close(n.written)
+	}
+	if urgent {
+		l.nudge(l.flushes)
+	}
+	rest := w.buf
+	for range batch {
+		end := len(rest)
+		for i, c := range rest {
+			if c == '\n' {
+				end = i
+				break
+			}
+		}
+		h, buf := recordHash(w.hashed, rest[:end])
+		w.hashed = buf
+		w.growth.Add(h)
+		if w.next != nil {
+			w.next.Add(h)
+		}
+		for _, s := range l.sinks {
+			s.offer(rest[:end], w.growth.Now().Size()-1)
+		}
+		rest = rest[end+1:]
+	}
+	if cap(w.buf) > 1<<20 {
+		w.buf = nil
+	}
+	l.mu.Lock()
+	l.mu.err = nil
+	l.mu.status.Size, l.mu.status.Full = w.growth.Now().Size(), w.full
+	l.mu.Unlock()
+}
+
+// rotate begins a new segment; the old one is flushed before. The old one stays where that fails.
+func (l *Log) rotate() error {
+	w := &l.w
+	l.syncing <- struct{}{}
+	defer func() { <-l.syncing }()
+	if err := l.flushOrRescue(); err != nil {
+		return err
+	}
+	return l.begin(segment{dir: l.dir, first: w.growth.Now().Size()}, w.growth.Now())
+}
+
+// begin makes a segment and writes to it from now on. The caller has taken syncing, or is alone.
+func (l *Log) begin(s segment, tree *seal.Tree) error {
+	w := &l.w
+	head := header{Format: formatVersion, KeyStore: l.opts.KeyStore, Stream: l.opts.Stream, First: s.first, Edge: tree.Edge()}.encode()
+	f, err := l.disk.Create(s, head)
+	if err != nil {
+		return err
+	}
+	if w.file != nil {
+		_ = w.file.Close() // flushed
+	}
+	w.seg, w.file, w.size, w.torn, w.opened = s, f, int64(len(head)), false, l.opts.Now()
+	l.mu.Lock()
+	l.mu.current = s.first
+	l.mu.Unlock()
+	l.nudge(l.packs)
+	return nil
+}
