@@ -31,6 +31,8 @@ const (
 	rowRotation  = 'r' // UUID x[16]: it rotates by period
 	rowExpiry    = 'z' // UUID x[16]: its key material expires
 	rowRemains   = 'x' // UUID x[16]: what is left of a deleted CMK
+	rowAuditKey  = 'l' // alone: the key that seals audit logs
+	rowAuditHead = 'h' // name of a stream: its anchored head
 
 	rowGeneration = 'c' // alone: how often the key store has changed
 )

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
@@ -100,7 +101,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 		return KeyStoreState{}, err
 	}
 	out := KeyStoreState{
-		KeyStore: dir, ID: fmt.Sprintf("%x", cfg.ID), Unlock: cfg.Unlock.Kind, State: "no daemon", KeyUseLog: keystore.LogPath(dir), Volumes: []string{},
+		KeyStore: dir, ID: fmt.Sprintf("%x", cfg.ID), Unlock: cfg.Unlock.Kind, State: "no daemon", KeyUseLog: filepath.Join(keystore.AuditDir(dir, cfg), trail.KeyStream), Volumes: []string{},
 		Token: describeToken(keymgr.TokenStatus{Kind: cfg.Token.Kind, Label: cfg.Token.Label, Serial: cfg.Token.Serial}),
 	}
 	keys := dialKeys(dir)

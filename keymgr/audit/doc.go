@@ -8,7 +8,7 @@
 //	level     how much of what happens to files a zone wants in the log
 //	recorder  takes events down; returns when they are as durable as their class demands
 //
-// An event is written as one line of JSON in CloudTrail's schema (docs/FORMAT.md, section 12): CloudTrail's members under CloudTrail's names, everything that CloudTrail
+// An event is written as one line of JSON in CloudTrail's schema (docs/FORMAT.md, section 14): CloudTrail's members under CloudTrail's names, everything that CloudTrail
 // does not know in additionalEventData. Events hold no key, plaintext, ciphertext or token. The package knows neither sockets nor disks. Recorders are
 // safe for concurrent use; an Event belongs to its maker until it is recorded, and is not changed while it is.
 package audit

@@ -51,6 +51,7 @@ type Config struct {
 	Unlock   UnlockConfig
 	RootKey  hsm.KeyID // the token's key that wraps the store key
 	StoreKey []byte    // wrapped; keymgr.EncodeSealed
+	AuditDir string    // absolute path of the audit log; "": KEYSTORE/audit
 }
 
 // configFile is the file's JSON. Unknown members are refused: they would mean something to whoever wrote them.
@@ -63,6 +64,7 @@ type configFile struct {
 	Unlock   unlockConfigFile `json:"unlock"`
 	RootKey  string           `json:"rootKey"`
 	StoreKey []byte           `json:"storeKey"`
+	AuditDir string           `json:"auditDir,omitempty"`
 }
 
 type tokenConfigFile struct {
@@ -140,7 +142,7 @@ func parseConfig(data []byte) (Config, error) {
 	if err := dec.Decode(&f); err != nil {
 		return Config{}, fmt.Errorf("%w: %s: %v", ErrDamaged, configName, err)
 	}
-	cfg := Config{Created: f.Created, Token: TokenConfig(f.Token), Unlock: UnlockConfig(f.Unlock), StoreKey: f.StoreKey}
+	cfg := Config{Created: f.Created, Token: TokenConfig(f.Token), Unlock: UnlockConfig(f.Unlock), StoreKey: f.StoreKey, AuditDir: f.AuditDir}
 	id, err := hex.DecodeString(f.ID)
 	if err != nil || len(id) != len(cfg.ID) {
 		return Config{}, fmt.Errorf("%w: id", ErrDamaged)
@@ -158,6 +160,9 @@ func parseConfig(data []byte) (Config, error) {
 // check says what in the configuration contradicts itself.
 func (c *Config) check() error {
 	t, u := c.Token, c.Unlock
+	if c.AuditDir != "" && !filepath.IsAbs(c.AuditDir) {
+		return errors.New("the audit log's place is not an absolute path")
+	}
 	switch t.Kind {
 	case hsm.KindSoft:
 		if t.Module != "" || t.Label != "" || u.Kind == PIN {
@@ -187,7 +192,7 @@ func (c *Config) check() error {
 func (c *Config) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(configFile{
 		Format: configFormat, Version: configVersion, ID: hex.EncodeToString(c.ID[:]), Created: c.Created.UTC(), Token: tokenConfigFile(c.Token),
-		Unlock: unlockConfigFile(c.Unlock), RootKey: c.RootKey.String(), StoreKey: c.StoreKey,
+		Unlock: unlockConfigFile(c.Unlock), RootKey: c.RootKey.String(), StoreKey: c.StoreKey, AuditDir: c.AuditDir,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode configuration: %w", err)

@@ -38,9 +38,6 @@ func RunDir(dir string) string { return filepath.Join(dir, "run") }
 // SocketPath is the socket of the key store's keyd. It may be longer than a socket's address; keymgr/server and keymgr/client get around that.
 func SocketPath(dir string) string { return filepath.Join(RunDir(dir), "keyd.sock") }
 
-// LogPath is the key store's key-use log.
-func LogPath(dir string) string { return filepath.Join(dir, "audit", "keyuse.jsonl") }
-
 // CheckDir returns the owner of a key store's directory, and an error unless that is us or root, or we are root, and nobody else can write into it. ErrNone, ErrUnsafe, or the system's error.
 func CheckDir(dir string) (owner int, err error) {
 	st, err := os.Stat(dir)

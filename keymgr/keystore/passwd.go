@@ -17,7 +17,7 @@ import (
 var ErrOtherKind = errors.New("the secret cannot be replaced by this")
 
 // ChangeSecret makes the key store in dir, whose embedded token old opens, open by fresh instead. unlock is recorded; it is of the kind there was. It is written to
-// the key-use log before it is done. It is durable when it returns; if it is cut short, fresh may already be the one that opens. Errors: ErrInUse (a keyd runs),
+// the audit log before it is done. It is durable when it returns; if it is cut short, fresh may already be the one that opens. Errors: ErrInUse (a keyd runs),
 // ErrOtherKind, hsm.ErrPIN (old is wrong), those of Load.
 func ChangeSecret(ctx context.Context, dir string, old, fresh *locked.Buffer, unlock UnlockConfig, opts Options) error {
 	lock, err := Acquire(dir)
@@ -37,7 +37,7 @@ func ChangeSecret(ctx context.Context, dir string, old, fresh *locked.Buffer, un
 		return fmt.Errorf("change the secret of key store %s: %w", dir, err)
 	}
 	defer token.Close()
-	if err := recordChange(ctx, dir, opts); err != nil {
+	if err := recordChange(ctx, dir, cfg, opts); err != nil {
 		return err
 	}
 	by := soft.KeyBytes(fresh)
@@ -58,8 +58,8 @@ func ChangeSecret(ctx context.Context, dir string, old, fresh *locked.Buffer, un
 	return nil
 }
 
-func recordChange(ctx context.Context, dir string, opts Options) error {
-	log, err := OpenLog(LogPath(dir))
+func recordChange(ctx context.Context, dir string, cfg Config, opts Options) error {
+	log, err := OpenLog(dir, cfg, opts)
 	if err != nil {
 		return err
 	}

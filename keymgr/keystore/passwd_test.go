@@ -2,11 +2,11 @@ package keystore
 
 import (
 	"errors"
-	"os"
-	"strings"
+	"path/filepath"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 )
 
 func TestChangeSecret(t *testing.T) {
@@ -36,9 +36,10 @@ func TestChangeSecret(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.ReadFile(LogPath(dir))
-	if err != nil || strings.Count(string(log), "ChangeSecret") != 1 {
-		t.Fatalf("key-use log: %s %v", log, err)
+	found := 0
+	err = trail.Search(t.Context(), filepath.Join(dir, "audit"), trail.Query{Name: "ChangeSecret"}, func(trail.Found) error { found++; return nil })
+	if err != nil || found != 1 {
+		t.Fatalf("the audit log has %d changes of the secret: %v", found, err)
 	}
 	lock, err := Acquire(dir)
 	if err != nil {

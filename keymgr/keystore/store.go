@@ -42,7 +42,8 @@ type Options struct {
 	// AcceptRestore opens a key store that is older than its token knows; that is recorded, in the name of Self.
 	AcceptRestore bool
 	Self          keymgr.Caller
-	KeyUseLog     *KeyUseLog // of this key store, if the caller has it open; nil: Open opens it. Init does not use it
+	Audit         AuditOptions // how the audit log is kept
+	KeyUseLog     *KeyUseLog   // of this key store, if the caller has it open; nil: Open opens it. Init does not use it
 }
 
 // InitConfig says what key store to make.
@@ -51,6 +52,8 @@ type InitConfig struct {
 	Token  TokenConfig    // zero: an embedded token
 	Unlock UnlockConfig   // recorded as it is
 	Secret *locked.Buffer // of the kind Unlock.Kind; only read
+	// AuditDir is the absolute path of the audit log; "": KEYSTORE/audit.
+	AuditDir string
 	Options
 }
 
@@ -68,7 +71,7 @@ func Init(ctx context.Context, cfg InitConfig) (Config, error) {
 }
 
 func initialise(ctx context.Context, cfg InitConfig) (out Config, err error) {
-	c := Config{Created: cfg.now().UTC().Truncate(time.Second), Token: cfg.Token, Unlock: cfg.Unlock, RootKey: hsm.NewKeyID()}
+	c := Config{Created: cfg.now().UTC().Truncate(time.Second), Token: cfg.Token, Unlock: cfg.Unlock, RootKey: hsm.NewKeyID(), AuditDir: cfg.AuditDir}
 	_, _ = rand.Read(c.ID[:])
 	if err := c.check(); err != nil {
 		return Config{}, err
@@ -236,13 +239,19 @@ func (s *Store) open(ctx context.Context, secret *locked.Buffer) (err error) {
 		return err
 	}
 	if s.Log = s.opts.KeyUseLog; s.Log == nil {
-		if s.Log, err = OpenLog(LogPath(s.Dir)); err != nil {
+		if s.Log, err = OpenLog(s.Dir, s.Config, s.opts); err != nil {
 			return err
 		}
 	}
 	s.Manager, err = keymgr.Open(ctx, keymgr.Config{ID: s.Config.ID, Token: s.Token, Store: s.tables, StoreKey: storeKey, Recorder: s.Log, Now: s.opts.Now,
 		AWSLimits: s.opts.AWSLimits, GrantDelay: s.opts.GrantDelay, AcceptRestore: s.opts.AcceptRestore, Self: s.opts.Self})
-	return err
+	if err != nil {
+		return err
+	}
+	if err := s.Manager.EnsureAuditKey(ctx); err != nil {
+		return fmt.Errorf("key for the audit log: %w", err)
+	}
+	return s.Log.Trail.Attach(ctx, s.Manager)
 }
 
 // Verify is nil if secret is the one that opens the key store, hsm.ErrPIN if not. It does not trouble a PKCS#11 token, which counts wrong PINs.
@@ -275,14 +284,14 @@ func (s *Store) digest(secret *locked.Buffer) [sha256.Size]byte {
 // Close takes the key store down: tables are made durable, keys are wiped. Calls of the Manager under way fail.
 func (s *Store) Close() error {
 	var errs []error
+	if s.Log != nil && s.Log != s.opts.KeyUseLog {
+		errs = append(errs, s.Log.Close()) // it is sealed once more
+	}
 	if s.tables != nil {
 		errs = append(errs, s.tables.Close())
 	}
 	if s.Token != nil {
 		errs = append(errs, s.Token.Close())
-	}
-	if s.Log != nil && s.Log != s.opts.KeyUseLog {
-		errs = append(errs, s.Log.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -74,17 +74,13 @@ func checkModes(t *testing.T, dir string) {
 // checkLog: the log holds these operations, in this order, as JSON lines.
 func checkLog(t *testing.T, dir string, want []string) {
 	t.Helper()
-	data, err := os.ReadFile(LogPath(dir))
+	var got []string
+	err := trail.Search(t.Context(), filepath.Join(dir, "audit"), trail.Query{}, func(f trail.Found) error {
+		got = append(got, f.Event.Name)
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	var got []string
-	for line := range strings.Lines(string(data)) {
-		var u keymgr.Use
-		if err := json.Unmarshal([]byte(line), &u); err != nil {
-			t.Fatalf("line %q: %v", line, err)
-		}
-		got = append(got, u.Operation)
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("log holds %v, want %v", got, want)

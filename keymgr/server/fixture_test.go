@@ -18,6 +18,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -260,3 +261,13 @@ func withSession(ctx context.Context, s *session) context.Context {
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// usesIn gives the lines of the key-use log, without those of the log itself.
+func usesIn(dir string) ([]byte, error) {
+	var out []byte
+	err := trail.Search(context.Background(), filepath.Dir(keystore.LogPath(dir)), trail.Query{Streams: []string{trail.KeyStream}}, func(f trail.Found) error {
+		out = append(append(out, f.Line...), '\n')
+		return nil
+	})
+	return out, err
+}

@@ -75,8 +75,8 @@ func TestForgedForward(t *testing.T) {
 	if err := daemon.AdvanceAnchor(t.Context(), volume, keymgr.Anchor{Generation: 10}); err != nil {
 		t.Errorf("the front end itself: %v", err)
 	}
-	log, err := os.ReadFile(keystore.LogPath(dir))
-	if err != nil || !bytes.Contains(log, []byte(`"operation":"RegisterVolume"`)) || !bytes.Contains(log, []byte(`"reason":"it has opened the volume"`)) {
+	log, err := usesIn(dir)
+	if err != nil || !bytes.Contains(log, []byte(`"eventName":"RegisterVolume"`)) || !bytes.Contains(log, []byte(`"statement":"it has opened the volume"`)) {
 		t.Errorf("the log does not tell of registrations: %v", err)
 	}
 	if err := plain.PutVolume(t.Context(), self, keymgr.VolumeRecord{ID: volume, CMK: md.ARN, FrontEnd: &blockcrypt.Key{9}}); !errors.Is(err, keymgr.ErrAccessDenied) {

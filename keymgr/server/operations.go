@@ -105,10 +105,17 @@ var kmsfsOperations = map[string]operation{
 	"GetAnchor":      manage(getAnchor),
 	"AdvanceAnchor":  frontEnd(advanceAnchor),
 	"RestoreAnchor":  manage(restoreAnchor),
-	"Authorize":      use(authorize),
-	"Watch":          {run: watch},
-	"Status":         {run: status},
-	"Unlock":         {run: unlock, slow: true},
+
+	"SealAudit":       frontEnd(sealAudit),
+	"GetAuditHead":    manage(getAuditHead),
+	"ListAuditHeads":  {run: listAuditHeads},
+	"ArchiveAuditLog": manage(archiveAudit),
+	"AcceptAuditLog":  manage(acceptAudit),
+
+	"Authorize": use(authorize),
+	"Watch":     {run: watch},
+	"Status":    {run: status},
+	"Unlock":    {run: unlock, slow: true},
 }
 
 // call is an operation on the unlocked key store.

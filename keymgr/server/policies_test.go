@@ -9,7 +9,6 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
-	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
@@ -51,8 +50,8 @@ func TestPoliciesOverTheSocket(t *testing.T) {
 	if err := encrypt(); !errors.Is(err, keymgr.ErrAccessDenied) || !strings.Contains(keymgr.Message(err), who.ARN+" is not authorized to perform: kms:Encrypt") {
 		t.Errorf("denied by name: %v", err)
 	}
-	log, err := os.ReadFile(keystore.LogPath(dir))
-	if err != nil || !strings.Contains(string(log), `"reason":"resource-based policy, statement 1 (No daemons)"`) {
+	log, err := usesIn(dir)
+	if err != nil || !strings.Contains(string(log), `"statement":"resource-based policy, statement 1 (No daemons)"`) {
 		t.Errorf("the log does not say what decided (%v)", err)
 	}
 	if err := c.PutKeyPolicy(ctx, self, md.KeyID, "", "{}", false); !errors.Is(err, keymgr.ErrMalformedPolicy) {

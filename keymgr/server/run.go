@@ -73,7 +73,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.lock, err = keystore.Acquire(s.cfg.Dir); err != nil {
 		return err
 	}
-	if s.uses, err = keystore.OpenLog(keystore.LogPath(s.cfg.Dir)); err != nil {
+	if s.uses, err = keystore.OpenLog(s.cfg.Dir, s.conf, s.cfg.Options); err != nil {
 		return err
 	}
 	s.cfg.KeyUseLog = s.uses
@@ -124,11 +124,11 @@ func (s *server) close() error {
 	if s.socket != nil {
 		errs = append(errs, s.socket.Close())
 	}
+	if s.uses != nil {
+		errs = append(errs, s.uses.Close()) // before the key store: it is sealed once more
+	}
 	if store := s.store.Swap(nil); store != nil {
 		errs = append(errs, store.Close())
-	}
-	if s.uses != nil {
-		errs = append(errs, s.uses.Close())
 	}
 	s.lock.Release()
 	return errors.Join(errs...)

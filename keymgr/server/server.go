@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
@@ -262,7 +264,7 @@ func (s *server) record(by keymgr.Caller, operation, detail string, outcome erro
 func (s *server) status(ctx context.Context) keymgr.Status {
 	st := keymgr.Status{KeyStoreID: fmt.Sprintf("%x", s.conf.ID), Dir: s.cfg.Dir, Locked: true, Unlock: s.conf.Unlock.Kind, PID: os.Getpid(),
 		Started: s.started, Token: keymgr.TokenStatus{Kind: s.conf.Token.Kind, Label: s.conf.Token.Label, Serial: s.conf.Token.Serial},
-		KeyUseLog: keystore.LogPath(s.cfg.Dir)}
+		KeyUseLog: filepath.Join(keystore.AuditDir(s.cfg.Dir, s.conf), trail.KeyStream)}
 	if s.tcp != nil {
 		st.Listen, st.TLS = s.tcp.Addr().String(), s.certificate != nil
 	}

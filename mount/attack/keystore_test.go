@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -184,33 +185,68 @@ func (c *keyStoreCase) grants(d *keyDaemon, want int) error {
 	return err
 }
 
-// attackA17: the key-use log is no chain yet; a key store whose log was cut, or is gone, starts and says nothing.
+// attackA17: a key store whose audit log was cut, reordered, changed or replaced by an older one stays closed, and says why.
 func attackA17(t *testing.T, p *props) {
-	inThreatModel(t, "it is not tamper-evident yet (stage 5)")
+	inThreatModel(t, "refuses a log that does not contain its sealed head")
+	first := func(log string) string { return filepath.Join(log, fmt.Sprintf("%016d.jsonl", 0)) }
 	for what, do := range map[string]func(log string) error{
-		"cut":       func(log string) error { return os.Truncate(log, 100) },
-		"gone":      os.Remove,
-		"reordered": reverseLines,
+		"cut":       func(log string) error { return os.Truncate(first(log), 2000) },
+		"gone":      os.RemoveAll,
+		"reordered": func(log string) error { return reverseLines(first(log)) },
+		"edited":    func(log string) error { return replaceIn(first(log), `"decision":"allow"`, `"decision":"deny"`) },
+		"older":     nil,
 	} {
 		dir := p.fresh()
-		if err := copyTree(p.keys.dir, dir); err != nil {
+		if err := errors.Join(copyTree(p.keys.dir, dir), os.RemoveAll(filepath.Join(dir, "run"))); err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "run")), do(keystore.LogPath(dir))); err != nil {
+		log := keystore.LogPath(dir)
+		oneSession(t, dir)
+		old := p.fresh()
+		if err := copyTree(log, old); err != nil {
+			t.Fatal(err)
+		}
+		oneSession(t, dir)
+		if do == nil {
+			do = func(log string) error { return errors.Join(os.RemoveAll(log), copyTree(old, log)) }
+		}
+		if err := do(log); err != nil {
 			t.Fatal(err)
 		}
 		d, err := startKeys(dir)
 		if err != nil {
-			t.Errorf("%s: the key store does not start: %v: it notices now, and THREATMODEL.md must say so", what, err)
+			if !strings.Contains(err.Error(), "audit") {
+				t.Errorf("%s: refused for another reason: %v", what, err)
+			}
 			continue
 		}
-		if st, err := d.Status(p.ctx); err != nil || st.LogError != "" {
-			t.Errorf("%s: %v, %q: the key store notices now, and THREATMODEL.md must say so", what, err, st.LogError)
+		st, err := d.Status(p.ctx)
+		if err != nil || !st.Locked {
+			t.Errorf("%s: the key store opens (%v)", what, err)
 		}
 		if err := d.stop(); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// oneSession starts and ends a key daemon cleanly.
+func oneSession(t *testing.T, dir string) {
+	d, err := startKeys(dir)
+	if err == nil {
+		err = d.stop()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func replaceIn(name, from, to string) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(strings.Replace(string(b), from, to, 1)), 0o600)
 }
 
 func reverseLines(name string) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -127,4 +128,13 @@ type Anchor struct {
 	Clean    bool   // the stream was closed there
 	Archived int64  // records before this one were taken away by the owner
 	Seal     []byte // of the head
+	Accepted []Accepted
+}
+
+// Accepted is a sealed head that the owner gave up, because the log did not contain it any more.
+type Accepted struct {
+	Size   int64
+	Root   tlog.Hash
+	Time   time.Time
+	Reason string
 }

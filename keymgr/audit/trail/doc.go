@@ -10,7 +10,7 @@
 //	sink      another place that gets every event
 //
 // A Log is the one writer of a stream. It does not sign: a Sealer (the key manager, or its client) checks that the new head contains the anchored one, signs it and anchors it.
-// Everything that reads (Verify, Query, Follow, Prove) takes the directory as it is and trusts nothing in it. Implements docs/FORMAT.md, section 12.
+// Everything that reads (Verify, Query, Follow, Prove) takes the directory as it is and trusts nothing in it. Implements docs/FORMAT.md, section 14.
 //
 // Concurrency: a Log has one goroutine that writes, one that flushes, one that seals and one that compresses; Record hands over and waits, within its limit. Readers work
 // beside a writer, in the same process or another.

@@ -35,13 +35,13 @@ func newNotary(t testing.TB) *notary {
 	return &notary{key: seal.PublicKey{Name: seal.KeyName(testStore), Algorithm: seal.Ed25519, Bytes: pub}, priv: priv, anchors: map[string]seal.Anchor{}}
 }
 
-func (n *notary) Anchored(_ context.Context, stream string) (seal.Anchor, error) {
+func (n *notary) AuditHead(_ context.Context, stream string) (seal.Anchor, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.anchors[stream], nil
 }
 
-func (n *notary) Seal(_ context.Context, c seal.Claim) ([]byte, error) {
+func (n *notary) SealAudit(_ context.Context, c seal.Claim) ([]byte, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.fail != nil {

@@ -12,11 +12,11 @@ import (
 
 // Sealer signs heads and keeps the newest of each stream where nobody else can change it. Both methods end with their context.
 type Sealer interface {
-	// Anchored is the newest head of a stream; its Size is 0 if there is none.
-	Anchored(ctx context.Context, stream string) (seal.Anchor, error)
-	// Seal checks that the claimed head contains the anchored one, signs it, anchors it durably and returns the seal. seal.ErrFork if it does not contain it. The same claim
+	// AuditHead is the newest head of a stream; its Size is 0 if there is none.
+	AuditHead(ctx context.Context, stream string) (seal.Anchor, error)
+	// SealAudit checks that the claimed head contains the anchored one, signs it, anchors it durably and returns the seal. seal.ErrFork if it does not contain it. The same claim
 	// again, after an answer that was lost, gives a seal again.
-	Seal(ctx context.Context, c seal.Claim) ([]byte, error)
+	SealAudit(ctx context.Context, c seal.Claim) ([]byte, error)
 }
 
 const (
@@ -30,7 +30,7 @@ const sealLimit = 5 * time.Second
 // Attach gives the log its sealer, after a check that the stream contains the anchored head, and records the beginning: how many records a crash left without a seal, and how
 // much was cut off. ErrDamaged if it does not contain it; then nothing is recorded or sealed.
 func (l *Log) Attach(ctx context.Context, s Sealer) error {
-	a, err := s.Anchored(ctx, l.opts.Stream)
+	a, err := s.AuditHead(ctx, l.opts.Stream)
 	if err != nil {
 		return fmt.Errorf("sealed head of audit stream %s: %w", l.opts.Stream, err)
 	}
@@ -51,6 +51,8 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 	l.mu.Unlock()
 	detail := "after a clean end"
 	switch {
+	case a.Clean && unsealed > 0:
+		detail = fmt.Sprintf("after a clean end; %d records were written since by a key daemon that was not unlocked", unsealed)
 	case a.Size == 0:
 		detail = "the first time"
 	case !a.Clean:
@@ -119,7 +121,7 @@ func (l *Log) sealHead(ctx context.Context, clean bool) ([]byte, error) {
 		}
 	}
 	claim := *l.pinned
-	note, err := sealer.Seal(ctx, claim)
+	note, err := sealer.SealAudit(ctx, claim)
 	if err != nil {
 		return nil, err
 	}

@@ -403,6 +403,11 @@ func (v *verifier) end() {
 		r.Tail = int64(n)
 		r.TailTime = time.Duration(v.times[n-1]-v.times[0]) * time.Microsecond
 	}
+	if v.anchor != nil {
+		for _, x := range v.anchor.Accepted {
+			v.fault(x.Size, "a sealed head of %d records was given up on %s: %s", x.Size, x.Time.Format(time.RFC3339), x.Reason)
+		}
+	}
 	switch {
 	case v.anchor == nil && v.trust.Complete && r.Seals > 0:
 		v.fault(0, "the key store knows no head of this stream, but there are seals in it")
@@ -411,7 +416,7 @@ func (v *verifier) end() {
 		v.fault(v.next, "the log ends here, the anchored head is at %d: %d records are missing", v.anchor.Size, v.anchor.Size-v.next)
 	case !v.reached:
 		v.fault(v.anchor.Size, "the anchored head is not met: records are missing or damaged before it")
-	case v.anchor.Clean && (r.Tail > 0 || r.Torn):
+	case v.anchor.Clean && r.Stream != KeyStream && (r.Tail > 0 || r.Torn):
 		v.fault(v.anchor.Size, "there are records behind the clean end")
 	}
 }
