@@ -75,7 +75,7 @@ var onlyImporter = map[string]struct {
 	"github.com/miekg/pkcs11":        {[]string{"hsm/pkcs11"}, "cgo and vendors' modules stay in the worker process"},
 	"go.yaml.in/yaml/v3":             {[]string{"fs/dirpolicy"}, "one reader decides what a policy says"},
 	"github.com/spf13/cobra":         {[]string{"cmd"}, "flags are read in cmd only"},
-	"github.com/klauspost/compress":  {[]string{"fs/codec", "keymgr/audit/trail"}, "limits on what decompression takes are set in one place"},
+	"github.com/klauspost/compress":  {[]string{"fs/codec", "keymgr/audit/trail"}, "limits on what decompression takes are set where it is used: file blocks, closed segments of the audit log"},
 	"C":                              {[]string{"hsm/pkcs11"}, "cgo stays in the worker process"},
 }
 

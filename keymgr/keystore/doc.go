@@ -17,6 +17,6 @@
 //	KEYSTORE/lock                 held (flock) by the process that has the key store open
 //	KEYSTORE/token/               the embedded token, if that is used
 //	KEYSTORE/db/                  tables
-//	KEYSTORE/audit/keyuse.jsonl   key-use log
+//	KEYSTORE/audit/               audit log, if it lies nowhere else
 //	KEYSTORE/run/keyd.sock        socket of keyd
 package keystore

@@ -136,8 +136,8 @@ func TestRebuildIsNoRollback(t *testing.T) {
 	r.Mount() // the restore is recorded already
 	old.mustEqual(t, "older state", readTree(t, r.Mnt))
 	r.Umount()
-	log, err := os.ReadFile(filepath.Join(r.Store, "audit", "keyuse.jsonl"))
+	log, err := os.ReadFile(filepath.Join(r.Store, "audit", "keyd", "0000000000000000.jsonl"))
 	if err != nil || !strings.Contains(string(log), "rebuilt with --accept-loss") {
-		t.Errorf("the restore is not in the key-use log: %v", err)
+		t.Errorf("the restore is not in the audit log: %v", err)
 	}
 }
