@@ -58,7 +58,7 @@ var allowed = map[string][]string{
 
 	"bench": {},
 
-	"cmd/kmsfs":            {"mount", "keymgr", "blockcrypt", "blockcrypt/locked"},
+	"cmd/kmsfs":            {"mount", "keymgr", "keymgr/audit", "keymgr/audit/trail", "blockcrypt", "blockcrypt/locked"},
 	"cmd/kmsfs-hsm-worker": {"hsm", "hsm/worker", "hsm/pkcs11", "blockcrypt/locked"},
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/hsm/soft"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/keymgr/server"
@@ -63,22 +66,22 @@ var classOfError = []struct {
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},
 	{ClassBusy, []error{ErrBusy, fs.ErrBusy, backup.ErrBusy}},
-	{ClassInUse, []error{ErrInUse, keystore.ErrInUse, kv.ErrLocked, backup.ErrInUse}},
+	{ClassInUse, []error{ErrInUse, keystore.ErrInUse, kv.ErrLocked, trail.ErrInUse, backup.ErrInUse}},
 	{ClassExists, []error{ErrNotEmpty, keystore.ErrExists, keymgr.ErrAlreadyExists, hsm.ErrExists, backup.ErrOther}},
 	{ClassNotVolume, []error{ErrNotVolume, superblock.ErrMissing, backup.ErrNotBackup}},
 	{ClassUnsupported, []error{superblock.ErrVersion, superblock.ErrFeature, keystore.ErrVersion, soft.ErrVersion}},
 	{ClassRollback, []error{kv.ErrRollback, keymgr.ErrRollback}},
-	{ClassFaults, []error{ErrFaults}},
+	{ClassFaults, []error{ErrFaults, ErrAuditFaults}},
 	{ClassNoSecret, []error{ErrNoSecret, keystore.ErrNoSecret}},
 	{ClassWrongSecret, []error{keymgr.ErrWrongSecret, hsm.ErrPIN}},
 	{ClassLocked, []error{keymgr.ErrLocked}},
 	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
 	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable}},
-	{ClassDamaged, []error{ErrDamaged, backup.ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt}},
-	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, keymgr.ErrNotFound, keystore.ErrNone}},
-	{ClassNoSpace, []error{kv.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
+	{ClassDamaged, []error{ErrDamaged, backup.ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt, trail.ErrDamaged, trail.ErrProof, seal.ErrSeal}},
+	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, keymgr.ErrNotFound, keystore.ErrNone, trail.ErrNoLog}},
+	{ClassNoSpace, []error{kv.ErrNoSpace, audit.ErrFull, syscall.ENOSPC, syscall.EDQUOT}},
 	{ClassInterrupted, []error{context.Canceled}},
-	{ClassPermission, []error{iofs.ErrPermission, control.ErrPeer, keystore.ErrUnsafe}},
+	{ClassPermission, []error{iofs.ErrPermission, control.ErrPeer, keystore.ErrUnsafe, trail.ErrUnsafe}},
 }
 
 // Classes returns every class that ClassOf can return.

@@ -288,7 +288,7 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	if err != nil {
 		return err
 	}
-	run := server.RunConfig{Dir: dir, Ready: ready, Listen: cfg.Listen, TLS: cfg.TLS, Options: keyStoreOptions(log)}
+	run := server.RunConfig{Dir: dir, Ready: func(err error) { ready(adviseAudit(err)) }, Listen: cfg.Listen, TLS: cfg.TLS, Options: keyStoreOptions(log)}
 	run.AcceptRestore = cfg.AcceptRestore
 	run.AWSLimits, run.GrantDelay, run.Secret = cfg.AWSLimits, cfg.GrantDelay, held.buf
 	if given != "" && run.Secret == nil {
@@ -301,5 +301,5 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 		}
 		defer run.Secret.Close()
 	}
-	return server.Run(ctx, run)
+	return adviseAudit(server.Run(ctx, run))
 }

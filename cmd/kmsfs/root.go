@@ -27,7 +27,7 @@ func rootCommand(io stdio) *cobra.Command {
 		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io),
 		rebuildCommand(io), backupCommand(io), restoreCommand(io),
 		policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io),
-		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
+		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), auditCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
 	)
 	return root
 }

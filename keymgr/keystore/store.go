@@ -226,7 +226,18 @@ func Open(ctx context.Context, dir string, secret *locked.Buffer, opts Options) 
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, secret *locked.Buffer) (err error) {
+func (s *Store) open(ctx context.Context, secret *locked.Buffer) error {
+	if err := s.openUnattached(ctx, secret, true); err != nil {
+		return err
+	}
+	if err := s.Manager.EnsureAuditKey(ctx); err != nil {
+		return fmt.Errorf("key for the audit log: %w", err)
+	}
+	return s.Log.Trail.Attach(ctx, s.Manager)
+}
+
+// openUnattached is open up to the audit log's check and seals; without the log nothing can be recorded.
+func (s *Store) openUnattached(ctx context.Context, secret *locked.Buffer, withLog bool) (err error) {
 	if s.Token, err = openToken(ctx, s.Dir, s.Config, secret, s.opts, false); err != nil {
 		return err
 	}
@@ -238,20 +249,18 @@ func (s *Store) open(ctx context.Context, secret *locked.Buffer) (err error) {
 	if s.tables, err = openTables(ctx, s.Dir, s.Config, storeKey, s.opts, false); err != nil {
 		return err
 	}
-	if s.Log = s.opts.KeyUseLog; s.Log == nil {
+	if s.Log = s.opts.KeyUseLog; s.Log == nil && withLog {
 		if s.Log, err = OpenLog(s.Dir, s.Config, s.opts); err != nil {
 			return err
 		}
 	}
-	s.Manager, err = keymgr.Open(ctx, keymgr.Config{ID: s.Config.ID, Token: s.Token, Store: s.tables, StoreKey: storeKey, Recorder: s.Log, Now: s.opts.Now,
+	var recorder keymgr.Recorder = noLog{}
+	if s.Log != nil {
+		recorder = s.Log
+	}
+	s.Manager, err = keymgr.Open(ctx, keymgr.Config{ID: s.Config.ID, Token: s.Token, Store: s.tables, StoreKey: storeKey, Recorder: recorder, Now: s.opts.Now,
 		AWSLimits: s.opts.AWSLimits, GrantDelay: s.opts.GrantDelay, AcceptRestore: s.opts.AcceptRestore, Self: s.opts.Self})
-	if err != nil {
-		return err
-	}
-	if err := s.Manager.EnsureAuditKey(ctx); err != nil {
-		return fmt.Errorf("key for the audit log: %w", err)
-	}
-	return s.Log.Trail.Attach(ctx, s.Manager)
+	return err
 }
 
 // Verify is nil if secret is the one that opens the key store, hsm.ErrPIN if not. It does not trouble a PKCS#11 token, which counts wrong PINs.

@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -71,7 +72,7 @@ func listSegments(dir string) ([]segment, error) {
 	for _, s := range found {
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b segment) int { return int(min(max(a.first-b.first, -1), 1)) })
+	slices.SortFunc(out, func(a, b segment) int { return cmp.Compare(a.first, b.first) })
 	return out, nil
 }
 

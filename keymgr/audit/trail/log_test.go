@@ -29,7 +29,7 @@ func TestRestarts(t *testing.T) {
 			}
 		} else {
 			l.crash()
-			if r := whole(t, dir, n.trust()); r.Tail < 41 || r.Tail > 60 {
+			if r := whole(t, dir, n.trust()); r.Tail < 40 || r.Tail > 60 {
 				t.Errorf("after a crash: %+v", r)
 			}
 		}

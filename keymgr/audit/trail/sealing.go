@@ -53,6 +53,8 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 	switch {
 	case a.Clean && unsealed > 0:
 		detail = fmt.Sprintf("after a clean end; %d records were written since by a key daemon that was not unlocked", unsealed)
+	case a.Size == 0 && len(a.Accepted) > 0:
+		detail = "after its sealed head was given up"
 	case a.Size == 0:
 		detail = "the first time"
 	case !a.Clean:

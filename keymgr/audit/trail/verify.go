@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -24,6 +25,8 @@ type Trust struct {
 	Anchors []seal.Anchor
 	// Complete says that Anchors are all there are (the key store's own): a stream without one has no sealed record.
 	Complete bool
+	// Archives are directories into which parts of the log were archived; with them, everything has to be there, from the first record on.
+	Archives []string
 }
 
 // Fault is something that is not as it was written.
@@ -101,6 +104,7 @@ type verifier struct {
 
 	base    seal.Tree   // up to the newest seal that was met
 	pending []tlog.Hash // the records since
+	seals   []int64     // of those, the seals
 	times   []int64     // of those
 	next    int64       // record
 	lost    bool        // the tree is not known: a fault was found since the last header
@@ -118,8 +122,8 @@ func (v *verifier) fault(at int64, format string, args ...any) {
 }
 
 func (v *verifier) run(ctx context.Context, dir string) error {
-	segments, err := listSegments(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	segments, err := v.segments(dir)
+	if err != nil {
 		return err
 	}
 	v.indexes, v.packed = map[int64]packRecord{}, map[int64]packRecord{}
@@ -134,6 +138,28 @@ func (v *verifier) run(ctx context.Context, dir string) error {
 	v.checkIndexes()
 	v.end()
 	return nil
+}
+
+// segments gives the stream's segments, archived ones included.
+func (v *verifier) segments(dir string) ([]segment, error) {
+	var all []segment
+	seen := map[int64]bool{}
+	for _, d := range append([]string{dir}, v.trust.Archives...) {
+		if d != dir {
+			d = filepath.Join(d, v.report.Stream)
+		}
+		list, err := listSegments(d)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, s := range list {
+			if !seen[s.first] {
+				seen[s.first], all = true, append(all, s)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b segment) int { return cmp.Compare(a.first, b.first) })
+	return all, nil
 }
 
 // segment checks one segment.
@@ -244,7 +270,7 @@ func (v *verifier) follow(s segment, tree seal.Tree, isFirst bool) {
 }
 
 func (v *verifier) archived() int64 {
-	if v.anchor == nil {
+	if v.anchor == nil || len(v.trust.Archives) > 0 {
 		return 0
 	}
 	return v.anchor.Archived
@@ -252,7 +278,7 @@ func (v *verifier) archived() int64 {
 
 // reset begins with a tree that is believed until the next seal.
 func (v *verifier) reset(tree seal.Tree) {
-	v.base, v.pending, v.times, v.next, v.lost, v.wrong = tree, v.pending[:0], v.times[:0], tree.Size(), false, false
+	v.base, v.pending, v.times, v.seals, v.next, v.lost, v.wrong = tree, v.pending[:0], v.times[:0], nil, tree.Size(), false, false
 }
 
 // now is the tree of everything read.
@@ -277,6 +303,9 @@ func (v *verifier) advance(size int64) bool {
 		v.report.Last = time.UnixMicro(v.times[n-1]).UTC()
 	}
 	v.pending, v.times = v.pending[n:], v.times[n:]
+	for len(v.seals) > 0 && v.seals[0] < size {
+		v.seals = v.seals[1:]
+	}
 	return true
 }
 
@@ -295,6 +324,7 @@ func (v *verifier) line(line []byte) bool {
 	v.checkAnchor()
 	switch {
 	case isSeal(line):
+		v.seals = append(v.seals, n)
 		v.seal(n, line)
 	case hasName(line, packName):
 		v.indexOf(line)
@@ -400,7 +430,7 @@ func (v *verifier) checkIndexes() {
 func (v *verifier) end() {
 	r := &v.report
 	if n := len(v.pending); n > 0 {
-		r.Tail = int64(n)
+		r.Tail = int64(n - len(v.seals))
 		r.TailTime = time.Duration(v.times[n-1]-v.times[0]) * time.Microsecond
 	}
 	if v.anchor != nil {
