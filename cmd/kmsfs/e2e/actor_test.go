@@ -94,7 +94,12 @@ func (a *acting) hold(op, name, arg string) (string, error) {
 		a.files[name] = f
 		return "", err
 	case "close":
-		delete(a.maps, name)
+		if b := a.maps[name]; b != nil {
+			delete(a.maps, name)
+			if err := unix.Munmap(b); err != nil {
+				return "", err
+			}
+		}
 		return "", a.files[name].Close()
 	case "pread":
 		b := make([]byte, 64)
