@@ -26,6 +26,7 @@ type change struct {
 	uses  uint64 // of it
 
 	noObject bool // the object goes
+	same     bool // what the file holds stays: a re-encryption
 
 	counted bool
 	was, is uint64 // versions of the inode's row before and after
@@ -166,7 +167,7 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 	if st := (state{a.Size, a.Allocated, a.Layout, a.Serial}); st != c.f.st {
 		return fmt.Errorf("inode %d was changed by somebody else: %w", c.f.ino, meta.ErrStale)
 	}
-	if c.was = a.Version; a.Flags.HasXattr() && c.was != c.f.plainAt {
+	if c.was = a.Version; a.Flags.HasXattr() && c.was != c.f.plainAt && !c.same {
 		return errCapability
 	}
 	if err := c.applyRows(tx); err != nil {

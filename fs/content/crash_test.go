@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -175,7 +176,9 @@ func (c *cutter) step() {
 		off = off / c.bs * c.bs
 	}
 	n := 1 + c.rng.IntN(3*c.bs)
-	switch op := c.rng.IntN(20); {
+	switch op := c.rng.IntN(21); {
+	case op == 20:
+		c.reencrypt(h)
 	case op < 6:
 		c.write(h, off, n)
 	case op < 10:
@@ -209,6 +212,26 @@ func (c *cutter) step() {
 		c.logf("checkpoint")
 		must(c.t, c.r.eng.Checkpoint(ctx))
 		c.allDurable()
+	}
+}
+
+// reencrypt seals a file anew, or a part of it.
+func (c *cutter) reencrypt(h *history) {
+	epoch := h.f.epoch.Load()
+	if a, err := h.f.Attr(ctx); err != nil || len(a.Wraps) < 8 {
+		epoch, err = c.r.eng.NewEpoch(ctx, h.ino)
+		must(c.t, err)
+	}
+	stop, steps := errors.New("stop"), c.rng.IntN(3)
+	c.logf("%d: re-encrypt for epoch %d, %d steps", h.ino, epoch, steps)
+	err := c.r.eng.Reencrypt(ctx, h.ino, epoch, func(int) error {
+		if steps--; steps < 0 {
+			return stop
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, stop) {
+		c.fatalf("re-encrypt: %v", err)
 	}
 }
 

@@ -152,8 +152,13 @@ func (f *File) newEpoch(ctx context.Context) error {
 	if left >= epochReserve { // somebody else did it
 		return nil
 	}
-	var epoch uint32
-	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error {
+	_, err := f.renew(ctx)
+	return err
+}
+
+// renew gives the file a fresh key, whose epoch it returns. Called with rotating held.
+func (f *File) renew(ctx context.Context) (epoch uint32, err error) {
+	_, err = f.e.meta.Update(ctx, func(tx *meta.Tx) error {
 		a, err := tx.Attr(f.ino)
 		if err != nil {
 			return err
@@ -167,13 +172,13 @@ func (f *File) newEpoch(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("new key for inode %d: %w", f.ino, err)
+		return 0, fmt.Errorf("new key for inode %d: %w", f.ino, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.uses = keyUses{}
 	f.epoch.Store(epoch)
-	return nil
+	return epoch, nil
 }
 
 // dropInvalidKeys forgets the block ciphers whose zone keys may not be used any more.

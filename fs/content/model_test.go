@@ -108,6 +108,7 @@ func runModelOf(tb testing.TB, t *rapid.T, o rigOptions) {
 		"all":        m.compareAll,
 		"reopen":     m.reopen,
 		"replace":    m.replace,
+		"reencrypt":  m.reencrypt,
 	})
 	m.compareAll(t)
 	for _, mf := range m.files {
@@ -302,6 +303,32 @@ func (m *model) reopen(t *rapid.T) {
 		m.r.kill()
 	} else {
 		m.r.remount()
+	}
+}
+
+// reencrypt seals a file anew, under a fresh key or going on with the last one, to the end or not.
+func (m *model) reencrypt(t *rapid.T) {
+	mf := m.pick(t)
+	epoch := mf.f.epoch.Load()
+	if rapid.Bool().Draw(t, "fresh") || epoch > 1000 {
+		if a, err := mf.f.Attr(ctx); err != nil || len(a.Wraps) < 8 {
+			epoch, err = m.r.eng.NewEpoch(ctx, mf.ino)
+			must(t, err)
+		}
+	}
+	stop := errors.New("stop")
+	steps := rapid.IntRange(0, 6).Draw(t, "steps")
+	err := m.r.eng.Reencrypt(ctx, mf.ino, epoch, func(int) error {
+		if steps--; steps < 0 {
+			return stop
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		m.r.onlySince(mf.ino, epoch)
 	}
 }
 
