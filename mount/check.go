@@ -18,6 +18,21 @@ type CheckConfig struct {
 	KeyStore string
 	Secret   SecretSource
 	Repair   bool
+
+	// Progress is called now and then with how many inodes have been looked at. nil: nobody asks.
+	Progress func(Progress)
+}
+
+func (c *CheckConfig) progress(p Progress) {
+	if c.Progress != nil {
+		c.Progress(p)
+	}
+}
+
+// checkEvent is what a daemon says while it checks.
+type checkEvent struct {
+	Fault    *Fault    `json:"fault,omitempty"`
+	Progress *Progress `json:"progress,omitempty"`
 }
 
 // Check checks a volume: by its daemon if it is mounted, otherwise by opening it here. report is called for each fault, in no particular order; an
@@ -44,11 +59,17 @@ func checkOnline(ctx context.Context, cfg CheckConfig, report func(Fault) error)
 		return sum, false, nil
 	}
 	err = control.Do(ctx, r.socket(rec.ID), opCheck, checkArgs{Repair: cfg.Repair}, func(event json.RawMessage) error {
-		var f Fault
-		if err := json.Unmarshal(event, &f); err != nil {
+		var e checkEvent
+		if err := json.Unmarshal(event, &e); err != nil {
 			return fmt.Errorf("%w: %v", control.ErrProtocol, err)
 		}
-		return report(f)
+		if e.Progress != nil {
+			cfg.progress(*e.Progress)
+		}
+		if e.Fault == nil {
+			return nil
+		}
+		return report(*e.Fault)
 	}, &sum)
 	if errors.Is(err, control.ErrNobody) && sum == (CheckSummary{}) {
 		if _, merr := mountedAt(cfg.Target); merr != nil { // the daemon has gone and the volume is free
@@ -79,7 +100,11 @@ func (r runDir) serving(target string) (record, bool) {
 // checker carries one check through its parts.
 type checker struct {
 	v      *Volume
+	repair bool
 	report func(Fault) error
+	tell   func(Progress)
+	told   throttle
+	seen   uint64 // inodes whose contents were read
 	sum    CheckSummary
 	err    error // of report: the check ends
 }
@@ -95,14 +120,9 @@ func (c *checker) fault(f Fault) {
 }
 
 // check checks rows, blocks and objects of an open volume, which may be in use.
-func (v *Volume) check(ctx context.Context, repair bool, report func(Fault) error) (CheckSummary, error) {
-	c := &checker{v: v, report: report, sum: CheckSummary{Volume: v.ID.String()}}
-	steps := []func(context.Context) error{
-		c.freshness,
-		c.rows,
-		c.contents,
-		func(ctx context.Context) error { return c.objects(ctx, repair) },
-	}
+func (v *Volume) check(ctx context.Context, repair bool, report func(Fault) error, tell func(Progress)) (CheckSummary, error) {
+	c := &checker{v: v, repair: repair, report: report, tell: tell, sum: CheckSummary{Volume: v.ID.String()}}
+	steps := []func(context.Context) error{c.anchor, c.freshness, c.rows, c.export, c.contents, c.objects}
 	for _, step := range steps {
 		err := step(ctx)
 		if errors.Is(err, kv.ErrTampered) { // reported by the first step; what can be read is checked
@@ -145,6 +165,9 @@ func (c *checker) contents(ctx context.Context) error {
 			return err
 		}
 		for _, ino := range batch {
+			if c.seen++; c.told.due() {
+				c.tell(Progress{Step: "inodes checked", Done: c.seen, Total: max(c.seen, c.sum.Inodes)})
+			}
 			if err := c.file(ctx, ino); err != nil {
 				return err
 			}
@@ -170,8 +193,42 @@ func (c *checker) file(ctx context.Context, ino meta.Ino) error {
 	return c.err
 }
 
-func (c *checker) objects(ctx context.Context, repair bool) error {
-	return c.v.content.CheckObjects(ctx, repair, func(f content.Fault) { c.contentFault(f, repair && f.Kind.Leftover()) })
+// objects looks for what belongs to no file. With repair the sweep that a crash has made due is done with that.
+func (c *checker) objects(ctx context.Context) error {
+	err := c.v.content.CheckObjects(ctx, c.repair, func(f content.Fault) { c.contentFault(f, c.repair && f.Kind.Leftover()) })
+	if err == nil && c.repair {
+		c.v.kv.Unswept(false)
+	}
+	return err
+}
+
+// anchor compares the journal with what the key store knows of it. That an anchor is not later than a volume that was opened with it is not a matter
+// of course: somebody may have put back the key store.
+func (c *checker) anchor(ctx context.Context) error {
+	anchored := c.v.anchor.anchored() // it may be advanced meanwhile
+	known, err := c.v.keys.Anchor(ctx, c.v.ID)
+	if err != nil {
+		c.fault(Fault{Where: "anchor", What: "cannot be compared: " + err.Error()})
+		return nil
+	}
+	if head := c.v.kv.Head(); known.Sequence > head.Sequence || known.Sequence < anchored {
+		c.fault(Fault{Where: "anchor", What: fmt.Sprintf("the key store knows record %d, the volume has anchored %d and ends at %d", known.Sequence, anchored, head.Sequence)})
+	}
+	return nil
+}
+
+// export reads the second copy of the rows. With repair one that is damaged or behind is written anew.
+func (c *checker) export(ctx context.Context) error {
+	wrong := c.v.kv.VerifyExport(ctx)
+	if wrong == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	fixed := false
+	if c.repair {
+		fixed = c.v.kv.Checkpoint(ctx) == nil && c.v.kv.VerifyExport(ctx) == nil
+	}
+	c.fault(Fault{Where: "export", What: wrong.Error(), Fixed: fixed})
+	return ctx.Err()
 }
 
 func (c *checker) content(f content.Fault) { c.contentFault(f, false) }
@@ -193,5 +250,32 @@ func (c *checker) contentFault(f content.Fault, fixed bool) {
 	if f.Err != nil {
 		what += ": " + f.Err.Error()
 	}
-	c.fault(Fault{Where: where, What: what, Fixed: fixed})
+	fault := Fault{Where: where, What: what, Fixed: fixed}
+	if f.Ino != 0 && f.Kind != content.FaultOrphan {
+		c.affected(&fault, f)
+	}
+	c.fault(fault)
+}
+
+// affectedPaths bounds how many names of a file are given.
+const affectedPaths = 16
+
+// affected adds which paths a fault is about, as far as their keys can be had, and which of their bytes.
+func (c *checker) affected(fault *Fault, f content.Fault) {
+	ctx := context.Background()
+	fault.Inode = uint64(f.Ino)
+	if paths, _, err := c.v.meta.Paths(ctx, f.Ino, affectedPaths); err == nil {
+		fault.Paths = paths
+	}
+	a, err := c.v.meta.Getattr(ctx, f.Ino)
+	if err != nil {
+		return
+	}
+	switch {
+	case f.Kind == content.FaultInline:
+		fault.Length = a.Size
+	case f.Kind == content.FaultBlock && a.BlockSize > 0 && f.Block < a.Size/uint64(a.BlockSize)+1:
+		fault.Offset = f.Block * uint64(a.BlockSize)
+		fault.Length = min(uint64(a.BlockSize), a.Size-min(a.Size, fault.Offset))
+	}
 }

@@ -4,54 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
-	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
 // checkOffline opens the volume here, without mounting it, and checks it. Opening puts right what a crash left, as a mount does.
 func checkOffline(ctx context.Context, cfg CheckConfig, report func(Fault) error) (sum CheckSummary, err error) {
-	dir, err := resolve(cfg.Target)
-	if err != nil {
-		return sum, fmt.Errorf("%w: %w", ErrNotVolume, err)
-	}
-	store, err := keyStoreDir(cfg.KeyStore)
-	if err != nil {
-		return sum, err
-	}
-	if err := cfg.Secret.absolute(); err != nil {
-		return sum, err
-	}
-	started, err := startKeyd(ctx, store, &cfg.Secret)
-	if err != nil {
-		return sum, err
-	}
-	if started { // what the check started, the check ends
-		defer func() { err = errors.Join(err, stopKeyd(context.WithoutCancel(ctx), store)) }()
-	}
 	restored := 0
-	if cfg.Repair {
-		if restored, err = repairSuperblock(ctx, store, dir, report); err != nil {
-			return sum, err
+	err = offline(ctx, cfg.Target, cfg.KeyStore, cfg.Secret, func(at offlineVolume) error {
+		if cfg.Repair {
+			if restored, err = repairSuperblock(ctx, at.store, at.dir, report); err != nil {
+				return err
+			}
 		}
-	}
-	sum, err = checkHere(ctx, store, dir, cfg.Repair, report)
+		sum, err = checkHere(ctx, at, cfg, report)
+		return err
+	})
 	sum.Faults += restored
 	sum.Repairs += restored
 	return sum, err
 }
 
-func checkHere(ctx context.Context, store, dir string, repair bool, report func(Fault) error) (sum CheckSummary, err error) {
-	run, err := openRuntime()
-	if err != nil {
-		return sum, err
-	}
-	v, err := OpenVolume(ctx, OpenConfig{
-		Dir: dir, Socket: socketOf(store), Log: slog.New(slog.DiscardHandler),
-		GiveUp: func(id blockcrypt.VolumeID) error { return run.whyBusy(ctx, id.String()) },
-		Copied: func(id blockcrypt.VolumeID) error { return run.whyBusy(ctx, id.String()) },
-	})
+func checkHere(ctx context.Context, at offlineVolume, cfg CheckConfig, report func(Fault) error) (sum CheckSummary, err error) {
+	v, err := OpenVolume(ctx, at.config(ctx))
 	if err != nil {
 		return sum, err
 	}
@@ -66,7 +41,7 @@ func checkHere(ctx context.Context, store, dir string, repair bool, report func(
 		return sum, unsettled
 	}
 	// What a crash has lost of space is given back, as a mount does in the background; in a volume that was closed it is a fault.
-	sum, err = v.check(ctx, unsettled == nil && (repair || !v.kv.Stats().Recovery.Clean), report)
+	sum, err = v.check(ctx, unsettled == nil && (cfg.Repair || !v.kv.Stats().Recovery.Clean), report, cfg.progress)
 	if unsettled != nil && err == nil { // the check goes on past what a mount stops at
 		sum.Faults++
 		err = report(Fault{Where: "volume", What: unsettled.Error()})

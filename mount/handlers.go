@@ -154,7 +154,9 @@ func (d *daemon) handleCheck(ctx context.Context, call *control.Call) (any, erro
 	if err := d.flush(); err != nil {
 		return nil, err
 	}
-	sum, err := d.volume.check(ctx, args.Repair, func(f Fault) error { return call.Emit(f) })
+	sum, err := d.volume.check(ctx, args.Repair, func(f Fault) error { return call.Emit(checkEvent{Fault: &f}) }, func(p Progress) {
+		_ = call.Emit(checkEvent{Progress: &p}) // a client that has gone ends ctx
+	})
 	sum.Online = true
 	return sum, err
 }

@@ -52,7 +52,7 @@ type offlineVolume struct {
 // config is how such a volume is opened.
 func (at offlineVolume) config(ctx context.Context) OpenConfig {
 	busy := func(id blockcrypt.VolumeID) error { return at.run.whyBusy(ctx, id.String()) }
-	return OpenConfig{Dir: at.dir, Socket: socketOf(at.store), Log: slog.New(slog.DiscardHandler), Ballast: true, GiveUp: busy, Copied: busy}
+	return OpenConfig{Dir: at.dir, Socket: socketOf(at.store), Log: slog.New(slog.DiscardHandler), GiveUp: busy, Copied: busy}
 }
 
 // offline calls do with a key daemon running, which it ends if it has started it.

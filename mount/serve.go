@@ -170,6 +170,7 @@ func (d *daemon) sweep(ctx context.Context) {
 		d.log.Error("sweep after a crash", "error", err)
 		return
 	}
+	d.volume.kv.Unswept(false)
 	d.log.Info("swept after a crash", "removed", removed)
 }
 

@@ -96,6 +96,12 @@ type Fault struct {
 	Where string `json:"where"` // what it is about: "inode 7 block 3", "object ab/...", "row ..."
 	What  string `json:"what"`
 	Fixed bool   `json:"fixed,omitempty"`
+
+	// Of a fault in a file's contents: which file, by its names as far as their keys can be had, and which bytes of it cannot be read.
+	Inode  uint64   `json:"inode,omitempty"`
+	Paths  []string `json:"paths,omitempty"`
+	Offset uint64   `json:"offset,omitempty"`
+	Length uint64   `json:"length,omitempty"`
 }
 
 // CheckSummary is what fsck looked at.

@@ -237,6 +237,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	if v.kv, err = local.Open(ctx, opts); err != nil {
 		return rebuildable(v.Dir, fmt.Errorf("open metadata: %w", lost(err)))
 	}
+	v.kv.Unswept(!v.kv.Stats().Recovery.Clean) // until a sweep has come to its end
 	v.onClose(v.closeKV)
 	v.ring = keyring.New(keyring.Config{Volume: v.ID, Keys: v.keys, Zone: v.zone, Place: v.place, TTL: cfg.KeyTTL, ZoneTTL: v.keyTTL, Log: v.log})
 	v.onClose(func(context.Context) error { v.ring.Close(); return nil })

@@ -22,7 +22,8 @@ func fsckCommand(io stdio) *cobra.Command {
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.Target, cfg.KeyStore, cfg.Secret = args[0], store.dir, store.secret
-			out := faultPrinter{io: io, asJSON: asJSON}
+			out := faultPrinter{io: io, asJSON: asJSON, bar: io.bar(asJSON)}
+			cfg.Progress = out.bar.show
 			sum, err := mount.Check(cmd.Context(), cfg, out.fault)
 			if class := mount.ClassOf(err); err != nil && class != mount.ClassFaults {
 				return err
@@ -31,7 +32,7 @@ func fsckCommand(io stdio) *cobra.Command {
 		},
 	}
 	store.add(cmd)
-	cmd.Flags().BoolVar(&cfg.Repair, "repair", false, "remove objects that belong to no file; write a damaged kmsfs.json anew from the key store's copy (not while mounted)")
+	cmd.Flags().BoolVar(&cfg.Repair, "repair", false, "remove objects that belong to no file; write a damaged metadata export anew; write a damaged kmsfs.json anew from the key store's copy (not while mounted)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line: faults, then the summary")
 	return cmd
 }
@@ -40,21 +41,31 @@ func fsckCommand(io stdio) *cobra.Command {
 type faultPrinter struct {
 	io     stdio
 	asJSON bool
+	bar    *progressBar
 }
 
 func (p *faultPrinter) fault(f mount.Fault) error {
 	if p.asJSON {
 		return json.NewEncoder(p.io.out).Encode(f)
 	}
+	p.bar.clear()
 	repaired := ""
 	if f.Fixed {
 		repaired = " (repaired)"
 	}
 	_, err := fmt.Fprintf(p.io.out, "%s: %s%s\n", f.Where, f.What, repaired)
+	for _, path := range f.Paths {
+		if f.Length > 0 {
+			_, err = fmt.Fprintf(p.io.out, "    %s: bytes %d to %d cannot be read\n", quote(path), f.Offset, f.Offset+f.Length-1)
+		} else {
+			_, err = fmt.Fprintf(p.io.out, "    %s\n", quote(path))
+		}
+	}
 	return err
 }
 
 func (p *faultPrinter) summary(sum mount.CheckSummary) error {
+	p.bar.clear()
 	if p.asJSON {
 		return json.NewEncoder(p.io.out).Encode(sum)
 	}

@@ -46,6 +46,7 @@ type Store struct {
 	due           chan struct{} // CheckpointDue
 	calls         sync.WaitGroup
 	failed        atomic.Pointer[error]
+	unswept       atomic.Bool // Unswept
 	durable       durability
 	background    background
 	conflicts     atomic.Uint64
@@ -458,5 +459,9 @@ func (s *Store) finish() error {
 	if err := s.syncTo(context.Background(), head.seq); err != nil {
 		return err
 	}
-	return s.checkpoint(context.Background(), true)
+	return s.checkpoint(context.Background(), !s.unswept.Load())
 }
+
+// Unswept says whether something is left to do that a crash has made due: as long as it is, closing does not make the store clean, so the next opening
+// (Recovery.Clean) knows of it.
+func (s *Store) Unswept(left bool) { s.unswept.Store(left) }
