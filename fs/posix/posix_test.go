@@ -16,6 +16,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/fs/fstest"
 	"github.com/kmsfs/kmsfs/fs/posix"
+	"github.com/kmsfs/kmsfs/fs/transport"
 )
 
 func TestMain(m *testing.M) {
@@ -112,6 +113,9 @@ func TestExt4(t *testing.T) {
 	}
 }
 
+// afterRelease is the case whose difference shows when RELEASE has arrived. The kernel waits for that nowhere; over io_uring the next request may come first.
+const afterRelease = "times/open and close"
+
 // TestKmsfs: whatever differs is a line of docs/POSIX.md, and the other way round.
 func TestKmsfs(t *testing.T) {
 	m := fstest.NewMount(t, fstest.Options{Mount: fs.MountOptions{Suid: true, Dev: true}})
@@ -122,6 +126,7 @@ func TestKmsfs(t *testing.T) {
 		switch {
 		case r.Skip != "":
 			t.Logf("%s: skipped: %s", name, r.Skip)
+		case r.Err == "" && known[name] && name == afterRelease && m.Server.Transport() == transport.Uring:
 		case r.Err == "" && known[name]:
 			t.Errorf("%s: passes, but is listed as a difference", name)
 		case r.Err == "":
