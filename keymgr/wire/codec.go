@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/kmsfs/kmsfs/keymgr"
 )
@@ -28,17 +29,13 @@ func Decode(body []byte, dst any) error {
 }
 
 func assign(members []member, dst reflect.Value) error {
-	raws := make(map[string][]byte, len(members))
-	for _, m := range members {
-		raws[m.name] = m.raw
-	}
 	for i := range dst.NumField() {
 		name := fieldName(dst.Type().Field(i))
-		raw := raws[name]
-		if raw == nil || bytes.Equal(raw, []byte("null")) {
+		m := named(members, name)
+		if m == nil || bytes.Equal(m.raw, []byte("null")) {
 			continue
 		}
-		if err := assignField(raw, dst.Field(i)); err != nil {
+		if err := assignField(m.raw, dst.Field(i)); err != nil {
 			return &keymgr.Fault{Class: keymgr.ErrSerialization, Message: fmt.Sprintf("member %s has the wrong type", name)}
 		}
 	}
@@ -49,6 +46,14 @@ func assignField(raw []byte, field reflect.Value) error {
 	switch dst := field.Addr().Interface().(type) {
 	case *Secret:
 		return dst.decode(raw)
+	case *[]byte:
+		return (*Secret)(dst).decode(raw)
+	case *string:
+		s, err := textOf(raw)
+		*dst = s
+		return err
+	case *map[string]string:
+		return assignPairs(raw, dst)
 	case json.Unmarshaler:
 		return dst.UnmarshalJSON(raw)
 	}
@@ -62,16 +67,40 @@ func assignField(raw []byte, field reflect.Value) error {
 	return json.Unmarshal(raw, field.Addr().Interface())
 }
 
+// assignPairs reads an object of texts; null is "", as encoding/json has it.
+func assignPairs(raw []byte, dst *map[string]string) error {
+	if raw[0] != '{' {
+		return errSyntax
+	}
+	s := scanner{rest: raw}
+	members, err := s.object()
+	if err != nil {
+		return err
+	}
+	out := make(map[string]string, len(members))
+	for _, m := range members {
+		if bytes.Equal(m.raw, []byte("null")) {
+			out[m.name] = ""
+			continue
+		}
+		if out[m.name], err = textOf(m.raw); err != nil {
+			return err
+		}
+	}
+	*dst = out
+	return nil
+}
+
 // fieldName is the member that a field stands for: its name, unless a tag says another.
 func fieldName(f reflect.StructField) string {
 	if name, ok := f.Tag.Lookup("secret"); ok {
 		return name
 	}
-	name, _, _ := bytes.Cut([]byte(f.Tag.Get("json")), []byte(","))
-	if len(name) == 0 {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if name == "" {
 		return f.Name
 	}
-	return string(name)
+	return name
 }
 
 func (s *Secret) decode(raw []byte) error {

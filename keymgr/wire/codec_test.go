@@ -237,3 +237,19 @@ func FuzzDecodeForward(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkDecode reads a request of the common kind.
+func BenchmarkDecode(b *testing.B) {
+	body, err := Encode(GenerateDataKeyRequest{KeyId: "arn:aws:kms:local:000000000000:key/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", KeySpec: "AES_256",
+		EncryptionContext: map[string]string{"kmsfs:volume": "00112233445566778899aabbccddeeff", "kmsfs:zone": "1"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var in GenerateDataKeyRequest
+		if err := Decode(body, &in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,8 +117,8 @@ func (s *scanner) space() {
 
 // object reads an object that begins here.
 func (s *scanner) object() ([]member, error) {
-	var members []member
-	seen := map[string]bool{}
+	members := make([]member, 0, 8)
+	var seen map[string]bool // nil while there are few
 	s.rest = s.rest[1:]
 	for s.space(); s.rest[0] != '}'; s.space() {
 		if s.rest[0] == ',' {
@@ -125,17 +126,19 @@ func (s *scanner) object() ([]member, error) {
 			s.space()
 		}
 		var m member
-		if err := json.Unmarshal(s.text(), &m.name); err != nil {
+		var err error
+		if m.name, err = textOf(s.text()); err != nil {
 			return nil, errSyntax
 		}
-		if seen[m.name] {
+		if seen = note(seen, members); seen[m.name] || seen == nil && named(members, m.name) != nil {
 			return nil, fmt.Errorf("%w %.64q", errDuplicate, m.name)
 		}
-		seen[m.name] = true
+		if seen != nil {
+			seen[m.name] = true
+		}
 		s.space()
 		s.rest = s.rest[1:] // the colon
 		s.space()
-		var err error
 		if m.raw, err = s.value(); err != nil {
 			return nil, err
 		}
@@ -143,6 +146,44 @@ func (s *scanner) object() ([]member, error) {
 	}
 	s.rest = s.rest[1:]
 	return members, nil
+}
+
+// fewMembers are looked through one by one.
+const fewMembers = 16
+
+// note returns the names of the members, once they are no longer few.
+func note(seen map[string]bool, members []member) map[string]bool {
+	if seen != nil || len(members) < fewMembers {
+		return seen
+	}
+	seen = make(map[string]bool, 4*fewMembers)
+	for _, m := range members {
+		seen[m.name] = true
+	}
+	return seen
+}
+
+// named finds a member; nil: there is none.
+func named(members []member, name string) *member {
+	for i := range members {
+		if members[i].name == name {
+			return &members[i]
+		}
+	}
+	return nil
+}
+
+// textOf is what a string of valid JSON says.
+func textOf(raw []byte) (string, error) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", errSyntax
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), nil
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err
 }
 
 // value reads any value and returns its text.
