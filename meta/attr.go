@@ -32,6 +32,7 @@ func (f Flags) Orphan() bool { return f&FlagOrphan != 0 }
 // Wrap is one wrapped file key (DEK).
 type Wrap struct {
 	Epoch      uint32
+	Made       int64                           // when the key was drawn, in nanoseconds since 1970
 	Uses       uint64                          // uses of the block key reserved so far; the content engine counts them
 	Wrapped    [blockcrypt.WrapSize]byte       // under the zone's wrap key, bound to the inode's place and the epoch
 	Commitment [blockcrypt.CommitmentSize]byte // BlockCipher.Commitment; the holder of the unwrapped key verifies it before use

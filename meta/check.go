@@ -231,6 +231,10 @@ func (c *checker) row(key, value []byte) {
 		c.zone(key, value)
 	case kindPolicy:
 		c.policy(key, value)
+	case kindJob:
+		if _, err := c.s.openJob(key, value); err != nil {
+			c.bad(key, 0, err)
+		}
 	default:
 		c.fault(FaultUnknown, key, 0, "row of unknown kind %q", key[0])
 	}

@@ -16,7 +16,7 @@ func sampleFile() *Attr {
 	a := &Attr{Ino: 42, Mode: ModeRegular | 0o640, UID: 1000, GID: 100, Nlink: 2, Size: 5000, Allocated: 8192,
 		Atime: Time{1, 2}, Mtime: Time{-3, 999999999}, Ctime: Time{5, 6}, Btime: Time{7, 8}, Zone: 1, Parent: 1,
 		Tag: NameTag{0xaa, 15: 0xbb}, Layout: LayoutSlots, Params: Params{BlockSize: 4096, Inline: 2048}, Serial: 3, Epoch: 2, XattrList: 7, Flags: FlagXattr, Version: 9,
-		Wraps: []Wrap{{Epoch: 1, Uses: 10}, {Epoch: 2, Uses: 20}}}
+		Wraps: []Wrap{{Epoch: 1, Made: 3, Uses: 10}, {Epoch: 2, Made: 4, Uses: 20}}}
 	a.Wraps[0].Wrapped[0], a.Wraps[1].Commitment[31] = 0x11, 0x22
 	return a
 }
@@ -52,7 +52,7 @@ var encodings = []struct {
 	{"file", `01 0001 000081a0 000003e8 00000064 00000002 0000000000001388 0000000000002000
 		0000000000000001 00000002 fffffffffffffffd 3b9ac9ff 0000000000000005 00000006 0000000000000007 00000008
 		00000000 0000000000000001 0000000000000001 aa` + zeros(14) + `bb 02 0c 00 00 00000800 0000000000000003 00000002 00000007 0000000000000009
-		02 00000001 000000000000000a 11` + zeros(71) + zeros(32) + `00000002 0000000000000014` + zeros(72) + zeros(31) + `22`,
+		02 00000001 0000000000000003 000000000000000a 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014` + zeros(72) + zeros(31) + `22`,
 		func() []byte { return encodeAttr(sampleFile()) }, againAttr(42)},
 	{"dir", `01 0000 000041ed 00000000 00000000 00000002` + zeros(16) + zeros(48) + `00000000 0000000000000001 0000000000000001` + zeros(16) +
 		`00 00 00 00 00000000` + zeros(8) + zeros(4) + zeros(4) + `0000000000000001 00`,
@@ -283,7 +283,7 @@ func TestWorkedSizes(t *testing.T) {
 		got, want int
 	}{
 		{"directory", len(attrKey(1)) + len(encodeAttr(sampleDir())) + sealing, 201},
-		{"file", len(attrKey(1)) + len(encodeAttr(file)) + sealing, 317},
+		{"file", len(attrKey(1)) + len(encodeAttr(file)) + sealing, 325},
 		{"dentry", len(dentryRowKey(1, NameTag{})) + len(encodeDentry(&dentry{name: []byte("hello.txt")})) + sealing, 84},
 		{"full map row", len(mapRowKey(1, 1)) + len(EncodeMapRow(nil, full)) + sealing, 1098},
 		{"map row of one", len(mapRowKey(1, 1)) + len(EncodeMapRow(nil, one)) + sealing, 106},

@@ -22,7 +22,7 @@ func (s *Store) newWrap(zk *ZoneKeys, a *Attr, epoch uint32) (Wrap, *blockcrypt.
 	if err != nil {
 		return Wrap{}, nil, err
 	}
-	w := Wrap{Epoch: epoch}
+	w := Wrap{Epoch: epoch, Made: s.now().Time().UnixNano()}
 	id := blockcrypt.FileID{Volume: s.volume, Inode: uint64(a.Ino), Epoch: epoch}
 	c, err := blockcrypt.NewBlockCipher(dek, id, int(a.BlockSize), fileSuite)
 	if err == nil {

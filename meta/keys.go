@@ -12,6 +12,7 @@ const (
 	kindDentry  = 'D'
 	kindGarbage = 'G'
 	kindInline  = 'I'
+	kindJob     = 'J'
 	kindLink    = 'L'
 	kindMarker  = 'M'
 	kindCounter = 'N'

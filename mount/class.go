@@ -21,6 +21,7 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/mount/backup"
 	"github.com/kmsfs/kmsfs/mount/control"
+	"github.com/kmsfs/kmsfs/mount/jobs"
 	"github.com/kmsfs/kmsfs/mount/superblock"
 )
 
@@ -61,7 +62,7 @@ var classOfError = []struct {
 	errors []error
 }{
 	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
-	{ClassUsage, []error{ErrUsage, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate}},
+	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},
@@ -75,10 +76,10 @@ var classOfError = []struct {
 	{ClassNoSecret, []error{ErrNoSecret, keystore.ErrNoSecret}},
 	{ClassWrongSecret, []error{keymgr.ErrWrongSecret, hsm.ErrPIN}},
 	{ClassLocked, []error{keymgr.ErrLocked}},
-	{ClassKeyRefused, []error{keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
+	{ClassKeyRefused, []error{jobs.ErrDenied, keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
 	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable}},
 	{ClassDamaged, []error{ErrDamaged, backup.ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt, trail.ErrDamaged, trail.ErrProof, seal.ErrSeal}},
-	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, keymgr.ErrNotFound, keystore.ErrNone, trail.ErrNoLog}},
+	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, jobs.ErrNoJob, keymgr.ErrNotFound, keystore.ErrNone, trail.ErrNoLog}},
 	{ClassNoSpace, []error{kv.ErrNoSpace, audit.ErrFull, syscall.ENOSPC, syscall.EDQUOT}},
 	{ClassInterrupted, []error{context.Canceled}},
 	{ClassPermission, []error{iofs.ErrPermission, control.ErrPeer, keystore.ErrUnsafe, trail.ErrUnsafe}},

@@ -22,6 +22,12 @@ const (
 	opCheck  = "check"  // checkArgs -> events Fault, CheckSummary
 	opBackup = "backup" // backupArgs -> events Progress, BackupResult
 	opUmount = "umount" // unmounts, and answers when the volume is closed
+
+	opCensus    = "census"    // censusArgs -> Census
+	opReencrypt = "reencrypt" // reencryptArgs -> JobStatus
+	opJobs      = "jobs"      // []JobStatus
+	opJob       = "job"       // jobArgs
+	opJobWait   = "job-wait"  // jobArgs -> events JobStatus, JobStatus
 )
 
 // Operations on policies.
@@ -67,6 +73,12 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opLock:         d.handleLock,
 		opUnlock:       d.handleUnlock,
 		opExplain:      d.handleExplain,
+
+		opCensus:    d.handleCensus,
+		opReencrypt: d.handleReencrypt,
+		opJobs:      d.handleJobs,
+		opJob:       d.handleJob,
+		opJobWait:   d.handleJobWait,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/mount/control"
+	"github.com/kmsfs/kmsfs/mount/jobs"
 )
 
 // closeTimeout bounds how long a clean close may take; what is durable by then stays so.
@@ -31,6 +32,7 @@ type daemon struct {
 	volume *Volume
 	fs     *fs.FS
 	server *fs.Server
+	jobs   *jobs.Runner
 	ctl    *control.Server
 	log    *slog.Logger
 
@@ -62,8 +64,9 @@ func serve(ctx context.Context, cfg daemonConfig, log *slog.Logger, ready func(e
 	go keepKeyd(d.cfg, log).run(ctx, d.volume.keys)
 	watched := make(chan struct{})
 	go func() { defer close(watched); d.watchKeys(ctx) }()
-	swept := make(chan struct{})
+	swept, worked := make(chan struct{}), make(chan struct{})
 	go func() { defer close(swept); d.sweep(ctx) }()
+	go func() { defer close(worked); d.work(ctx) }()
 	select {
 	case <-ctx.Done():
 	case <-d.server.Done():
@@ -72,6 +75,7 @@ func serve(ctx context.Context, cfg daemonConfig, log *slog.Logger, ready func(e
 	quit()
 	<-swept
 	<-watched
+	<-worked
 	upkeepErr := <-upkeep
 	if errors.Is(upkeepErr, context.Canceled) {
 		upkeepErr = nil
@@ -105,6 +109,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	d.jobs = jobs.New(jobs.Config{Meta: d.volume.meta, Content: d.volume.content, Allow: d.volume.allowJob, Log: d.log})
 	if err := d.mount(place.MountPoint); err != nil {
 		return err
 	}
@@ -172,6 +177,13 @@ func (d *daemon) sweep(ctx context.Context) {
 	}
 	d.volume.kv.Unswept(false)
 	d.log.Info("swept after a crash", "removed", removed)
+}
+
+// work goes on with the jobs of the volume.
+func (d *daemon) work(ctx context.Context) {
+	if !d.cfg.Options.ReadOnly {
+		d.jobs.Run(ctx)
+	}
 }
 
 // leave unmounts if the mount is still there. If programs still use it, here or in another mount namespace, it is detached: they lose their files, what

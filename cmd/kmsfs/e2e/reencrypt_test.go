@@ -1,0 +1,303 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+type jobStatus struct {
+	ID         uint64
+	State      string
+	Root       string
+	Submitted  string
+	TotalFiles int `json:"total_files"`
+	Files      int
+	Bytes      int
+	Failed     int
+	Problem    string
+}
+
+type census struct {
+	Files, Inline, Blocks, Wraps, Keyless int
+	OldWraps                              int `json:"old_wraps"`
+	OldBlocks                             int `json:"old_blocks"`
+	OldVersions                           int `json:"old_versions"`
+	Before                                struct{ Wraps, Files, Blocks int }
+}
+
+func decode(t testing.TB, text string, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+}
+
+// reencrypt submits a job.
+func (r *rig) reencrypt(args ...string) (j jobStatus) {
+	r.T.Helper()
+	decode(r.T, r.Must(append([]string{"reencrypt", "--json"}, args...)...), &j)
+	return j
+}
+
+// job returns one.
+func (r *rig) job(id uint64) jobStatus {
+	r.T.Helper()
+	var all []jobStatus
+	decode(r.T, r.Must("jobs", "--json", r.Mnt), &all)
+	for _, j := range all {
+		if j.ID == id {
+			return j
+		}
+	}
+	r.T.Fatalf("no job %d among %+v", id, all)
+	return jobStatus{}
+}
+
+func (r *rig) wait(id uint64) jobStatus {
+	r.T.Helper()
+	var j jobStatus
+	decode(r.T, r.Must("jobs", "wait", "--json", r.Mnt, fmt.Sprint(id)), &j)
+	return j
+}
+
+// proof fails the test unless nothing below path is sealed under a key older than the job.
+func (r *rig) proof(path string, j jobStatus) (c census) {
+	r.T.Helper()
+	decode(r.T, r.Must("census", "--json", "--before", j.Submitted, path), &c)
+	if c.OldWraps+c.OldBlocks+c.Keyless+c.Before.Wraps > 0 {
+		r.T.Errorf("census of %s after job %d: %+v", path, j.ID, c)
+	}
+	return c
+}
+
+// tree makes some files of all sizes, and returns what they hold.
+func tree(t testing.TB, dir string, rng *rand.Rand) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for i, size := range []int{0, 1, 100, 4096, 4097, 70_000, 1 << 20, 3<<20 + 17, 500, 9000} {
+		path := filepath.Join(dir, fmt.Sprint("d", i%3), fmt.Sprint("file", i))
+		b := make([]byte, size)
+		for j := range b {
+			b[j] = byte(rng.Uint32())
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, b)
+		files[path] = b
+	}
+	return files
+}
+
+func same(t testing.TB, when string, files map[string][]byte) {
+	t.Helper()
+	for path, want := range files {
+		if !bytes.Equal(read(t, path), want) {
+			t.Errorf("%s: %s differs", when, path)
+		}
+	}
+}
+
+// TestReencrypt: files are sealed anew while programs use them, the census proves it, and finds what was not.
+func TestReencrypt(t *testing.T) {
+	r := newRig(t)
+	r.Init()
+	r.Mount()
+	rng := rand.New(rand.NewPCG(1, 7))
+	files := tree(t, r.Mnt+"/tree", rng)
+	outside := tree(t, r.Mnt+"/other", rng)
+	if err := os.Link(r.Mnt+"/tree/d0/file6", r.Mnt+"/other/linked"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, r.Mnt+"/stale", bytes.Repeat([]byte("x"), 4097)) // two blocks
+
+	var over atomic.Bool
+	busy := make(chan error, 1)
+	go func() { busy <- churn(r.Mnt+"/tree/churn", &over) }()
+	j := r.reencrypt("--cpu", "50%", r.Mnt+"/tree")
+	done := r.wait(j.ID)
+	over.Store(true)
+	if err := <-busy; err != nil {
+		t.Error(err)
+	}
+	if done.State != "done" || done.Failed != 0 || done.Files < len(files) || done.Root != "/tree" {
+		t.Errorf("%+v", done)
+	}
+	same(t, "after the job", files)
+	if c := r.proof(r.Mnt+"/tree", j); c.Files < len(files) || c.Blocks < 1000 {
+		t.Errorf("%+v", c)
+	}
+	r.Refused(exitFaults, []string{"older"}, "census", "--before", j.Submitted, r.Mnt+"/other")
+
+	if err := os.Rename(r.Mnt+"/stale", r.Mnt+"/tree/d1/stale"); err != nil { // the census must find what a job has not seen
+		t.Fatal(err)
+	}
+	res := r.Refused(exitFaults, []string{"1 data keys of 1 files", "2 blocks"}, "census", "--json", "--before", j.Submitted, r.Mnt+"/tree")
+	var c census
+	decode(t, res.Out, &c)
+	if c.Before.Files != 1 || c.Before.Blocks != 2 {
+		t.Errorf("%+v", c)
+	}
+	j = r.reencrypt("--wait", r.Mnt+"/tree/d1/stale")
+	if j.State != "done" || j.Files != 1 || j.Bytes != 4097 {
+		t.Errorf("%+v", j)
+	}
+	r.proof(r.Mnt+"/tree/d1/stale", j)
+
+	all := r.reencrypt("--wait", "--all", r.Mnt+"/other")
+	r.proof(r.Volume, all)
+	r.Remount()
+	same(t, "after a remount", files)
+	same(t, "after a remount", outside)
+	r.Fsck()
+
+	r.Must("key", "rotate", "alias/vault")
+	decode(t, r.Must("census", "--json", r.Volume), &c)
+	if c.OldVersions != 2 {
+		t.Errorf("after a rotation: %+v", c)
+	}
+	r.Must("rewrap", r.Volume)
+	if decode(t, r.Must("census", "--json", r.Volume), &c); c.OldVersions != 0 {
+		t.Errorf("after a rewrap: %+v", c)
+	}
+	r.Refused(exitUsage, nil, "reencrypt", "--cpu", "0", r.Mnt)
+	r.Refused(exitUsage, nil, "reencrypt", "--rate", "fast", r.Mnt)
+	r.Refused(exitUsage, nil, "census", "--before", "yesterday", r.Mnt)
+	r.Refused(exitNotFound, nil, "jobs", "pause", r.Mnt, "77")
+	r.Refused(exitUsage, []string{"over"}, "jobs", "cancel", r.Mnt, fmt.Sprint(j.ID))
+}
+
+// churn makes, renames, rewrites, cuts and removes files until it is told to stop, and fails where one does not hold what was written.
+func churn(dir string, over *atomic.Bool) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	rng := rand.New(rand.NewPCG(5, 5))
+	held := map[string][]byte{}
+	for i := 0; !over.Load(); i++ {
+		path := filepath.Join(dir, fmt.Sprint(rng.IntN(20)))
+		switch b, there := held[path], held[path] != nil; {
+		case there && rng.IntN(3) == 0:
+			got, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(got, b) {
+				return fmt.Errorf("%s differs, %v", path, err)
+			}
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+			delete(held, path)
+		case there:
+			to := path + "+"
+			if err := errors.Join(os.Rename(path, to), os.Truncate(to, int64(len(b)/2)), os.Rename(to, path)); err != nil {
+				return err
+			}
+			held[path] = b[:len(b)/2]
+		default:
+			b = bytes.Repeat([]byte{byte(i) | 1}, 1+rng.IntN(300_000))
+			if err := os.WriteFile(path, b, 0o644); err != nil {
+				return err
+			}
+			held[path] = b
+		}
+	}
+	for path, b := range held {
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, b) {
+			return fmt.Errorf("%s differs in the end, %v", path, err)
+		}
+	}
+	return nil
+}
+
+// TestReencryptInterrupted: a job survives the death of its daemon, a pause and a remount, goes on where it was, and is cancelled.
+func TestReencryptInterrupted(t *testing.T) {
+	r := newRig(t)
+	r.Init()
+	r.Mount()
+	files := tree(t, r.Mnt+"/tree", rand.New(rand.NewPCG(2, 7)))
+	big := bytes.Repeat([]byte("0123456789abcde\n"), 1<<20) // 16 MiB
+	write(t, r.Mnt+"/big", big)
+	files[r.Mnt+"/big"] = big
+	j := r.reencrypt("--rate", "6M", r.Volume)
+	r.Eventually("the big file is being worked on", func() error {
+		if j = r.job(j.ID); j.Bytes < 8<<20 {
+			return fmt.Errorf("%+v", j)
+		}
+		return nil
+	})
+	r.Kill(r.PID)
+	r.Mount()
+	again := r.job(j.ID)
+	if again.State != "running" && again.State != "waiting" {
+		t.Errorf("after a kill: %+v", again)
+	}
+	r.Must("jobs", "pause", r.Mnt, fmt.Sprint(j.ID))
+	paused := r.job(j.ID)
+	if paused.State != "paused" {
+		t.Errorf("paused: %+v", paused)
+	}
+	same(t, "paused", files)
+	r.Fsck()
+	r.Remount()
+	if now := r.job(j.ID); now.State != "paused" || now.Bytes != paused.Bytes {
+		t.Errorf("after a remount: %+v, was %+v", now, paused)
+	}
+	r.Must("jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
+	done := r.wait(j.ID)
+	if done.State != "done" || done.Failed != 0 {
+		t.Errorf("%+v", done)
+	}
+	same(t, "done", files)
+	r.proof(r.Volume, done)
+
+	j = r.reencrypt("--rate", "100K", r.Mnt)
+	r.Must("jobs", "cancel", r.Mnt, fmt.Sprint(j.ID))
+	if now := r.job(j.ID); now.State != "cancelled" {
+		t.Errorf("cancelled: %+v", now)
+	}
+	same(t, "cancelled", files)
+	var all []jobStatus
+	decode(t, r.Must("jobs", "--json"), &all)
+	var states []string
+	for _, j := range all {
+		states = append(states, j.State)
+	}
+	if !slices.Equal(states, []string{"done", "cancelled"}) || !strings.Contains(r.Must("jobs"), "cancelled") {
+		t.Errorf("jobs: %q", states)
+	}
+	r.Umount()
+	r.Fsck()
+}
+
+// TestReencryptDenied: a job goes on only while who submitted it may use the keys.
+func TestReencryptDenied(t *testing.T) {
+	r := newRig(t)
+	r.Init()
+	r.Mount("--key-ttl", "1s")
+	write(t, r.Mnt+"/f", bytes.Repeat([]byte("x"), 8<<20))
+	j := r.reencrypt("--rate", "300K", r.Mnt)
+	r.Must("jobs", "pause", r.Mnt, fmt.Sprint(j.ID))
+	r.Must("key", "disable", "alias/vault")
+	r.Refused(exitKeyRefused, nil, "jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
+	r.Refused(exitKeyRefused, nil, "reencrypt", r.Mnt)
+	r.Must("key", "enable", "alias/vault")
+	r.Must("jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
+	r.Must("key", "disable", "alias/vault")
+	r.Eventually("the job stops", func() error {
+		if now := r.job(j.ID); now.State != "paused" || !strings.Contains(now.Problem, "denied") {
+			return fmt.Errorf("%+v", now)
+		}
+		return nil
+	})
+	r.Must("key", "enable", "alias/vault")
+	r.Must("jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
+	r.Must("jobs", "cancel", r.Mnt, fmt.Sprint(j.ID))
+}

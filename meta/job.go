@@ -1,0 +1,169 @@
+package meta
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
+
+// JobID numbers the long pieces of work on a volume; 0 is none.
+type JobID uint64
+
+// JobKind says what a job does.
+type JobKind uint8
+
+// JobReencrypt seals files anew under fresh keys.
+const JobReencrypt JobKind = 1
+
+// JobState is where a job is.
+type JobState uint8
+
+const (
+	JobRunning   JobState = 1 // or waiting for its turn
+	JobPaused    JobState = 2
+	JobDone      JobState = 3
+	JobCancelled JobState = 4
+)
+
+// Ended tells that nothing happens any more.
+func (s JobState) Ended() bool { return s == JobDone || s == JobCancelled }
+
+// MaxProblem is the longest Job.Problem, in bytes.
+const MaxProblem = 1024
+
+// Job is the row of a job: all that is needed to go on with it.
+type Job struct {
+	ID       JobID
+	Kind     JobKind
+	State    JobState
+	UID, GID uint32 // who submitted it, and under whose rights it runs
+	Root     Ino    // the file that it is about, or the directory whose files
+	Made     Time   // when it was submitted
+	Changed  Time   // when the row was written
+	Rate     uint64 // bytes per second at most; 0: no limit
+	CPU      uint8  // percent of the time that it may work, 1 to 100; 0: no limit
+
+	Limit  Ino    // inodes after this one are newer than the job
+	Cursor Ino    // inodes up to this one are done
+	File   Ino    // the one being worked on, 0 if none
+	Epoch  uint32 // of File: what was sealed before is sealed anew; 0 if none
+
+	TotalFiles, TotalBytes uint64 // what there was when it began
+	Files, Bytes, Failed   uint64 // what is done, and files that could not be
+	Millis                 uint64 // time that it ran
+	Problem                string // why it waits, was paused, or what the last failure was
+}
+
+func (j *Job) check() error {
+	switch {
+	case j.ID == 0, j.Root == 0, j.Kind != JobReencrypt, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
+		(j.File == 0) != (j.Epoch == 0), j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem:
+		return fmt.Errorf("job %d: kind %d, state %d, root %d, cpu %d", j.ID, j.Kind, j.State, j.Root, j.CPU)
+	}
+	return nil
+}
+
+func encodeJob(j *Job) []byte {
+	b := []byte{rowVersion, byte(j.Kind), byte(j.State)}
+	b = binary.BigEndian.AppendUint32(b, j.UID)
+	b = binary.BigEndian.AppendUint32(b, j.GID)
+	b = binary.BigEndian.AppendUint64(b, uint64(j.Root))
+	b = appendTime(appendTime(b, j.Made), j.Changed)
+	b = append(binary.BigEndian.AppendUint64(b, j.Rate), j.CPU)
+	b = binary.BigEndian.AppendUint32(b, j.Epoch)
+	for _, v := range [...]uint64{uint64(j.Limit), uint64(j.Cursor), uint64(j.File), j.TotalFiles, j.TotalBytes, j.Files, j.Bytes, j.Failed, j.Millis} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return append(b, j.Problem...)
+}
+
+func decodeJob(id JobID, b []byte) (*Job, error) {
+	d := newDecoder(b, "job")
+	j := &Job{ID: id, Kind: JobKind(d.u8()), State: JobState(d.u8()), UID: d.u32(), GID: d.u32(), Root: Ino(d.u64())}
+	j.Made, j.Changed = d.time(), d.time()
+	j.Rate, j.CPU, j.Epoch = d.u64(), d.u8(), d.u32()
+	j.Limit, j.Cursor, j.File = Ino(d.u64()), Ino(d.u64()), Ino(d.u64())
+	j.TotalFiles, j.TotalBytes, j.Files, j.Bytes, j.Failed, j.Millis = d.u64(), d.u64(), d.u64(), d.u64(), d.u64(), d.u64()
+	j.Problem = string(d.take(len(d.b)))
+	if err := d.done(); err != nil {
+		return nil, err
+	}
+	if err := j.check(); err != nil {
+		return nil, fmt.Errorf("job row: %w: %w", err, ErrCorrupt)
+	}
+	return j, nil
+}
+
+func (s *Store) openJob(key, sealed []byte) (*Job, error) {
+	id, ok := parseIno(kindJob, key)
+	if !ok {
+		return nil, fmt.Errorf("job key: %w", ErrCorrupt)
+	}
+	plain, err := s.rows.open(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return decodeJob(JobID(id), plain)
+}
+
+// PutJob replaces the row of a job, or adds it. Changed becomes now, and Made if it is zero: no key that is drawn afterwards is older. ErrInvalid for a row outside the limits.
+func (s *Store) PutJob(ctx context.Context, j *Job) error {
+	j.Changed = s.now()
+	if j.Made == (Time{}) {
+		j.Made = j.Changed
+	}
+	if err := j.check(); err != nil {
+		return fmt.Errorf("put %w: %w", err, ErrInvalid)
+	}
+	key := inoKey(kindJob, Ino(j.ID))
+	sealed, err := s.rows.seal(key, encodeJob(j))
+	if err != nil {
+		return err
+	}
+	_, err = s.Update(ctx, func(tx *Tx) error {
+		tx.w.Put(key, append([]byte(nil), sealed...))
+		return nil
+	})
+	return err
+}
+
+// DeleteJob deletes the row of a job. An absent one is no error.
+func (s *Store) DeleteJob(ctx context.Context, id JobID) error {
+	_, err := s.Update(ctx, func(tx *Tx) error {
+		tx.w.Delete(inoKey(kindJob, Ino(id)))
+		return nil
+	})
+	return err
+}
+
+// Jobs returns all jobs in the order of their numbers.
+func (s *Store) Jobs(ctx context.Context) ([]*Job, error) {
+	var all []*Job
+	var failed error
+	err := s.kv.View(ctx, func(r kv.Reader) error {
+		all, failed = nil, nil
+		return r.Scan(ctx, []byte{kindJob}, []byte{kindJob + 1}, 0, func(k, v []byte) bool {
+			var j *Job
+			if j, failed = s.openJob(k, v); failed != nil {
+				return false
+			}
+			all = append(all, j)
+			return true
+		})
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scan jobs: %w", err)
+	}
+	return all, nil
+}
+
+// Newest returns the largest inode number that has been given out.
+func (s *Store) Newest(ctx context.Context) (Ino, error) {
+	ino, err := s.newIno(ctx) // one is spent
+	return ino, err
+}

@@ -1,0 +1,257 @@
+package mount
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/mount/control"
+)
+
+// Census counts what is sealed under which keys. It comes from a scan of the rows that shares no code with what seals and wraps anew.
+type Census struct {
+	Volume string `json:"volume_id"`
+	Root   string `json:"root"` // path in the volume
+	Files  uint64 `json:"files"`
+	Inline uint64 `json:"inline"` // files whose content lies in their row
+	Blocks uint64 `json:"blocks"`
+	Wraps  uint64 `json:"wraps"` // of data keys
+
+	Oldest     *time.Time `json:"oldest_key,omitempty"` // when the oldest data key was made
+	OldWraps   uint64     `json:"old_wraps"`            // data keys that are not the newest of their file
+	OldBlocks  uint64     `json:"old_blocks"`           // blocks, and inline contents, sealed under such
+	Keyless    uint64     `json:"keyless"`              // blocks, and inline contents, under a key that there is none of: damage
+	Before     *Before    `json:"before,omitempty"`
+	VolumeKey  []WrapAge  `json:"volume_key"`
+	Zones      []ZoneKeys `json:"zones"`
+	OldVersion uint64     `json:"old_versions"` // wraps of volume and zone keys under a version of a CMK that is not its newest
+}
+
+// Before counts what is sealed under data keys that were made before a time.
+type Before struct {
+	Time   time.Time `json:"time"`
+	Wraps  uint64    `json:"wraps"`
+	Files  uint64    `json:"files"`
+	Blocks uint64    `json:"blocks"`          // and inline contents
+	First  string    `json:"first,omitempty"` // one of them
+}
+
+// WrapAge is a wrap and whether it is under the newest version of its key.
+type WrapAge struct {
+	WrapStatus
+	Newest bool `json:"newest"`
+}
+
+// ZoneKeys says by what a zone's key is wrapped.
+type ZoneKeys struct {
+	Zone  uint64    `json:"zone"`
+	Files uint64    `json:"files"` // of those counted
+	Wraps []WrapAge `json:"wraps"`
+}
+
+// CensusConfig says what to count.
+type CensusConfig struct {
+	Target string    // directory of a mounted volume: all of it; a file or directory in a mount
+	All    bool      // all of the volume that Target lies in
+	Before time.Time // count also what is older; zero: don't
+}
+
+type censusArgs struct {
+	Inode  uint64    `json:"inode"`
+	Before time.Time `json:"before"`
+}
+
+// TakeCensus has the daemon of a mounted volume count. ErrNotMounted.
+func TakeCensus(ctx context.Context, cfg CensusConfig) (c Census, err error) {
+	rec, st, err := findTarget(cfg.Target)
+	if err != nil {
+		return c, err
+	}
+	args := censusArgs{Inode: uint64(meta.RootIno), Before: cfg.Before}
+	if st != nil && !cfg.All {
+		args.Inode = st.Ino
+		if typ := st.Mode & unix.S_IFMT; typ != unix.S_IFDIR && typ != unix.S_IFREG {
+			return c, fmt.Errorf("%w: %s is neither a file nor a directory", ErrUsage, cfg.Target)
+		}
+	}
+	r, err := openRuntime()
+	if err != nil {
+		return c, err
+	}
+	return c, control.Do(ctx, r.socket(rec.ID), opCensus, args, nil, &c)
+}
+
+func (d *daemon) handleCensus(ctx context.Context, call *control.Call) (any, error) {
+	var args censusArgs
+	if err := call.Args(&args); err != nil {
+		return nil, err
+	}
+	if err := d.flush(); err != nil {
+		return nil, err
+	}
+	return d.volume.census(ctx, meta.Ino(args.Inode), args.Before)
+}
+
+// counter is a census being taken.
+type counter struct {
+	v      *Volume
+	root   meta.Ino
+	dirs   map[meta.Ino]meta.Ino // directory to parent
+	zones  map[meta.ZoneID]uint64
+	census Census
+}
+
+// censusBatch is how many inodes are read in one snapshot.
+const censusBatch = 512
+
+func (v *Volume) census(ctx context.Context, root meta.Ino, before time.Time) (Census, error) {
+	c := &counter{v: v, root: root, dirs: map[meta.Ino]meta.Ino{}, zones: map[meta.ZoneID]uint64{}}
+	c.census.Volume, c.census.Root = v.ID.String(), fmt.Sprintf("inode %d", root)
+	if path, err := v.meta.Path(ctx, root); err == nil {
+		c.census.Root = string(path)
+	}
+	if !before.IsZero() {
+		c.census.Before = &Before{Time: before}
+	}
+	err := c.each(ctx, func(_ *meta.Tx, a *meta.Attr) error {
+		if a.IsDir() {
+			c.dirs[a.Ino] = a.Parent
+		}
+		return nil
+	})
+	if err == nil {
+		err = c.each(ctx, c.count)
+	}
+	if err == nil {
+		err = c.wraps(ctx)
+	}
+	return c.census, err
+}
+
+// each calls fn for every inode, in snapshots of some.
+func (c *counter) each(ctx context.Context, fn func(tx *meta.Tx, a *meta.Attr) error) error {
+	for after := meta.Ino(0); ; {
+		var some []*meta.Attr
+		err := c.v.meta.View(ctx, func(tx *meta.Tx) error {
+			some = some[:0]
+			err := tx.ScanInodes(after, censusBatch, func(a *meta.Attr) bool { some = append(some, a); return true })
+			if err != nil {
+				return err
+			}
+			for _, a := range some {
+				if err := fn(tx, a); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		after = some[len(some)-1].Ino
+	}
+}
+
+// below tells whether an inode lies below the root of the census, by its primary name.
+func (c *counter) below(a *meta.Attr) bool {
+	if c.root == meta.RootIno || a.Ino == c.root {
+		return true
+	}
+	for dir, steps := a.Parent, 0; dir != 0 && steps <= len(c.dirs); dir, steps = c.dirs[dir], steps+1 {
+		if dir == c.root {
+			return true
+		}
+		if dir == meta.RootIno {
+			return false
+		}
+	}
+	return false
+}
+
+func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
+	if !a.IsRegular() || !c.below(a) {
+		return nil
+	}
+	sealed, err := tx.SealedUnder(a.Ino)
+	if err != nil {
+		return err
+	}
+	n := &c.census
+	n.Files++
+	c.zones[a.Zone]++
+	if sealed.Inline != 0 {
+		n.Inline++
+		sealed.Blocks[sealed.Inline]++
+	}
+	old := false // anything under a key made before the time
+	for _, w := range a.Wraps {
+		n.Wraps++
+		made := time.Unix(0, w.Made).UTC()
+		if n.Oldest == nil || made.Before(*n.Oldest) {
+			n.Oldest = &made
+		}
+		if w.Epoch != a.Epoch {
+			n.OldWraps++
+			n.OldBlocks += sealed.Blocks[w.Epoch]
+		}
+		if b := n.Before; b != nil && made.Before(b.Time) {
+			b.Wraps++
+			b.Blocks += sealed.Blocks[w.Epoch]
+			old = true
+		}
+	}
+	for epoch, blocks := range sealed.Blocks {
+		n.Blocks += blocks
+		if a.Wrap(epoch) == nil {
+			n.Keyless += blocks
+		}
+	}
+	if sealed.Inline != 0 {
+		n.Blocks--
+	}
+	if old {
+		n.Before.Files++
+		if n.Before.First == "" {
+			n.Before.First = fmt.Sprintf("inode %d", a.Ino)
+		}
+	}
+	return nil
+}
+
+// wraps asks the key manager about the wraps of the volume key, and of the zones that files were counted in.
+func (c *counter) wraps(ctx context.Context) error {
+	c.census.VolumeKey = c.ages(ctx, c.v.volumeWrapStatus(ctx))
+	ids := make([]meta.ZoneID, 0, len(c.zones))
+	for id := range c.zones {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		z, err := c.v.meta.Zone(ctx, id)
+		if err != nil {
+			return err
+		}
+		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: c.zones[id], Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z))})
+	}
+	return nil
+}
+
+// ages adds which wraps are under the newest version of their key, and counts the others.
+func (c *counter) ages(ctx context.Context, wraps []WrapStatus) (all []WrapAge) {
+	for _, w := range wraps {
+		age := WrapAge{WrapStatus: w}
+		if key, err := c.v.keys.DescribeKey(ctx, keymgr.Caller{}, w.Key); err == nil && len(key.Versions) > 0 {
+			age.Newest = w.Version == key.Versions[len(key.Versions)-1].Number
+		}
+		if !age.Newest {
+			c.census.OldVersion++
+		}
+		all = append(all, age)
+	}
+	return all
+}
