@@ -34,6 +34,7 @@ func (o *ownMount) is(device uint64) bool { return device != 0 && device == o.de
 func (v *Volume) openGuard(ctx context.Context) (err error) {
 	v.guard, err = access.New(ctx, access.Config{
 		Meta: v.meta, Keys: v.keys, Identity: identity.New(identity.Config{OwnPath: v.own.path, OwnDevice: v.own.is}),
+		Recorder: v.audit,
 	})
 	return err
 }

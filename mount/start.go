@@ -16,12 +16,13 @@ import (
 
 // StartConfig is what `kmsfs mount` was asked for.
 type StartConfig struct {
-	Volume     string
-	MountPoint string
-	KeyStore   string // "": keystore.DefaultDir
-	Secret     SecretSource
-	Options    Options
-	KeyTTL     time.Duration // 0: the keyring's default
+	Volume       string
+	MountPoint   string
+	KeyStore     string // "": keystore.DefaultDir
+	Secret       SecretSource
+	Options      Options
+	KeyTTL       time.Duration // 0: the keyring's default
+	AuditFailure string        // AuditRefuse or AuditContinue
 	// AcceptRestore accepts a volume that is older than the key store knows.
 	AcceptRestore bool
 	Version       string // of this program
@@ -36,6 +37,7 @@ type daemonConfig struct {
 	Credential    string        `json:"credential,omitempty"` // the same
 	Options       Options       `json:"options"`
 	KeyTTL        time.Duration `json:"key_ttl"`
+	AuditFailure  string        `json:"audit_failure,omitempty"`
 	AcceptRestore bool          `json:"accept_restore,omitempty"`
 	Version       string        `json:"version"`
 	Log           string        `json:"log,omitempty"`
@@ -110,6 +112,9 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 	if err := cfg.Secret.absolute(); err != nil {
 		return daemonConfig{}, err
 	}
+	if f := cfg.AuditFailure; f != "" && f != AuditRefuse && f != AuditContinue {
+		return daemonConfig{}, fmt.Errorf("%w: --audit-failure is %s or %s", ErrUsage, AuditRefuse, AuditContinue)
+	}
 	if cfg.KeyTTL < 0 {
 		return daemonConfig{}, fmt.Errorf("%w: a key cannot be kept for %v", ErrUsage, cfg.KeyTTL)
 	}
@@ -126,7 +131,7 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 	}
 	return daemonConfig{
 		Volume: p.Volume, MountPoint: p.MountPoint, KeyStore: p.KeyStore, KeyFile: cfg.Secret.KeyFile, Credential: cfg.Secret.Credential,
-		Options: cfg.Options, KeyTTL: cfg.KeyTTL, AcceptRestore: cfg.AcceptRestore, Version: cfg.Version, Log: run.log(id),
+		Options: cfg.Options, KeyTTL: cfg.KeyTTL, AuditFailure: cfg.AuditFailure, AcceptRestore: cfg.AcceptRestore, Version: cfg.Version, Log: run.log(id),
 	}, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs/keyring"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
@@ -29,6 +30,7 @@ type OpenConfig struct {
 	ReadOnly      bool   // contents and names; what a crash left behind is put right all the same
 	AcceptRestore bool
 	KeyTTL        time.Duration
+	AuditFailure  string // AuditRefuse or AuditContinue; "" is AuditRefuse
 	Log           *slog.Logger
 
 	// SegmentSize and MaxJournal are those of the journal, in bytes; 0: the defaults of meta/kv/local. Small ones suit small volumes.
@@ -57,6 +59,7 @@ type Volume struct {
 	keys      *client.Client
 	ring      *keyring.Keyring
 	guard     *access.Guard
+	audit     *trail.Log
 	own       ownMount
 	objects   *object.Store
 	namer     *blockcrypt.ObjectNamer
@@ -248,6 +251,9 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 		return rebuildable(v.Dir, fmt.Errorf("recover volume: %w", err))
 	}
 	if err := v.anchor.opened(ctx, v.kv); err != nil {
+		return err
+	}
+	if err := v.openAudit(ctx, cfg); err != nil {
 		return err
 	}
 	return v.openGuard(ctx)

@@ -45,7 +45,7 @@ func prepareDir(dir string) error {
 	if err := unix.Lstat(dir, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", dir, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 || int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 {
 		return fmt.Errorf("%w: %s must be a directory of uid %d with mode 0700, it has uid %d and mode %04o", ErrUnsafe, dir, os.Geteuid(), st.Uid, st.Mode&0o7777)
 	}
 	return nil

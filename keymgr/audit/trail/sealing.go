@@ -75,16 +75,20 @@ func (l *Log) internal(name, detail string, count uint64) *audit.Event {
 func (l *Log) sealing() {
 	tick := time.NewTicker(l.opts.SealEvery)
 	defer tick.Stop()
-	for {
+	for failing := false; ; {
 		select {
 		case <-tick.C:
 		case <-l.ends:
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), sealLimit)
-		if err := l.Seal(ctx); err != nil {
-			l.opts.Log.Warn("the audit log is not sealed; tried again", "stream", l.opts.Stream, "error", err)
+		err := l.Seal(ctx)
+		if err != nil && !failing {
+			l.opts.Log.Warn("the audit log cannot be sealed; tried again", "stream", l.opts.Stream, "error", err)
+		} else if err == nil && failing {
+			l.opts.Log.Info("the audit log is sealed again", "stream", l.opts.Stream)
 		}
+		failing = err != nil
 		cancel()
 	}
 }

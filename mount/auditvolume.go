@@ -1,0 +1,34 @@
+package mount
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
+)
+
+// What becomes of successful access to files that cannot be recorded. Refusals and changes that cannot be recorded are never made.
+const (
+	AuditRefuse   = "refuse"   // it fails; the default
+	AuditContinue = "continue" // it goes on, and the log says how often
+)
+
+// openAudit opens the volume's stream of the audit log of its key store, where the key daemon has its own. A log that does not contain its sealed head keeps the volume closed.
+func (v *Volume) openAudit(ctx context.Context, cfg OpenConfig) error {
+	st, err := v.keys.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("place of the audit log: %w", err)
+	}
+	v.audit, err = trail.Open(trail.Options{Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue, Log: v.log})
+	if err != nil {
+		return err
+	}
+	v.onClose(func(context.Context) error {
+		if err := v.audit.Close(); err != nil { // nothing is lost, but it is not sealed to its end
+			v.log.Warn("the audit log did not end cleanly", "error", err)
+		}
+		return nil
+	})
+	return adviseAudit(v.audit.Attach(ctx, v.keys))
+}
