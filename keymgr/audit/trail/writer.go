@@ -83,7 +83,9 @@ func (l *Log) writeBatch(batch []*entry) {
 	if gap := l.gapEntry(); gap != nil {
 		batch = append([]*entry{gap}, batch...)
 	}
-	batch = l.admit(batch)
+	if batch = l.admit(batch); len(batch) == 0 {
+		return
+	}
 	err := l.append(batch)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		l.becomeFull()
@@ -130,9 +132,6 @@ func (l *Log) refuse(batch []*entry, err error) {
 
 // append writes a batch: all of it, or nothing.
 func (l *Log) append(batch []*entry) error {
-	if len(batch) == 0 {
-		return nil
-	}
 	w := &l.w
 	if w.torn {
 		if err := w.file.Truncate(w.size); err != nil {
