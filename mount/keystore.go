@@ -179,7 +179,7 @@ func keyStoreOptions(log *slog.Logger) keystore.Options {
 
 // openTables opens or makes the tables of a key store: the same store as a volume's, only smaller.
 func openTables(ctx context.Context, p keystore.KVParams) (kv.Store, error) {
-	opts := local.Options{Dir: p.Dir, Volume: blockcrypt.VolumeID(p.ID), Key: p.Key, SegmentSize: 256 << 10, MaxJournal: 4 << 20, MinFree: 4 << 20}
+	opts := local.Options{Dir: p.Dir, Volume: blockcrypt.VolumeID(p.ID), Key: p.Key, SegmentSize: 256 << 10, MaxJournal: 4 << 20, MinFree: 4 << 20, Ballast: true}
 	if p.Create {
 		if err := local.Create(ctx, opts); err != nil {
 			return nil, err

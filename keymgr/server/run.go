@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
+	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
@@ -106,13 +108,47 @@ func (s *server) firstUnlock(ctx context.Context) error {
 	case s.cfg.Secret != nil:
 		return s.unlock(ctx, s.self(), s.cfg.Secret, s.cfg.AcceptRestore, "Unlock", "at the start of keyd")
 	case s.conf.Unlock.Unattended():
-		if err := s.unlock(ctx, s.self(), nil, s.cfg.AcceptRestore, "UnattendedUnlock", s.conf.Unlock.Kind); err != nil {
+		if err := s.unlockUnattended(ctx); err != nil {
 			s.log.Error("the key store stays locked", "error", err)
+			s.again = passes(err)
 		}
 	default:
 		s.log.Warn("the key store is locked", "dir", s.cfg.Dir, "unlock", s.conf.Unlock.Kind)
 	}
 	return nil
+}
+
+func (s *server) unlockUnattended(ctx context.Context) error {
+	return s.unlock(ctx, s.self(), nil, s.cfg.AcceptRestore, "UnattendedUnlock", s.conf.Unlock.Kind)
+}
+
+// unlockAgain goes on with what firstUnlock could not do unattended, because there was no room or no token, until the key store is
+// open or ctx ends.
+func (s *server) unlockAgain(ctx context.Context) {
+	for wait := s.bounds.again; s.again && s.store.Load() == nil; wait = min(2*wait, s.bounds.againAtMost) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if s.store.Load() != nil {
+			return
+		}
+		if err := s.unlockUnattended(ctx); err != nil {
+			s.log.Warn("the key store stays locked", "error", err)
+			s.again = passes(err)
+		}
+	}
+}
+
+// passes says whether what unlocking failed for may be over later. A wrong secret is not tried again: tokens count.
+func passes(err error) bool {
+	for _, last := range []error{keymgr.ErrWrongSecret, keymgr.ErrRollback, keystore.ErrDamaged, keystore.ErrVersion, keystore.ErrUnsafe} {
+		if errors.Is(err, last) {
+			return false
+		}
+	}
+	return true
 }
 
 // close takes down what start built, in the opposite order.

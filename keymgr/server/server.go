@@ -37,10 +37,13 @@ type bounds struct {
 	grace   time.Duration // for requests under way when keyd ends
 
 	observe time.Duration // from one look at the clocks to the next
+
+	again, againAtMost time.Duration // from one unattended try to unlock to the next; doubled each time
 }
 
 var defaultBounds = bounds{conns: 512, call: 10 * time.Second, unlock: 2 * time.Minute, header: 5 * time.Second, read: 10 * time.Second,
-	write: 20 * time.Second, idle: 24 * time.Hour, tcpIdle: time.Minute, grace: 5 * time.Second, observe: time.Minute}
+	write: 20 * time.Second, idle: 24 * time.Hour, tcpIdle: time.Minute, grace: 5 * time.Second, observe: time.Minute,
+	again: time.Second, againAtMost: 15 * time.Second}
 
 // askTimeout bounds what Status asks the token, and what keyd itself writes into the key-use log.
 const askTimeout = 2 * time.Second
@@ -65,6 +68,7 @@ type server struct {
 	ending     chan struct{} // closed when the server is told to end: nobody waits for changes any more
 
 	unlocking chan struct{} // holds one token: who unlocks has taken it
+	again     bool          // unlocking unattended has failed and may succeed later; unlockAgain's once it runs
 
 	mu struct {
 		sync.Mutex
@@ -103,7 +107,13 @@ func (s *server) serve(ctx context.Context) error {
 	go func() { ended <- h.Serve(s.socket) }()
 	observing, stopObserving := context.WithCancel(ctx)
 	observed := make(chan struct{})
-	go func() { defer close(observed); s.observe(observing) }()
+	go func() {
+		defer close(observed)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.unlockAgain(observing) })
+		s.observe(observing)
+		wg.Wait()
+	}()
 	defer stopObserving()
 	var err error
 	select {

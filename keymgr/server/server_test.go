@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // TestEverythingOverTheSocket calls each operation once and looks at what comes back.
@@ -367,6 +369,35 @@ func TestUnattendedFails(t *testing.T) {
 	}
 	if err := c.Unlock(t.Context(), buffer(t, keyText)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnattendedLater: an unattended key store that cannot be opened at the start, for want of room, is open when there is room.
+func TestUnattendedLater(t *testing.T) {
+	dir := newKeyStore(t, false)
+	var full atomic.Bool
+	full.Store(true)
+	opts := options
+	opts.OpenKV = func(ctx context.Context, p keystore.KVParams) (kv.Store, error) {
+		if full.Load() {
+			return nil, kv.ErrNoSpace
+		}
+		return options.OpenKV(ctx, p)
+	}
+	bounds := defaultBounds
+	bounds.again, bounds.againAtMost = time.Millisecond, 10*time.Millisecond
+	serve(t, RunConfig{Dir: dir, bounds: &bounds, Options: opts})
+	c := dial(t, dir, client.Options{})
+	if _, err := c.ListKeys(t.Context(), self, keymgr.Page{}); !errors.Is(err, keymgr.ErrLocked) {
+		t.Errorf("%v", err)
+	}
+	full.Store(false)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := c.ListKeys(t.Context(), self, keymgr.Page{}); err == nil {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
