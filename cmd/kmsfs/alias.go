@@ -94,6 +94,7 @@ func aliasListCommand(io stdio) *cobra.Command {
 				return err
 			}
 			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				fmt.Fprintln(w, "ALIAS\tKEY")
 				for _, a := range all {
 					fmt.Fprintf(w, "%s\t%s\n", a.Name, a.Key)
 				}

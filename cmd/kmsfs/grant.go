@@ -96,6 +96,7 @@ func grantListCommand(io stdio) *cobra.Command {
 				return err
 			}
 			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				fmt.Fprintln(w, "GRANT\tGRANTEE\tOPERATIONS\tNAME")
 				for _, g := range all {
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.ID, g.Grantee, strings.Join(g.Operations, ","), g.Name)
 				}

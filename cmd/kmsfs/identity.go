@@ -97,6 +97,7 @@ func identityListCommand(io stdio) *cobra.Command {
 				return err
 			}
 			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				fmt.Fprintln(w, "IDENTITY\tACCESS KEY\tSTATE\tCREATED")
 				for _, i := range all {
 					state := "enabled"
 					if i.Disabled {

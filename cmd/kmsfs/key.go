@@ -24,6 +24,8 @@ type keyView struct {
 	Manager     string        `json:"manager"`
 	Origin      string        `json:"origin"`
 	Created     time.Time     `json:"created"`
+	Deletion    time.Time     `json:"deletion_date,omitzero"`
+	Expiration  time.Time     `json:"material_valid_to,omitzero"`
 	Versions    []versionView `json:"versions"`
 }
 
@@ -35,7 +37,7 @@ type versionView struct {
 
 func viewKey(k keymgr.KeyMetadata) keyView {
 	v := keyView{ID: k.KeyID, ARN: k.ARN, Aliases: append([]string{}, k.Aliases...), Description: k.Description, State: k.State, Manager: k.Manager,
-		Origin: k.Origin, Created: k.CreationDate, Versions: []versionView{}}
+		Origin: k.Origin, Created: k.CreationDate, Deletion: k.DeletionDate, Expiration: k.ValidTo, Versions: []versionView{}}
 	for _, ver := range k.Versions {
 		v.Versions = append(v.Versions, versionView{ver.Number, ver.MaterialID, ver.Created})
 	}
@@ -109,6 +111,7 @@ func keyListCommand(io stdio) *cobra.Command {
 				return err
 			}
 			return io.print(asJSON, all, func(w *tabwriter.Writer) {
+				fmt.Fprintln(w, "KEY\tSTATE\tALIASES\tDESCRIPTION")
 				for _, k := range all {
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, k.State, strings.Join(k.Aliases, " "), k.Description)
 				}
@@ -164,6 +167,8 @@ func printKey(io stdio, asJSON bool, key keymgr.KeyMetadata) error {
 		line(w, "state", k.State)
 		line(w, "origin", k.Origin)
 		line(w, "created", since(k.Created))
+		line(w, "deleted on", since(k.Deletion))
+		line(w, "material until", since(k.Expiration))
 		for _, v := range k.Versions {
 			line(w, fmt.Sprintf("version %d", v.Number), since(v.Created)+", material "+v.Material)
 		}

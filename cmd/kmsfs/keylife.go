@@ -111,7 +111,7 @@ func (std stdio) askDeletion(ctx context.Context, keys *mount.Keys, arn string) 
 
 // keyPolicyCommand shows or replaces a key's policy.
 func keyPolicyCommand(io stdio) *cobra.Command {
-	return group("policy", "The policy of a key", keyPolicyGetCommand(io), keyPolicyPutCommand())
+	return group("policy", "The policy of a key", keyPolicyGetCommand(io), keyPolicyPutCommand(), keyPolicyEditCommand(io))
 }
 
 func keyPolicyGetCommand(io stdio) *cobra.Command {
