@@ -35,6 +35,8 @@ type Config struct {
 	Owed func() uint64
 	// Access decides requests beyond permissions. nil: nobody does.
 	Access Decider
+	// MoveZone is needed to rename the directory of a zone; nil: that is refused with EXDEV.
+	MoveZone ZoneMover
 	// Attribute answers for attributes of the root directory that are not stored, by their names; each reader has its own. false: there is no such one; a nil value:
 	// it has none now. nil: there are none.
 	Attribute func(by access.Requester, name string) ([]byte, bool)
@@ -57,6 +59,7 @@ type FS struct {
 	meta      *meta.Store
 	content   *content.Engine
 	keys      meta.Keyring
+	moveZone  ZoneMover
 	attribute func(access.Requester, string) ([]byte, bool)
 	access    Decider // nil: permissions decide alone
 	syncNames func(context.Context) error
@@ -98,6 +101,7 @@ func New(cfg Config) (*FS, error) {
 		content:       cfg.Content,
 		keys:          cfg.Keys,
 		access:        cfg.Access,
+		moveZone:      cfg.MoveZone,
 		attribute:     cfg.Attribute,
 		syncNames:     cfg.SyncNames,
 		readOnly:      cfg.ReadOnly,

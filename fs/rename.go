@@ -37,9 +37,18 @@ func (fs *FS) rename(ctx *requestContext, in *fuse.InHeader, from, to place, fla
 			return err
 		}
 	}
+	zone, err := fs.movedZone(ctx, from)
+	if err != nil {
+		return err
+	}
 	r := fs.removal()
 	defer r.done()
-	res, err := fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
+	var res meta.RenameResult
+	if zone != nil && flags&^meta.RenameNoReplace == 0 {
+		res, err = fs.renameZone(ctx, in, zone, from, to, flags, r.busy)
+	} else {
+		res, err = fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
+	}
 	if err != nil {
 		return err
 	}

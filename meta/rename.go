@@ -1,9 +1,11 @@
 package meta
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // RenameFlags as in renameat2(2).
@@ -46,12 +48,12 @@ func (s *Store) RenameAs(ctx context.Context, owner Owner, oldParent Ino, oldNam
 }
 
 // MoveZone is Rename of a zone's own directory within the zone around it, whose wraps are bound to its place: wraps are those for the new one. Not with
-// RenameExchange or RenameWhiteout. Errors: Rename's; ErrCrossZone if zone is not the one under the old name.
-func (s *Store) MoveZone(ctx context.Context, zone ZoneID, wraps []ZoneWrap, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
+// RenameExchange or RenameWhiteout. Errors: Rename's; ErrCrossZone if zone is not the one under the old name; ErrStale if its wraps are others than zone has.
+func (s *Store) MoveZone(ctx context.Context, zone *Zone, wraps []ZoneWrap, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
 	if flags&^RenameNoReplace != 0 {
-		return RenameResult{}, fmt.Errorf("move zone %d: flags %#x: %w", zone, flags, ErrCrossZone)
+		return RenameResult{}, fmt.Errorf("move zone %d: flags %#x: %w", zone.ID, flags, ErrCrossZone)
 	}
-	return s.renameBy(ctx, renaming{s: s, flags: flags, open: open, zone: zone, wraps: wraps}, oldParent, oldName, newParent, newName)
+	return s.renameBy(ctx, renaming{s: s, flags: flags, open: open, zone: zone.ID, before: zone.Wraps, wraps: wraps}, oldParent, oldName, newParent, newName)
 }
 
 func (s *Store) renameBy(ctx context.Context, r renaming, oldParent Ino, oldName []byte, newParent Ino, newName []byte) (RenameResult, error) {
@@ -74,7 +76,8 @@ type renaming struct {
 	white    *txAttr
 	dropped  *Attr
 	zone     ZoneID     // of MoveZone, else 0
-	wraps    []ZoneWrap // with zone
+	before   []ZoneWrap // with zone: as they have to be
+	wraps    []ZoneWrap // with zone: as they become
 
 	tx  *Tx
 	zk  *ZoneKeys
@@ -304,6 +307,9 @@ func (r *renaming) rebind() error {
 	}
 	if z.Dir != r.old.dentry.ino {
 		return ErrCrossZone
+	}
+	if !slices.EqualFunc(z.Wraps, r.before, func(a, b ZoneWrap) bool { return a.KeyID == b.KeyID && bytes.Equal(a.Blob, b.Blob) }) {
+		return fmt.Errorf("zone %d was wrapped anew meanwhile: %w", z.ID, ErrStale)
 	}
 	z.Wraps = r.wraps
 	return r.tx.putZone(z)

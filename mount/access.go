@@ -3,12 +3,14 @@ package mount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/identity"
+	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -88,4 +90,23 @@ func (d *daemon) keysChanged(ctx context.Context, states map[string]string) {
 		}
 	}
 	d.refreshStrict(ctx)
+}
+
+// moveZone has the key manager make the wraps of a zone's key for another place of its directory, by the rights of whoever renames it.
+func (v *Volume) moveZone(ctx context.Context, by access.Requester, z *meta.Zone, parent meta.Ino, name []byte) ([]meta.ZoneWrap, error) {
+	oldParent, oldName, err := v.meta.ZonePlace(ctx, z)
+	if err != nil {
+		return nil, err
+	}
+	from, to := meta.ZoneContext(v.ID, z.ID, oldParent, oldName), meta.ZoneContext(v.ID, z.ID, parent, string(name))
+	caller := keymgr.Caller{UID: int(by.UID), GID: int(by.GID), PID: int(by.PID), Via: keymgr.ViaFileDaemon}
+	var wraps []meta.ZoneWrap
+	for _, w := range z.Wraps {
+		out, err := v.keys.ReEncrypt(ctx, caller, keymgr.ReEncryptInput{Blob: w.Blob, SourceContext: from, SourceKeyID: w.KeyID, DestinationKeyID: w.KeyID, DestinationContext: to})
+		if err != nil {
+			return nil, fmt.Errorf("wrap the key of zone %d for its new place: %w", z.ID, err)
+		}
+		wraps = append(wraps, meta.ZoneWrap{KeyID: out.KeyID, Blob: out.Blob})
+	}
+	return wraps, nil
 }

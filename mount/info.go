@@ -62,7 +62,10 @@ func (v *Volume) info(ctx context.Context, ino meta.Ino) (FileInfo, error) {
 		id := v.namer.ID(uint64(ino), a.Serial).String()
 		info.Object = id[:2] + "/" + id
 	}
-	parent, name := meta.Ino(0), "/"
+	parent, name, err := v.meta.ZonePlace(ctx, zone)
+	if err != nil {
+		return info, err
+	}
 	info.Context = meta.ZoneContext(v.ID, zone.ID, parent, name)
 	return info, v.describeKey(ctx, zone, &info)
 }

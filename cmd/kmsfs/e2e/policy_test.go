@@ -275,7 +275,7 @@ func try(prepare, a *actor, action, dir string) string {
 // TestHotZone: a zone's key in memory because of one user is of no use to another, whom the key's policy and grants do not know.
 func TestHotZone(t *testing.T) {
 	mounttest.NeedRoot(t)
-	r := newRig(t)
+	r := newMemoryRig(t)
 	r.Init()
 	r.Mount()
 	dir, program := filepath.Join(r.Mnt, "a"), actorProgram(t, r.Dir, "program")
@@ -322,13 +322,42 @@ func TestHotZone(t *testing.T) {
 	r.Must("grant", "revoke", "alias/guarded", id)
 	mounttest.Eventually(t, 30*time.Second, "bob's grant is over", func() bool { return bob.do("Read", dir+"/f") == "EACCES" })
 	alice.ok("Read", dir+"/f")
+
+	// The directory's own name is part of what its key is bound to: a rename wraps it anew, by the rights of whoever renames.
+	if err := os.Chmod(r.Mnt, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(r.Mnt, "b")
+	if got := alice.do("Rename", dir, other); got != "EACCES" { // her grant does not have ReEncrypt
+		t.Errorf("alice renames: %s", got)
+	}
+	if err := os.Rename(dir, other); err != nil {
+		t.Fatal(err)
+	}
+	if got := alice.ok("Read", other+"/f"); got != "secret" {
+		t.Errorf("after the rename: %q", got)
+	}
+	r.Remount()
+	if got := alice.ok("Read", other+"/f"); got != "secret" {
+		t.Errorf("after the rename and a remount: %q", got)
+	}
+	if out := r.Must("info", other+"/f"); !strings.Contains(out, "kmsfs:name=b") {
+		t.Errorf("info: %s", out)
+	}
+	r.Must("lock", other)
+	r.Remount()
+	if got := alice.do("Read", other+"/f"); got != "EKEYREVOKED" {
+		t.Errorf("a lock after a remount: %s", got)
+	}
+	r.Must("unlock", other)
+	alice.ok("Read", other+"/f")
 }
 
 // TestFakedProgram: a program that another one is mounted over, in a mount namespace of its owner's, is not believed.
 func TestFakedProgram(t *testing.T) {
 	mounttest.NeedRoot(t)
 	mounttest.NeedProgram(t, "unshare", "mount", "awk", "setpriv")
-	r := newRig(t)
+	r := newMemoryRig(t)
 	r.Init()
 	r.Mount()
 	dir := filepath.Join(r.Mnt, "a")
@@ -364,7 +393,7 @@ func TestFakedProgram(t *testing.T) {
 // TestPolicyRefused: what is wrong with a policy is said with file, line and reason, and nothing changes.
 func TestPolicyRefused(t *testing.T) {
 	mounttest.NeedRoot(t)
-	r := newRig(t)
+	r := newMemoryRig(t)
 	r.Init()
 	r.Mount()
 	dir, full, file := filepath.Join(r.Mnt, "a"), filepath.Join(r.Mnt, "full"), filepath.Join(r.Dir, "p.yaml")
