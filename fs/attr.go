@@ -79,7 +79,7 @@ func fillEntry(a *meta.Attr, out *fuse.EntryOut) {
 
 // GetAttr is stat(2), as far as the kernel does not know.
 func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
 	if err := fs.beforeWrite(ctx, in); err != nil {
@@ -97,7 +97,7 @@ func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 
 // Statx is statx(2); the kernel asks only for what GetAttr does not give, the time of birth.
 func (fs *FS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	a, err := fs.attr(ctx, meta.Ino(in.NodeId))
 	if err != nil {

@@ -49,7 +49,7 @@ func inherit(tx *meta.Tx, dir *meta.Attr, n *meta.NewNode, umask uint32) error {
 
 // make creates a named inode and replies with it.
 func (fs *FS) make(cancel <-chan struct{}, op string, in *fuse.InHeader, name string, n meta.NewNode, out *fuse.EntryOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	err := fs.mayName(ctx, in, access.Create, meta.Ino(in.NodeId), name)
 	if err == nil {
@@ -91,7 +91,7 @@ func (fs *FS) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name st
 
 // Create makes a regular file and opens it. If the name turns up meanwhile and the caller does not insist on a new one, it opens that.
 func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	parent := meta.Ino(in.NodeId)
 	err := fs.mayName(ctx, &in.InHeader, access.Create, parent, name)
@@ -123,7 +123,7 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 
 // Tmpfile makes and opens a regular file without a name. It is an orphan until it is linked.
 func (fs *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	err := fs.may(ctx, &in.InHeader, access.Create, meta.Ino(in.NodeId))
 	if err == nil {

@@ -23,7 +23,7 @@ const (
 
 // OpenDir opens a directory. The kernel keeps what is read and knows when it is outdated: all changes are its own.
 func (fs *FS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
 	a, err := fs.meta.Getattr(ctx, ino)
@@ -56,7 +56,7 @@ func (fs *FS) ReleaseDir(in *fuse.ReleaseIn) {
 
 // ReadDir returns the entries behind an offset. Nothing is kept between calls: an offset says where to go on, whatever changed since.
 func (fs *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	dir := meta.Ino(in.NodeId)
 	if err := fs.handles.check(ctx, in.Fh); err != nil {
@@ -81,7 +81,7 @@ func (fs *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 
 // ReadDirPlus is ReadDir with a lookup of each entry.
 func (fs *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	dir := meta.Ino(in.NodeId)
 	add := func(e fuse.DirEntry) bool { return out.AddDirLookupEntry(e) != nil } // node 0: no lookup
@@ -132,7 +132,7 @@ func (fs *FS) dots(ctx *requestContext, dir meta.Ino, off uint64, add func(fuse.
 
 // FsyncDir makes all changes of names durable. On the mount's root it makes everything durable: sync(2) never reaches a FUSE filesystem.
 func (fs *FS) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	if err := fs.atimes.flush(ctx); err != nil {
 		return fs.status("fsyncdir", in.NodeId, err)

@@ -14,7 +14,7 @@ import (
 // Open opens a regular file. It is where a missing key, a full disk and the like are told to the program: what is written goes to the page cache,
 // and later errors reach it only at fsync and close.
 func (fs *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	return fs.status("open", in.NodeId, stale(fs.opened(ctx, opening{caller: &in.InHeader, ino: meta.Ino(in.NodeId), flags: in.Flags, fuseFlags: in.Mode}, out)))
 }
@@ -92,7 +92,7 @@ func (fs *FS) admit(ctx *requestContext, h *handle, a *meta.Attr, o opening, out
 
 // Read reads from an open file. Files opened for writing only are read as well: the kernel completes partial pages.
 func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
@@ -115,7 +115,7 @@ func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 // Write writes to an open file. A write from the page cache comes with any writable handle of the inode, and counts as failed if any of it failed: the kernel
 // takes no note of a short one.
 func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
@@ -151,7 +151,7 @@ func (fs *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status { retu
 
 // Fsync makes a file durable: content, size, attributes, name.
 func (fs *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err == nil {

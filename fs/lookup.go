@@ -11,7 +11,7 @@ import (
 
 // Lookup finds a name in a directory; "." and ".." too. That a name is not there is an answer that the kernel keeps.
 func (fs *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	a, err := fs.meta.Lookup(ctx, meta.Ino(in.NodeId), []byte(name))
 	if errors.Is(err, meta.ErrNotFound) {
@@ -41,7 +41,7 @@ func (fs *FS) Forget(nodeid, nlookup uint64) {
 
 // Readlink returns the target of a symbolic link.
 func (fs *FS) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
 	target, err := fs.meta.Readlink(ctx, ino)

@@ -15,7 +15,7 @@ import (
 // Lseek is lseek(2) with SEEK_DATA or SEEK_HOLE; the kernel does the rest itself. With the write-back cache it asks without writing back first,
 // so we would not know what was just written. Telling it that the pages are outdated makes it write them; another goroutine takes these writes.
 func (fs *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
@@ -37,7 +37,7 @@ func (fs *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut
 
 // Fallocate is fallocate(2): reserve nothing but the size, punch, zero. The kernel does not say whether the caller may keep set-user-id bits, so only root does.
 func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err == nil {
@@ -61,7 +61,7 @@ const (
 
 // CopyFileRange copies between two open files, decrypting and encrypting: blocks of different files never share a key. Holes stay holes.
 func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	src, err := fs.handles.file(in.FhIn)
 	if err != nil {

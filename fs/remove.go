@@ -38,7 +38,7 @@ func (fs *FS) orphan(victim *meta.Attr) {
 
 // Unlink removes a name that is no directory.
 func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	if err := fs.mayName(ctx, in, access.Delete, meta.Ino(in.NodeId), name); err != nil {
 		return fs.status("unlink", in.NodeId, err)
@@ -55,7 +55,7 @@ func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fus
 
 // Rmdir removes an empty directory.
 func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	if err := fs.mayRmdir(ctx, in, name); err != nil {
 		return fs.status("rmdir", in.NodeId, err)

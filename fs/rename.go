@@ -11,7 +11,7 @@ import (
 
 // Rename is renameat2(2) with any of its flags.
 func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	const known = uint32(meta.RenameNoReplace | meta.RenameExchange | meta.RenameWhiteout)
 	if in.Flags&^known != 0 {
@@ -74,7 +74,7 @@ func (fs *FS) syncBeforeReplace(ctx *requestContext, from, to place) error {
 
 // Link gives an inode another name, or one made by Tmpfile its first.
 func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	err := fs.mayName(ctx, &in.InHeader, access.Create, meta.Ino(in.NodeId), name)
 	if err == nil {

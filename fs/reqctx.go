@@ -4,6 +4,10 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/kmsfs/kmsfs/keymgr"
 )
 
 // patience is how long a request runs on after its caller was interrupted. Nearly every request is done long before. Programs interrupt their
@@ -16,6 +20,7 @@ const patience = time.Second
 type requestContext struct {
 	context.Context
 	cancel <-chan struct{} // closed by the kernel's interrupt
+	uid    uint32          // whose request it is
 
 	mu       sync.Mutex
 	done     chan struct{} // made by the first Done
@@ -23,9 +28,17 @@ type requestContext struct {
 	err      error
 }
 
-// request returns the context of the request that cancel belongs to.
-func request(cancel <-chan struct{}) *requestContext {
-	return &requestContext{Context: context.Background(), cancel: cancel}
+// request returns the context of the request that cancel and in belong to.
+func request(cancel <-chan struct{}, in *fuse.InHeader) *requestContext {
+	return &requestContext{Context: context.Background(), cancel: cancel, uid: in.Uid}
+}
+
+// Value knows whose request it is (keymgr.OnBehalf).
+func (c *requestContext) Value(key any) any {
+	if key == (keymgr.OnBehalf{}) {
+		return c.uid
+	}
+	return c.Context.Value(key)
 }
 
 // Done returns a channel that is closed when the request is to be given up.

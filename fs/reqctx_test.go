@@ -6,12 +6,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 func TestRequestOutlivesAnInterrupt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancel := make(chan struct{})
-		ctx := request(cancel)
+		ctx := request(cancel, &fuse.InHeader{})
 		done := ctx.Done()
 		close(cancel)
 		time.Sleep(patience - time.Millisecond)
@@ -37,7 +39,7 @@ func TestRequestOutlivesAnInterrupt(t *testing.T) {
 func TestFinishedRequestIsNotCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancel := make(chan struct{})
-		ctx := request(cancel)
+		ctx := request(cancel, &fuse.InHeader{})
 		ctx.Done()
 		ctx.finish()
 		close(cancel) // the next request's interrupt

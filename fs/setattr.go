@@ -14,7 +14,7 @@ const attrBits = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_
 
 // SetAttr is chmod, chown, truncate, utimensat, and how the kernel writes back the times of files it caches. The kernel has checked that the caller may.
 func (fs *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	err := fs.maySetAttr(ctx, in)
 	var a *meta.Attr

@@ -29,7 +29,7 @@ func checkXattr(name string) error {
 
 // GetXAttr copies the value of an xattr to dest. If dest is too small the status is ERANGE, and the size is returned all the same.
 func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	if err := checkXattr(name); err != nil {
 		return fs.getAttribute(in, name, dest, err)
@@ -56,7 +56,7 @@ func (fs *FS) getAttribute(in *fuse.InHeader, name string, dest []byte, otherwis
 
 // ListXAttr copies the names of all xattrs to dest, each with a NUL behind it. Names under trusted. are root's to see.
 func (fs *FS) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	names, err := fs.meta.ListXattr(ctx, meta.Ino(in.NodeId))
 	if err != nil {
@@ -81,7 +81,7 @@ func fit(dest, value []byte) (uint32, fuse.Status) {
 
 // SetXAttr sets an xattr. An access ACL changes the permission bits with it, and one that says no more than they do is not kept.
 func (fs *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	err := checkXattr(name)
 	if err == nil {
@@ -130,7 +130,7 @@ func (fs *FS) setAccessACL(ctx *requestContext, ino meta.Ino, value []byte, flag
 
 // RemoveXAttr removes an xattr.
 func (fs *FS) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	ctx := request(cancel)
+	ctx := request(cancel, in)
 	defer ctx.finish()
 	err := checkXattr(name)
 	if err == nil {

@@ -47,7 +47,8 @@ type Config struct {
 
 // Keyring caches the keys of a volume's zones.
 type Keyring struct {
-	cfg Config
+	cfg  Config
+	fair *fair
 
 	mu     sync.Mutex
 	leases map[meta.ZoneID]*lease // guarded by mu
@@ -76,7 +77,7 @@ func New(cfg Config) *Keyring {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Keyring{cfg: cfg, leases: map[meta.ZoneID]*lease{}}
+	return &Keyring{cfg: cfg, fair: newFair(maxCalls, maxUserCall), leases: map[meta.ZoneID]*lease{}}
 }
 
 // Zone returns the keys of a zone, from the cache while they are valid. It waits at most Config.Timeout for the key manager.
@@ -136,7 +137,9 @@ func (k *Keyring) wait(ctx context.Context, l *lease) (*meta.ZoneKeys, error) {
 // start begins an unwrap of l unless one is running, and returns the channel that closes when it is over. It outlives the request that began
 // it, because others may wait for it.
 func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
-	done, mine := l.begin()
+	done, turn, mine := l.begin()
+	uid, some := keymgr.UserOf(ctx)
+	k.fair.want(turn, user{uid, some})
 	if !mine {
 		return done
 	}
@@ -145,7 +148,7 @@ func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
 		ctx, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
 		defer cancel()
 		asked := k.cfg.Now()
-		keys, err := k.unwrap(ctx, l.id)
+		keys, err := k.inTurn(ctx, l.id, turn)
 		if err != nil {
 			k.cfg.Log.Warn("unwrap zone keys", "zone", uint64(l.id), "cause", err)
 			l.fail(err, k.cfg.Now().Add(k.cfg.RetryAfter))
@@ -156,6 +159,15 @@ func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
 		time.AfterFunc(ttl, l.expire)
 	}()
 	return done
+}
+
+// inTurn unwraps the keys of a zone when it is the call's turn.
+func (k *Keyring) inTurn(ctx context.Context, id meta.ZoneID, t *turn) (*meta.ZoneKeys, error) {
+	if err := k.fair.wait(ctx, t); err != nil {
+		return nil, fmt.Errorf("other calls of the key manager do not end: %w: %w", meta.ErrKeyUnavailable, err)
+	}
+	defer k.fair.done(t)
+	return k.unwrap(ctx, id)
 }
 
 // ttl is how long the keys of a zone may be used.

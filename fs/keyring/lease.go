@@ -19,6 +19,7 @@ type lease struct {
 	failed  error         // guarded by mu; why there are no keys, believed until retryAt
 	retryAt time.Time     // guarded by mu
 	running chan struct{} // guarded by mu; closed when the unwrap that runs is over
+	turn    *turn         // guarded by mu; of the unwrap that runs
 	ended   error         // guarded by mu; the lease was taken away and grants nothing more
 }
 
@@ -59,15 +60,15 @@ func (l *lease) use(now time.Time) (keys *meta.ZoneKeys, renew bool, err error) 
 	return nil, false, nil
 }
 
-// begin returns the channel of the unwrap that runs; mine if the caller has to run it.
-func (l *lease) begin() (done <-chan struct{}, mine bool) {
+// begin returns the channel and the turn of the unwrap that runs; mine if the caller has to run it.
+func (l *lease) begin() (done <-chan struct{}, t *turn, mine bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running != nil {
-		return l.running, false
+		return l.running, l.turn, false
 	}
-	l.running = make(chan struct{})
-	return l.running, true
+	l.running, l.turn = make(chan struct{}), newTurn()
+	return l.running, l.turn, true
 }
 
 // over ends the running unwrap. Called with mu held.
