@@ -99,9 +99,10 @@ type Log struct {
 		status  Status
 		missing gap
 	}
-	flush  flushState
-	w      writerState
-	pinned *seal.Claim // whoever has turn: a head that was offered and may be anchored
+	flush   flushState
+	packOne sync.Mutex // held by who compresses
+	w       writerState
+	pinned  *seal.Claim // whoever has turn: a head that was offered and may be anchored
 }
 
 var _ audit.Recorder = (*Log)(nil)

@@ -41,7 +41,10 @@ func (l *Log) packing() {
 	}
 }
 
+// packAll compresses the segments that are closed.
 func (l *Log) packAll() error {
+	l.packOne.Lock()
+	defer l.packOne.Unlock()
 	segments, err := listSegments(l.dir)
 	if err != nil {
 		return err

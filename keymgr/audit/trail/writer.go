@@ -89,9 +89,11 @@ func (l *Log) writeBatch(batch []*entry) {
 	err := l.append(batch)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		l.becomeFull()
-		if batch = l.admit(batch); len(batch) > 0 {
-			err = l.appendFromReserve(batch)
+		if batch = l.admit(batch); len(batch) == 0 {
+			l.setErr(audit.ErrFull)
+			return
 		}
+		err = l.appendFromReserve(batch)
 	}
 	if err != nil {
 		l.refuse(batch, fmt.Errorf("write audit log: %w", err))
@@ -130,7 +132,7 @@ func (l *Log) refuse(batch []*entry, err error) {
 	}
 }
 
-// append writes a batch: all of it, or nothing.
+// append writes a batch, which is not empty: all of it, or nothing.
 func (l *Log) append(batch []*entry) error {
 	w := &l.w
 	if w.torn {

@@ -1,0 +1,130 @@
+package trail
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+)
+
+const errNoSpace = unix.ENOSPC
+
+// acked is what was acknowledged: events by path, with when that was.
+type acked struct {
+	mu     sync.Mutex
+	events map[string]time.Time
+	firm   map[string]bool // those that a power cut must leave
+}
+
+// TestPowerCuts: logs that nobody touched are whole after power cuts and deaths of the process, whatever lay between two flushes; what was acknowledged as durable is there, and what was
+// acknowledged longer than audit.FlushWithin before. 20 trials, 200 in the long form.
+func TestPowerCuts(t *testing.T) {
+	trials := 12
+	if os.Getenv("KMSFS_LONG") == "1" {
+		trials = 200
+	}
+	const seed = 8
+	for trial := range trials {
+		rng := rand.New(rand.NewPCG(seed, uint64(trial)))
+		dir, n := filepath.Join(t.TempDir(), "audit"), newNotary(t)
+		a := &acked{events: map[string]time.Time{}, firm: map[string]bool{}}
+		for life := range 3 {
+			o := options(dir)
+			o.SegmentSize = 20<<10 + rng.Int64N(100<<10)
+			d := &faultDisk{osDisk: osDisk{filepath.Join(dir, KeyStream)}}
+			o.disk = d
+			l := open(t, o, n)
+			a.load(t, l, 1000*life, rng)
+			if rng.IntN(3) == 0 {
+				n.mu.Lock()
+				n.mute = true
+				n.mu.Unlock()
+				_ = l.Seal(t.Context()) // anchored, and the answer lost
+				n.mu.Lock()
+				n.mute = false
+				n.mu.Unlock()
+			}
+			power := rng.IntN(2) == 0
+			at := time.Now()
+			if power {
+				d.set(func(d *faultDisk) { d.fault = func(string) error { return unix.EIO } }) // nothing reaches the disk any more
+			}
+			l.crash()
+			if power {
+				if err := d.cutPower(rng); err != nil {
+					t.Fatal(err)
+				}
+				a.forget(at)
+			}
+			r := whole(t, dir, n.trust())
+			if t.Failed() {
+				t.Fatalf("seed %d, trial %d, life %d: %+v", seed, trial, life, r)
+			}
+		}
+		if err := open(t, options(dir), n).Close(); err != nil { // what is behind the end is cut off now
+			t.Error(err)
+		}
+		whole(t, dir, n.trust())
+		a.check(t, dir)
+	}
+}
+
+// load records events from several goroutines, seals between them, and notes what is acknowledged.
+func (a *acked) load(t *testing.T, l *Log, from int, rng *rand.Rand) {
+	var wg sync.WaitGroup
+	for g := range 4 {
+		seed := rng.Uint64()
+		wg.Go(func() {
+			own := rand.New(rand.NewPCG(seed, uint64(g)))
+			for i := range 20 + own.IntN(20) {
+				e := event(from + 100*g + i)
+				e.Durable = own.IntN(20) == 0
+				if err := l.Record(context.Background(), e); err != nil {
+					t.Error(err)
+					return
+				}
+				a.mu.Lock()
+				a.events[e.Path], a.firm[e.Path] = time.Now(), e.Durable || e.Class != audit.Access
+				a.mu.Unlock()
+				if own.IntN(30) == 0 {
+					_ = l.Seal(context.Background())
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// forget drops what a power cut may take.
+func (a *acked) forget(cut time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for path, at := range a.events {
+		if !a.firm[path] && cut.Sub(at) < audit.FlushWithin {
+			delete(a.events, path)
+		}
+	}
+	for path := range a.events {
+		a.firm[path] = true // it has survived
+	}
+}
+
+func (a *acked) check(t *testing.T, dir string) {
+	found := map[string]bool{}
+	err := Search(context.Background(), dir, Query{}, func(f Found) error { found[f.Event.Path] = true; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range a.events {
+		if !found[path] {
+			t.Errorf("%s was acknowledged and is lost", path)
+		}
+	}
+}
