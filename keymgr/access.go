@@ -235,6 +235,12 @@ func (by Caller) originTo(c *policy.Context) {
 	c.Unknown("kmsfs:Path") // another link of the file may be there
 }
 
+// Owner is the owner of a key store as the caller of what is done to it by a process of its own, without a server.
+func Owner(uid, gid, pid int) Caller {
+	arn := policy.RootARN(AccountID)
+	return Caller{UID: uid, GID: gid, PID: pid, Principal: arn, Who: policy.Principal{ARN: arn, Account: AccountID, Root: true}}
+}
+
 // ownerOnly refuses what is for the owner of the key store alone.
 func ownerOnly(by Caller, operation string) error {
 	if by.Who.Root && by.Via == "" {

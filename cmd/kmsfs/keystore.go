@@ -11,7 +11,8 @@ import (
 
 func keystoreCommand(io stdio) *cobra.Command {
 	return group("keystore", "Make, unlock and look at a key store",
-		keystoreInitCommand(io), keystoreStatusCommand(io), keystoreUnlockCommand(io), keystoreLockCommand(io), keystorePasswdCommand())
+		keystoreInitCommand(io), keystoreStatusCommand(io), keystoreUnlockCommand(io), keystoreLockCommand(io), keystorePasswdCommand(),
+		keystoreBackupCommand(io), keystoreRestoreCommand(io))
 }
 
 func keystoreInitCommand(io stdio) *cobra.Command {
@@ -30,7 +31,8 @@ func keystoreInitCommand(io stdio) *cobra.Command {
 				if made.NewKeyFile {
 					line(w, "key file", made.KeyFile+" (new)")
 				}
-				fmt.Fprintf(w, "\nKeep safe, with a copy elsewhere: the key store and its %s.\n", made.SecretName)
+				fmt.Fprintf(w, "\nKeep safe, with a copy elsewhere: a backup of the key store (kmsfs keystore backup FILE, after every change that matters) and its %s.\n"+
+					"Without both, what its keys have encrypted is lost.\n", made.SecretName)
 			})
 		},
 	}
@@ -136,5 +138,39 @@ func keystorePasswdCommand() *cobra.Command {
 	flags.StringVar(&fresh.secret.PassphraseFile, "new-passphrase-file", "", "read the new passphrase from `FILE`")
 	flags.StringVar(&fresh.secret.KeyFile, "new-key-file", "", "open the key store by the content of `FILE` from now on, which is made if it is not there")
 	flags.IntVar(&fresh.secret.FD, "new-passphrase-fd", 0, "read the new passphrase from descriptor `N`")
+	return cmd
+}
+
+func keystoreBackupCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use: "backup FILE", Short: "Write a backup of the key store to a new file, sealed and authenticated", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := mount.BackupKeyStore(cmd.Context(), store.dir, store.secret, args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(io.err, "%s opens by the secret of the key store (of an HSM: with its token, which is not in it). Keep it apart from both.\n", quote(args[0]))
+			return err
+		},
+	}
+	store.add(cmd)
+	return cmd
+}
+
+func keystoreRestoreCommand(io stdio) *cobra.Command {
+	var store storeFlags
+	var acceptRestore bool
+	cmd := &cobra.Command{
+		Use: "restore FILE", Short: "Make a key store out of a backup", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := mount.RestoreKeyStore(cmd.Context(), store.dir, store.secret, args[0], acceptRestore); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(io.err, "What was changed in the key store after the backup is not in it: look at grants, policies and disabled keys.")
+			return err
+		},
+	}
+	store.add(cmd)
+	cmd.Flags().BoolVar(&acceptRestore, "accept-restore", false, "accept a backup that is older than its token knows, and volumes that have gone on since; it is recorded")
 	return cmd
 }

@@ -84,3 +84,8 @@ func (c *Client) UnlockOlder(ctx context.Context, secret *locked.Buffer) error {
 func (c *Client) unlock(ctx context.Context, in wire.UnlockRequest) error {
 	return c.callWithin(ctx, max(UnlockTimeout, c.opts.Timeout), keymgr.Caller{}, wire.ServiceKmsfs+"Unlock", in, nil)
 }
+
+// BackupKeyStore has the server write a backup of the key store to a new file, whose path is absolute; see keystore.Store.BackupFile. It takes as long as Unlock may.
+func (c *Client) BackupKeyStore(ctx context.Context, path string) error {
+	return c.callWithin(ctx, max(UnlockTimeout, c.opts.Timeout), keymgr.Caller{}, wire.ServiceKmsfs+"BackupKeyStore", wire.BackupKeyStoreRequest{Path: path}, nil)
+}

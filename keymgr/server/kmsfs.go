@@ -99,3 +99,15 @@ func unlock(ctx context.Context, s *server, r *request) (any, error) {
 	defer secret.Close()
 	return nil, s.unlock(ctx, r.by, secret, in.AcceptRestore, "Unlock", "over the socket")
 }
+
+// backupKeyStore writes a backup of the key store to a new file, as the user that keyd runs as.
+func backupKeyStore(ctx context.Context, s *server, r *request) (any, error) {
+	var in wire.BackupKeyStoreRequest
+	if err := wire.Decode(r.body, &in); err != nil {
+		return nil, err
+	}
+	if _, err := s.manager(); err != nil {
+		return nil, err
+	}
+	return nil, s.store.Load().BackupFile(ctx, r.by, in.Path)
+}

@@ -112,10 +112,11 @@ var kmsfsOperations = map[string]operation{
 	"ArchiveAuditLog": manage(archiveAudit),
 	"AcceptAuditLog":  manage(acceptAudit),
 
-	"Authorize": use(authorize),
-	"Watch":     {run: watch},
-	"Status":    {run: status},
-	"Unlock":    {run: unlock, slow: true},
+	"Authorize":      use(authorize),
+	"Watch":          {run: watch},
+	"BackupKeyStore": {run: backupKeyStore, slow: true},
+	"Status":         {run: status},
+	"Unlock":         {run: unlock, slow: true},
 }
 
 // call is an operation on the unlocked key store.

@@ -68,6 +68,11 @@ type UnlockRequest struct {
 	AcceptRestore bool   `json:",omitempty"` // of a key store that is older than its token knows
 }
 
+// BackupKeyStoreRequest is the input of BackupKeyStore.
+type BackupKeyStoreRequest struct {
+	Path string // absolute; of a file that is not there yet
+}
+
 // StatusResponse is the output of Status.
 type StatusResponse struct {
 	KeyStoreId      string
