@@ -11,6 +11,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/identity"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -109,4 +110,21 @@ func (v *Volume) moveZone(ctx context.Context, by access.Requester, z *meta.Zone
 		wraps = append(wraps, meta.ZoneWrap{KeyID: out.KeyID, Blob: out.Blob})
 	}
 	return wraps, nil
+}
+
+// recordAdmin takes down what became of a change of policies or locks, beside the decision, which was recorded before. zone is what was changed.
+func (v *Volume) recordAdmin(ctx context.Context, by access.Requester, name string, zone meta.ZoneID, detail string, outcome error) error {
+	e := audit.Event{Class: audit.Admin, Source: audit.Files, Name: name, Decision: audit.Allow, Detail: detail, Internal: by == access.Requester{}}
+	e.Identity = audit.Identity{UID: int(by.UID), GID: int(by.GID), PID: int(by.PID)}
+	e.Object = audit.Object{Volume: v.ID.String(), Zone: uint64(zone)}
+	if z, err := v.meta.Zone(ctx, zone); err == nil {
+		e.Key, e.Inode = z.Wraps[0].KeyID, uint64(z.Dir)
+		if path, err := v.meta.Path(ctx, z.Dir); err == nil {
+			e.Path = string(path)
+		}
+	}
+	if outcome != nil {
+		e.ErrorCode, e.ErrorMessage = string(ClassOf(outcome)), outcome.Error()
+	}
+	return errors.Join(outcome, v.audit.Record(ctx, &e))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
@@ -76,7 +77,17 @@ func (d *daemon) handleLock(ctx context.Context, call *control.Call) (any, error
 	d.volume.guard.Close(zones...)
 	defer d.volume.guard.Reopen(zones...)
 	err = d.revoke(ctx, zones, "locked", func() error { return p.setLocked(ctx, zones, true) })
-	return lockedZones(zones), err
+	return lockedZones(zones), p.record(ctx, audit.Lock, zones, err)
+}
+
+// record takes down what became of each zone.
+func (p *policyAdmin) record(ctx context.Context, name string, zones []meta.ZoneID, err error) error {
+	for _, id := range zones {
+		if rerr := p.v.recordAdmin(ctx, p.by, name, id, "", err); rerr != nil {
+			return rerr
+		}
+	}
+	return err
 }
 
 func (d *daemon) handleUnlock(ctx context.Context, call *control.Call) (any, error) {
@@ -93,7 +104,7 @@ func (d *daemon) handleUnlock(ctx context.Context, call *control.Call) (any, err
 	for _, id := range zones {
 		d.volume.ring.Revoke(id) // forgets that they could not be opened
 	}
-	return lockedZones(zones), err
+	return lockedZones(zones), p.record(ctx, audit.Unlock, zones, err)
 }
 
 func lockedZones(zones []meta.ZoneID) Locked {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/dirpolicy"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
@@ -63,8 +64,12 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 	if err := call.Args(&args); err != nil {
 		return nil, err
 	}
-	z, err := d.policyAdmin(call, args.Inode).set(ctx, args.Policy)
+	p := d.policyAdmin(call, args.Inode)
+	z, err := p.set(ctx, args.Policy)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.volume.recordAdmin(ctx, p.by, audit.PutPolicy, z.ID, fmt.Sprintf("version %d, SHA-256 %x", z.PolicyVersion, z.PolicyHash), nil); err != nil {
 		return nil, err
 	}
 	d.refreshStrict(ctx)
@@ -78,7 +83,15 @@ func (d *daemon) handlePolicyRemove(ctx context.Context, call *control.Call) (an
 	if err := call.Args(&args); err != nil {
 		return nil, err
 	}
-	return struct{}{}, d.policyAdmin(call, args.Inode).remove(ctx)
+	p := d.policyAdmin(call, args.Inode)
+	z, _, err := p.zone(ctx)
+	if err == nil {
+		err = p.remove(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, d.volume.recordAdmin(ctx, p.by, audit.DeletePolicy, z.ID, "", nil)
 }
 
 func (d *daemon) handlePolicyShow(ctx context.Context, call *control.Call) (any, error) {

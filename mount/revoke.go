@@ -2,9 +2,11 @@ package mount
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -40,6 +42,12 @@ func (d *daemon) revoke(ctx context.Context, zones []meta.ZoneID, why string, be
 	}
 	log("zones revoked", "zones", zones, "why", why, "inodes", written.Inodes, "not written back", written.Unfinished, "not forgotten", forgotten.Unfinished,
 		"took", time.Since(start))
+	detail := fmt.Sprintf("%s; %d files drained, %d not within %v", why, written.Inodes, written.Unfinished, drainFor)
+	for _, id := range zones {
+		if rerr := d.volume.recordAdmin(context.WithoutCancel(ctx), access.Requester{}, "RevokeZone", id, detail, nil); rerr != nil {
+			d.log.Error("record a revocation", "zone", id, "error", rerr)
+		}
+	}
 	return err
 }
 

@@ -319,6 +319,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 		}
 	}
 	if err := g.cfg.Recorder.Record(ctx, &e); err != nil {
+		g.denials.note(who, action, &Decision{Zone: z.id, Path: e.Path, Denied: &Denied{Cause: CauseAudit, Reason: err.Error()}}, start)
 		return fmt.Errorf("record %s: %w", e.Name, err)
 	}
 	return nil

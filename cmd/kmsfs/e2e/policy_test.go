@@ -193,13 +193,13 @@ func TestPolicyMatrix(t *testing.T) {
 			actors[[2]int{i, j}] = newActor(t, who.name, program, who.uid, groups...)
 		}
 	}
-	asked, allowed := 0, 0
+	asked, allowed, renamed := 0, 0, 0
 	for k, p := range matrix {
 		for i, who := range people {
 			for j := range programs {
 				for _, action := range matrixActions {
 					for _, sub := range []string{"/", "/drafts/"} {
-						if !mounttest.Long() && rng.IntN(6) != 0 {
+						if !mounttest.Long() && rng.IntN(12) != 0 {
 							continue
 						}
 						want := p.allows(who, j, action, sub+"f")
@@ -214,6 +214,9 @@ func TestPolicyMatrix(t *testing.T) {
 						if want {
 							allowed++
 						}
+						if want && action == "Rename" { // both names are decided
+							renamed++
+						}
 					}
 				}
 			}
@@ -225,6 +228,18 @@ func TestPolicyMatrix(t *testing.T) {
 	t.Logf("%d requests by %d users with %d programs under %d policies, %d of them allowed", asked, len(people), len(programs), len(matrix), allowed)
 	if allowed == 0 || allowed == asked {
 		t.Error("the matrix shows nothing")
+	}
+	// Each refusal has its event and there is no other; each allowed request has one or more: both names of a rename, say. The helper's do not count.
+	for decision, want := range map[string]int{"deny": asked - allowed, "allow": allowed + renamed} {
+		n := 0
+		for line := range strings.Lines(r.Must("audit", "query", "--json", "--decision", decision, "--path", "/zone*")) {
+			if !strings.Contains(line, ":unix/user/"+helper+`"`) && !strings.Contains(line, "AdministerZone") && !strings.Contains(line, "PutZonePolicy") {
+				n++
+			}
+		}
+		if n < want || decision == "deny" && n != want {
+			t.Errorf("%d events say %s, there were %d requests", n, decision, want)
+		}
 	}
 	if out := r.Must("policy", "suggest", zones[10]); !strings.Contains(out, "users: [") {
 		t.Errorf("nothing was learnt: %s", out)
