@@ -1,0 +1,52 @@
+package jobs
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPace works with a clock of its own: n bytes, then the sleep that is owed.
+func TestPace(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	for _, c := range []struct {
+		name string
+		rate uint64
+		cpu  uint8
+		work time.Duration // of each step of 1 MiB
+		want time.Duration // that 100 steps take, sleep included
+	}{
+		{"no limit", 0, 0, 10 * time.Millisecond, time.Second},
+		{"rate", 10 << 20, 0, time.Millisecond, 10 * time.Second},
+		{"a rate that is not reached", 1 << 30, 0, 10 * time.Millisecond, time.Second},
+		{"half of the time", 0, 50, 10 * time.Millisecond, 2 * time.Second},
+		{"a quarter of the time", 0, 25, 10 * time.Millisecond, 4 * time.Second},
+		{"all of the time", 0, 100, 10 * time.Millisecond, time.Second},
+		{"both", 10 << 20, 25, 10 * time.Millisecond, 10 * time.Second},
+	} {
+		now := begin
+		p := newPace(c.rate, c.cpu, now)
+		for range 100 {
+			now = now.Add(c.work)
+			if p.owe(now, 1<<20); p.owed >= smallSleep {
+				now = now.Add(p.owed)
+				p.owed = 0
+			}
+			p.last = now
+		}
+		if took := now.Sub(begin); took < c.want*95/100 || took > c.want*105/100 {
+			t.Errorf("%s: %v, want %v", c.name, took, c.want)
+		}
+	}
+}
+
+// TestPaceAfterAPause: time in which nothing was done is not made up for.
+func TestPaceAfterAPause(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := newPace(1<<20, 0, now)
+	now = now.Add(time.Hour)
+	p.owe(now, 1<<20)
+	p.owed = 0
+	if p.owe(now, 4<<20); p.owed < 3*time.Second {
+		t.Errorf("%v after an hour, want 4 s", p.owed)
+	}
+}
