@@ -75,6 +75,8 @@ func (d *direct) do(o op) error {
 		return d.r.content.Checkpoint(context.Background())
 	}
 	switch o.kind {
+	case opReencrypt:
+		return d.at(o.path, func(node uint64) error { return d.reencrypt(meta.Ino(node)) })
 	case opCreate, opMkdir, opSymlink, opUnlink, opRmdir:
 		return d.in(o.path, func(dir uint64, name string) error { return d.name(o, dir, name) })
 	case opRename, opLink:
@@ -92,6 +94,16 @@ func (d *direct) do(o op) error {
 		})
 	}
 	return d.at(o.path, func(node uint64) error { return d.opened(node, func(fh uint64) error { return d.change(o, node, fh) }) })
+}
+
+// reencrypt seals a file anew under a fresh key.
+func (d *direct) reencrypt(ino meta.Ino) error {
+	ctx := context.Background()
+	epoch, err := d.r.content.NewEpoch(ctx, ino)
+	if err != nil {
+		return err
+	}
+	return d.r.content.Reencrypt(ctx, ino, epoch, func(int) error { return nil })
 }
 
 // name makes or removes a name.

@@ -27,8 +27,9 @@ const (
 	opFdata    opKind = "fdatasync"
 	opFsyncDir opKind = "fsync of the directory"
 
-	// opCheckpoint is for direct targets only.
+	// These are for direct targets only.
 	opCheckpoint opKind = "checkpoint"
+	opReencrypt  opKind = "re-encrypt" // what the tree holds stays
 )
 
 // op is one operation. Paths are relative to the root of the volume.
@@ -53,9 +54,9 @@ func (o op) String() string {
 	return fmt.Sprintf("%s %s", o.kind, o.path)
 }
 
-// isSync tells whether the operation changes nothing and makes something durable.
+// isSync tells whether the operation changes nothing that can be seen.
 func (o op) isSync() bool {
-	return o.kind == opFsync || o.kind == opFdata || o.kind == opFsyncDir || o.kind == opCheckpoint
+	return o.kind == opReencrypt || o.kind == opFsync || o.kind == opFdata || o.kind == opFsyncDir || o.kind == opCheckpoint
 }
 
 // mode returns the mode of fallocate(2).

@@ -179,6 +179,53 @@ func simSequence(t *testing.T, base *simSession, i int, n uint64) (cuts int) {
 	return cuts
 }
 
+// TestSimulatedReencryption seals all files of a volume anew, with changes between, and cuts the power before steps that the disk makes meanwhile. What is left
+// goes on: everything is there, and it can be sealed anew to the end.
+func TestSimulatedReencryption(t *testing.T) {
+	n := mounttest.Seed(t)
+	for which, kind := range simKinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			base, cuts := simBase(t, kind, n), 0
+			for i := range mounttest.Times(2, 100) {
+				cuts += simReencryption(t, base, rand.New(rand.NewPCG(n, uint64(900+100*which+i))))
+			}
+			t.Logf("%d cuts", cuts)
+		})
+	}
+}
+
+func simReencryption(t *testing.T, base *simSession, rng *rand.Rand) (cuts int) {
+	t.Helper()
+	tidy := rng.IntN(2) == 0
+	dry := base.on(t, rng)
+	dry.mustOpen(tidy)
+	dry.v.disk.onStep(nil)
+	for range 3 {
+		for _, f := range dry.h.now().list(dry.pick.dir, kindFile) {
+			dry.must(op{kind: opReencrypt, path: f})
+			dry.must(dry.draw(opWrite))
+		}
+		dry.must(op{kind: opCheckpoint})
+	}
+	ops, steps := dry.h.ops, dry.v.disk.count()
+	dry.quit()
+	dry.v.discard()
+	stride := max(1, steps/mounttest.Times(6, 200))
+	for at := 1 + rng.IntN(stride); at <= steps+1; at += stride {
+		s := base.on(t, rng)
+		s.mustOpen(tidy)
+		c := s.v.arm(t, at)
+		s.runUntilDark(ops)
+		s.v.cutAnyway(t, c)
+		s.quit()
+		what := fmt.Sprintf("cut before step %d of %d, %s %s", at, steps, c.at.what, c.at.path)
+		s.survives(s.v.cutOff(t, rng, c.badger), rng, what)
+		s.v.discard()
+		cuts++
+	}
+	return cuts
+}
+
 // survives opens what a cut has left, checks it, goes on with it, and closes and opens it again.
 func (s *simSession) survives(left *simVolume, rng *rand.Rand, what string) {
 	s.t.Helper()
@@ -195,6 +242,9 @@ func (s *simSession) survives(left *simVolume, rng *rand.Rand, what string) {
 	after.compare(after.target.look())
 	for range 3 {
 		after.must(after.random())
+	}
+	if files := after.h.now().list(after.pick.dir, kindFile); len(files) > 0 {
+		after.must(op{kind: opReencrypt, path: files[rng.IntN(len(files))]})
 	}
 	if rng.IntN(2) == 0 {
 		after.reopen(true)
@@ -299,6 +349,9 @@ func (s *simSession) unharmed(checkpoint bool) {
 func (s *simSession) some() []op {
 	if s.pick.IntN(15) == 0 {
 		return []op{{kind: opCheckpoint}}
+	}
+	if files := s.h.now().list(s.pick.dir, kindFile); len(files) > 0 && s.pick.IntN(12) == 0 {
+		return []op{{kind: opReencrypt, path: files[s.pick.IntN(len(files))]}}
 	}
 	o := s.random()
 	if s.pick.IntN(3) > 0 {
