@@ -11,8 +11,8 @@ import (
 )
 
 // Run does the upkeep until ctx is done, and returns its error: first a checkpoint, so that what a crash left behind is dealt with; then a sync at
-// least every SyncEvery while anything is dirty, a checkpoint when the journal asks for one or every CheckpointEvery, and garbage after each.
-// What fails is logged and tried again.
+// least every SyncEvery while anything is dirty, also while a checkpoint runs, a checkpoint when the journal asks for one or every CheckpointEvery,
+// and garbage after each. What fails is logged and tried again.
 func (e *Engine) Run(ctx context.Context) error {
 	if e.cfg.ReadOnly {
 		<-ctx.Done()
@@ -20,28 +20,36 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(e.cfg.SyncEvery)
 	defer tick.Stop()
-	u := upkeep{e: e}
+	u := upkeep{e: e, ended: make(chan error, 1), failed: map[string]bool{}}
 	u.checkpoint(ctx)
 	for {
 		select {
 		case <-ctx.Done():
+			if u.running {
+				<-u.ended
+			}
 			return ctx.Err()
 		case <-e.cfg.KV.CheckpointDue():
 			u.due = true
 			u.checkpoint(ctx)
 		case <-tick.C:
 			u.tick(ctx)
+		case err := <-u.ended:
+			u.checkpointed(ctx, err)
 		}
 	}
 }
 
 // upkeep is the state of Run.
 type upkeep struct {
-	e      *Engine
-	last   time.Time // of the last checkpoint
-	rev    kv.Rev    // that it covers at least
-	due    bool      // the journal has asked for one
-	failed bool      // the last step failed, and this was logged
+	e       *Engine
+	last    time.Time       // of the last checkpoint's beginning
+	rev     kv.Rev          // that it covers at least
+	due     bool            // the journal has asked for one
+	running bool            // one is made beside
+	next    kv.Rev          // that it will cover
+	ended   chan error      // how it ended
+	failed  map[string]bool // by step: the last time it failed, and this was logged
 }
 
 func (u *upkeep) tick(ctx context.Context) {
@@ -53,28 +61,39 @@ func (u *upkeep) tick(ctx context.Context) {
 	}
 }
 
+// checkpoint begins a checkpoint, unless one runs.
 func (u *upkeep) checkpoint(ctx context.Context) {
-	if !u.e.checkpointing.TryLock() { // held, or somebody else's runs: syncing goes on, and the next tick looks again
+	if u.running || !u.e.checkpointing.TryLock() { // held, or somebody else's runs: syncing goes on, and the next tick looks again
 		return
 	}
-	defer u.e.checkpointing.Unlock()
-	u.last, u.due = time.Now(), false
-	rev := u.e.meta.LastRev()
-	err := u.e.checkpointLocked(ctx)
+	u.last, u.due, u.running, u.next = time.Now(), false, true, u.e.meta.LastRev()
+	go func() {
+		err := u.e.checkpointLocked(ctx)
+		u.e.checkpointing.Unlock()
+		u.ended <- err
+	}()
+}
+
+// checkpointed takes note of how the checkpoint ended, and begins another if that was asked for meanwhile.
+func (u *upkeep) checkpointed(ctx context.Context, err error) {
+	u.running = false
 	if err == nil {
-		u.rev = rev
+		u.rev = u.next
 	}
 	u.report(ctx, "checkpoint", err)
+	if u.due && err == nil {
+		u.checkpoint(ctx)
+	}
 }
 
 // report logs the first failure of a row of them.
 func (u *upkeep) report(ctx context.Context, what string, err error) {
 	switch {
 	case err == nil:
-		u.failed = false
+		u.failed[what] = false
 	case ctx.Err() != nil:
-	case !u.failed:
-		u.failed = true
+	case !u.failed[what]:
+		u.failed[what] = true
 		u.e.log.Error("upkeep of contents", "step", what, "cause", err)
 	}
 }
