@@ -43,3 +43,21 @@ func TestRestarts(t *testing.T) {
 		t.Errorf("%d of %d events are found, %v", len(seen), next, err)
 	}
 }
+
+// TestKilledSoon: a process that dies after it has opened a stream that had ended cleanly, and before it has sealed anything, leaves a stream that opens.
+func TestKilledSoon(t *testing.T) {
+	dir, n := filepath.Join(t.TempDir(), "audit"), newNotary(t)
+	o := options(dir)
+	o.Stream = "00112233445566778899aabbccddeeff"
+	for round := range 3 {
+		l := open(t, o, n)
+		record(t, l, 10*round, 10*round+10)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			open(t, o, n).crash()
+		}
+	}
+	whole(t, dir, n.trust())
+}

@@ -43,6 +43,9 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 		l.w.cut, l.w.news, l.w.next = 0, int(unsealed), nil
 		return nil
 	})
+	if err == nil && a.Clean && l.opts.Stream != KeyStream {
+		err = l.reopen(ctx, s)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,6 +64,19 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 		detail = fmt.Sprintf("not after a clean end: %d records had no seal, %d bytes behind them were cut off", unsealed, cut)
 	}
 	return l.Record(ctx, l.internal(startName, detail, uint64(unsealed)))
+}
+
+// reopen has the anchor say that the stream goes on, before anything is written: should the process die before it seals, records behind a clean end would be a forgery.
+func (l *Log) reopen(ctx context.Context, s Sealer) error {
+	var claim seal.Claim
+	err := l.ask(ctx, func() (err error) { claim, err = l.w.growth.Claim(l.opts.Stream); return err })
+	if err == nil {
+		_, err = s.SealAudit(ctx, claim)
+	}
+	if err != nil {
+		return fmt.Errorf("begin audit stream %s: %w", l.opts.Stream, err)
+	}
+	return nil
 }
 
 func (l *Log) internal(name, detail string, count uint64) *audit.Event {
