@@ -35,6 +35,9 @@ var (
 	// ErrDamaged: what lies in a soft token's directory is not what was put
 	// there.
 	ErrDamaged = errors.New("the token is damaged")
+	// ErrRefused: the key is there and may not be used now: disabled or forbidden by
+	// who keeps it.
+	ErrRefused = errors.New("the use of the key is refused where it is kept")
 	// ErrClosed: the Token was closed.
 	ErrClosed = errors.New("the token is closed")
 	// ErrSize: a plaintext, AAD or label is empty or longer than the limit.

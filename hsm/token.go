@@ -40,6 +40,9 @@ const (
 	MaxIV = 64
 	// MaxCiphertext is the longest ciphertext with its tag, in bytes.
 	MaxCiphertext = MaxPlaintext + TagSize
+	// MaxRemote is the longest ciphertext of RemoteKMS, in bytes: a blob of ours that
+	// holds it must stay within AWS' 6144.
+	MaxRemote = 6144 - 64
 	// TagSize is the length of the authentication tag, in bytes: 128 bits,
 	// whatever a module would agree to.
 	TagSize = 16
@@ -53,6 +56,9 @@ const (
 	// XAES256GCM is C2SP's extended-nonce construction: each call uses a subkey
 	// of its own (24 bytes in Sealed.IV). Soft tokens use it.
 	XAES256GCM = "XAES-256-GCM"
+	// RemoteKMS is a ciphertext blob of another key manager, whatever that made it
+	// by: no Sealed.IV, at most MaxRemote bytes.
+	RemoteKMS = "AWS-KMS"
 )
 
 // Kinds of tokens.
@@ -61,6 +67,8 @@ const (
 	KindSoft = "soft"
 	// KindPKCS11 is a token behind a PKCS#11 module.
 	KindPKCS11 = "pkcs11"
+	// KindKMS is another key manager.
+	KindKMS = "kms"
 )
 
 // Token holds backing keys.

@@ -25,6 +25,7 @@ const (
 
 	mechanismAESGCM  = 1
 	mechanismXAESGCM = 2
+	mechanismRemote  = 3
 )
 
 // materialID names one backing key in every blob that it made. Random; the first half is the key's id in the token at the time it was made.
@@ -97,16 +98,18 @@ func blobAAD(material materialID, c Context) ([]byte, error) {
 
 // EncodeSealed returns the bytes of a token's sealed secret, as they stand in blobs and in the key store's configuration.
 func EncodeSealed(s hsm.Sealed) ([]byte, error) {
-	mechanism, ivSize := byte(0), 0
+	mechanism, ivSize, limit := byte(0), 0, hsm.MaxCiphertext
 	switch s.Mechanism {
 	case hsm.AESGCM:
 		mechanism, ivSize = mechanismAESGCM, 12
 	case hsm.XAES256GCM:
 		mechanism, ivSize = mechanismXAESGCM, 24
+	case hsm.RemoteKMS:
+		mechanism, limit = mechanismRemote, hsm.MaxRemote
 	default:
 		return nil, fmt.Errorf("encode sealed secret: mechanism %q", s.Mechanism)
 	}
-	if len(s.IV) != ivSize || len(s.Ciphertext) <= hsm.TagSize || len(s.Ciphertext) > hsm.MaxCiphertext {
+	if len(s.IV) != ivSize || len(s.Ciphertext) <= hsm.TagSize || len(s.Ciphertext) > limit {
 		return nil, fmt.Errorf("encode sealed secret: iv of %d, ciphertext of %d bytes", len(s.IV), len(s.Ciphertext))
 	}
 	out := make([]byte, 0, 1+ivSize+len(s.Ciphertext))
@@ -120,16 +123,18 @@ func DecodeSealed(b []byte) (hsm.Sealed, error) {
 	if len(b) == 0 {
 		return hsm.Sealed{}, fmt.Errorf("sealed secret is empty")
 	}
-	s, ivSize := hsm.Sealed{}, 0
+	s, ivSize, limit := hsm.Sealed{}, 0, hsm.MaxCiphertext
 	switch b[0] {
 	case mechanismAESGCM:
 		s.Mechanism, ivSize = hsm.AESGCM, 12
 	case mechanismXAESGCM:
 		s.Mechanism, ivSize = hsm.XAES256GCM, 24
+	case mechanismRemote:
+		s.Mechanism, limit = hsm.RemoteKMS, hsm.MaxRemote
 	default:
 		return hsm.Sealed{}, fmt.Errorf("sealed secret of unknown mechanism %d", b[0])
 	}
-	if n := len(b) - 1 - ivSize; n <= hsm.TagSize || n > hsm.MaxCiphertext {
+	if n := len(b) - 1 - ivSize; n <= hsm.TagSize || n > limit {
 		return hsm.Sealed{}, fmt.Errorf("sealed secret of %d bytes", len(b))
 	}
 	s.IV, s.Ciphertext = b[1:1+ivSize:1+ivSize], b[1+ivSize:]

@@ -193,6 +193,8 @@ func tokenFault(err error, arn string) error {
 		return &Fault{Class: ErrInvalidCiphertext, Cause: err}
 	case errors.Is(err, hsm.ErrKeyNotFound):
 		return &Fault{Class: ErrInvalidState, Message: arn + " has lost its backing key.", Cause: err}
+	case errors.Is(err, hsm.ErrRefused):
+		return &Fault{Class: ErrInvalidState, Message: "the backing key of " + arn + " cannot be used where it is kept: it is disabled there, or this host is not allowed to", Cause: err}
 	case errors.Is(err, hsm.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return &Fault{Class: ErrDependencyTimeout, Message: "the token did not answer in time", Cause: err}
 	case errors.Is(err, hsm.ErrSize):

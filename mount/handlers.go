@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
@@ -113,6 +114,9 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 	km, err := d.volume.keys.Status(ctx)
 	if err == nil {
 		st.Keys.Token, st.Keys.HSM = describeToken(km.Token), km.Token.HSM
+		if km.Token.Kind == hsm.KindKMS {
+			st.Keys.Token += fmt.Sprintf("; what it revokes counts here within %v (--key-ttl)", d.cfg.KeyTTL)
+		}
 		if km.Token.Error != "" {
 			st.Problem = "token: " + km.Token.Error
 		}
@@ -139,8 +143,10 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 // describeToken names a token for people; an embedded one is never called an HSM.
 func describeToken(t keymgr.TokenStatus) string {
 	name := t.Kind
-	if t.Kind == "soft" {
+	if t.Kind == hsm.KindSoft {
 		name = "embedded, not an HSM"
+	} else if t.Kind == hsm.KindKMS {
+		name = "another key manager, " + t.Label
 	} else if t.Label != "" {
 		name = fmt.Sprintf("%s token %q, serial %s", t.Kind, t.Label, t.Serial)
 	}

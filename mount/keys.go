@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 	}
 	out := KeyStoreState{
 		KeyStore: dir, ID: fmt.Sprintf("%x", cfg.ID), Unlock: cfg.Unlock.Kind, State: "no daemon", KeyUseLog: filepath.Join(keystore.AuditDir(dir, cfg), trail.KeyStream), Volumes: []string{},
-		Token: describeToken(keymgr.TokenStatus{Kind: cfg.Token.Kind, Label: cfg.Token.Label, Serial: cfg.Token.Serial}),
+		Token: describeToken(keymgr.TokenStatus{Kind: cfg.Token.Kind, Label: cmp.Or(cfg.Token.Label, cfg.Token.Module), Serial: cfg.Token.Serial}),
 	}
 	keys := dialKeys(dir)
 	defer keys.Close()

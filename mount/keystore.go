@@ -11,6 +11,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/kms"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
@@ -21,6 +22,8 @@ type TokenConfig struct {
 	Kind   string // hsm.KindSoft or hsm.KindPKCS11; "": soft, or pkcs11 where a module is named
 	Module string // of PKCS#11: path of the shared library
 	Label  string // of PKCS#11: label of the token
+
+	KeyManager string // "", or another key manager in the place of a token: aws-kms://REGION or kmsfs://HOST:PORT
 }
 
 // openedKeyStore is a key store that is there, and what was made of it just now.
@@ -86,8 +89,10 @@ func makeKeyStore(ctx context.Context, dir string, cfg InitConfig) (made openedK
 		if within(unlock.KeyFile, dir) {
 			return made, fmt.Errorf("%w: the key file %s lies inside the key store that it opens", ErrUsage, unlock.KeyFile)
 		}
-		if made.madeKeyFile, err = makeKeyFile(unlock.KeyFile); err != nil {
-			return made, err
+		if token.Kind != hsm.KindKMS { // an access key comes from elsewhere
+			if made.madeKeyFile, err = makeKeyFile(unlock.KeyFile); err != nil {
+				return made, err
+			}
 		}
 	}
 	if made.secret, err = cfg.Secret.readNew(unlock.Kind); err != nil {
@@ -109,6 +114,15 @@ func makeKeyStore(ctx context.Context, dir string, cfg InitConfig) (made openedK
 func (t TokenConfig) resolve() (keystore.TokenConfig, error) {
 	if t.Kind == "" && (t.Module != "" || t.Label != "") {
 		t.Kind = hsm.KindPKCS11
+	}
+	if t.KeyManager != "" && t.KeyManager != "local" {
+		if t.Kind != "" {
+			return keystore.TokenConfig{}, fmt.Errorf("%w: --keymanager and --token exclude each other", ErrUsage)
+		}
+		if _, err := kms.ParseLocation(t.KeyManager); err != nil {
+			return keystore.TokenConfig{}, fmt.Errorf("%w: %w", ErrUsage, err)
+		}
+		return keystore.TokenConfig{Kind: hsm.KindKMS, Module: t.KeyManager}, nil
 	}
 	switch t.Kind {
 	case "", hsm.KindSoft:
@@ -137,6 +151,9 @@ func unlockConfig(s *SecretSource, tokenKind string) (keystore.UnlockConfig, err
 		return keystore.UnlockConfig{}, err
 	}
 	pkcs11 := tokenKind == hsm.KindPKCS11
+	if tokenKind == hsm.KindKMS && given != unlockKeyFile && given != unlockCredential {
+		return keystore.UnlockConfig{}, fmt.Errorf("%w: --keymanager needs the access key there, as kmsfs identity create --json prints it, in --key-file or --credential", ErrUsage)
+	}
 	switch given {
 	case unlockKeyFile:
 		if pkcs11 {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/kms"
 )
 
 // Kinds of secrets, as they stand in the configuration and in keymgr.Status.Unlock.
@@ -27,10 +28,12 @@ const (
 
 // TokenConfig says where the backing keys live.
 type TokenConfig struct {
-	Kind   string // hsm.KindSoft or hsm.KindPKCS11
-	Module string // PKCS#11: absolute path of the module
+	Kind   string // hsm.KindSoft, hsm.KindPKCS11 or hsm.KindKMS
+	Module string // PKCS#11: absolute path of the module; another key manager: where it is, see package hsm/kms
 	Label  string // PKCS#11: label of the token
 	Serial string // PKCS#11: its serial number; filled in by Init
+
+	Binding string // another key manager: kms.BindingSize bytes in hex, filled in by Init
 }
 
 // UnlockConfig says how the key store is unlocked. With KeyFile or Credential set it unlocks itself.
@@ -72,6 +75,8 @@ type tokenConfigFile struct {
 	Module string `json:"module,omitempty"`
 	Label  string `json:"label,omitempty"`
 	Serial string `json:"serial,omitempty"`
+
+	Binding string `json:"binding,omitempty"`
 }
 
 type unlockConfigFile struct {
@@ -174,6 +179,16 @@ func (c *Config) check() error {
 		}
 		if u.Kind != PIN && u.Kind != Credential {
 			return fmt.Errorf("a PKCS#11 token opens by its PIN, not by a %s", u.Kind)
+		}
+	case hsm.KindKMS:
+		if _, err := kms.ParseLocation(t.Module); err != nil {
+			return err
+		}
+		if b, err := hex.DecodeString(t.Binding); err != nil || len(b) != kms.BindingSize {
+			return errors.New("the binding to the other key manager is malformed")
+		}
+		if u.Kind != KeyFile && u.Kind != Credential {
+			return fmt.Errorf("another key manager is opened by an access key in a key file or credential, not by a %s", u.Kind)
 		}
 	default:
 		return fmt.Errorf("unknown kind of token %q", t.Kind)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/kms"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
@@ -62,6 +64,11 @@ type InitConfig struct {
 func Init(ctx context.Context, cfg InitConfig) (Config, error) {
 	if cfg.Token.Kind == "" {
 		cfg.Token.Kind = hsm.KindSoft
+	}
+	if cfg.Token.Kind == hsm.KindKMS {
+		binding := make([]byte, kms.BindingSize)
+		_, _ = rand.Read(binding)
+		cfg.Token.Binding = hex.EncodeToString(binding)
 	}
 	out, err := initialise(ctx, cfg)
 	if err != nil {
@@ -270,7 +277,7 @@ func (s *Store) Verify(secret *locked.Buffer) error {
 		return err
 	}
 	defer done()
-	if s.Config.Token.Kind == hsm.KindPKCS11 {
+	if s.Config.Token.Kind != hsm.KindSoft {
 		if d := s.digest(secret); subtle.ConstantTimeCompare(d[:], s.secret[:]) != 1 {
 			return hsm.ErrPIN
 		}

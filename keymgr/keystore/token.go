@@ -11,6 +11,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/kms"
 	"github.com/kmsfs/kmsfs/hsm/soft"
 	"github.com/kmsfs/kmsfs/hsm/worker"
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -21,6 +22,9 @@ import (
 func openToken(ctx context.Context, dir string, cfg Config, secret *locked.Buffer, opts Options, create bool) (hsm.Token, error) {
 	if cfg.Token.Kind == hsm.KindSoft {
 		return openSoft(dir, cfg, secret, create)
+	}
+	if cfg.Token.Kind == hsm.KindKMS {
+		return openKMS(ctx, cfg, secret)
 	}
 	binary := opts.WorkerBinary
 	if binary == "" {
@@ -34,6 +38,22 @@ func openToken(ctx context.Context, dir string, cfg Config, secret *locked.Buffe
 		PIN: secret, Initialize: create, Log: opts.Log})
 	if err != nil {
 		return nil, err // a nil *worker.Client must not become a Token
+	}
+	return t, nil
+}
+
+func openKMS(ctx context.Context, cfg Config, secret *locked.Buffer) (hsm.Token, error) {
+	location, err := kms.ParseLocation(cfg.Token.Module)
+	if err != nil {
+		return nil, err
+	}
+	binding, err := hex.DecodeString(cfg.Token.Binding)
+	if err != nil {
+		return nil, fmt.Errorf("%w: binding: %w", ErrDamaged, err)
+	}
+	t, err := kms.Open(ctx, kms.Config{Location: location, Secret: secret, Binding: binding})
+	if err != nil {
+		return nil, err // a nil *kms.Token must not become a Token
 	}
 	return t, nil
 }

@@ -273,7 +273,7 @@ func (s *server) record(by keymgr.Caller, operation, detail string, outcome erro
 // status describes the server.
 func (s *server) status(ctx context.Context) keymgr.Status {
 	st := keymgr.Status{KeyStoreID: fmt.Sprintf("%x", s.conf.ID), Dir: s.cfg.Dir, Locked: true, Unlock: s.conf.Unlock.Kind, PID: os.Getpid(),
-		Started: s.started, Token: keymgr.TokenStatus{Kind: s.conf.Token.Kind, Label: s.conf.Token.Label, Serial: s.conf.Token.Serial},
+		Started: s.started, Token: keymgr.TokenStatus{Kind: s.conf.Token.Kind, Label: tokenLabel(s.conf.Token), Serial: s.conf.Token.Serial},
 		KeyUseLog: filepath.Join(keystore.AuditDir(s.cfg.Dir, s.conf), trail.KeyStream)}
 	if s.tcp != nil {
 		st.Listen, st.TLS = s.tcp.Addr().String(), s.certificate != nil
@@ -296,13 +296,21 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 	return st
 }
 
+// tokenLabel names a token that does not answer.
+func tokenLabel(t keystore.TokenConfig) string {
+	if t.Kind == hsm.KindKMS {
+		return t.Module
+	}
+	return t.Label
+}
+
 func tokenStatus(ctx context.Context, store *keystore.Store) keymgr.TokenStatus {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info, err := store.Token.Info(ctx)
 	if err != nil {
 		t := store.Config.Token
-		return keymgr.TokenStatus{Kind: t.Kind, Label: t.Label, Serial: t.Serial, HSM: t.Kind == hsm.KindPKCS11, Error: err.Error()}
+		return keymgr.TokenStatus{Kind: t.Kind, Label: tokenLabel(t), Serial: t.Serial, HSM: t.Kind == hsm.KindPKCS11, Error: err.Error()}
 	}
 	return keymgr.TokenStatus{Kind: info.Kind, Label: info.Label, Model: info.Model, Serial: info.Serial, HSM: info.HSM, Imports: info.Imports}
 }
