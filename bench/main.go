@@ -1,10 +1,12 @@
-// Command bench measures kmsfs side by side with gocryptfs and with a plain
-// FUSE loopback mount: the same loads on each, alternating within one run, by
-// the commands that users have. `make bench` builds kmsfs and runs it.
+// Command bench measures kmsfs side by side with the plain directory, a plain
+// FUSE loopback mount and other encrypting filesystems: the same loads on
+// each, alternating within one run, by the commands that users have. `make
+// bench` builds kmsfs and runs it.
 //
-// It prints a table of medians and of how many times as fast kmsfs is, and
-// writes JSON if asked. As root it drops the kernel's caches before cold
-// loads. docs/BENCHMARKS.md has figures and what they mean.
+// It prints medians and ratios, and writes JSON and a plot if asked; with
+// -gate it fails if a ratio is worse than in an earlier run. As root it drops
+// the kernel's caches before cold loads. docs/BENCHMARKS.md has figures, what
+// they mean and how to run it.
 package main
 
 import (
@@ -12,10 +14,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"regexp"
-	"strings"
 	"syscall"
 
 	"github.com/kmsfs/kmsfs/bench/load"
@@ -25,13 +27,18 @@ import (
 
 // config is what the flags say.
 type config struct {
-	dir    string
-	kmsfs  string
-	peers  []string
-	only   *regexp.Regexp
-	rounds int
-	scale  float64
-	json   string
+	dir       string
+	kmsfs     string
+	peers     []string
+	groups    []load.Group
+	only      *regexp.Regexp
+	rounds    int
+	scale     float64
+	from      string // report to show instead of measuring
+	json      string
+	plot      string
+	gate      string
+	tolerance float64
 }
 
 func main() {
@@ -45,60 +52,77 @@ func main() {
 }
 
 func realMain(ctx context.Context, args []string) error {
-	if len(args) == 3 && args[0] == "loopback" { // how peer.New starts the loopback mount
+	switch { // how bench starts itself
+	case len(args) == 3 && args[0] == "loopback":
 		return loopback.Serve(ctx, args[1], args[2])
+	case len(args) > 0 && args[0] == load.WorkerCommand:
+		return load.Worker(ctx, args[1:], os.Stdin, os.Stdout)
 	}
 	cfg, err := parse(args)
-	if errors.Is(err, flag.ErrHelp) || cfg == nil {
+	if errors.Is(err, flag.ErrHelp) || (err == nil && cfg == nil) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	result, err := measure(ctx, *cfg, os.Stderr)
+	result, err := obtain(ctx, cfg)
 	if result == nil || len(result.Loads) == 0 {
 		return err
 	}
-	return errors.Join(err, show(result, cfg.json))
+	return errors.Join(err, show(result, cfg))
 }
 
-// parse returns nil if the flags asked for a list only.
-func parse(args []string) (*config, error) {
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	cfg := &config{}
-	flags.StringVar(&cfg.dir, "dir", "out/bench", "work in a new directory below `DIR`, on the disk to be measured")
-	flags.StringVar(&cfg.kmsfs, "kmsfs", "bin/kmsfs", "the kmsfs `BINARY`")
-	peers := flags.String("peers", "kmsfs,loopback,gocryptfs", "filesystems to measure, the first is compared with the others; native is the plain directory")
-	only := flags.String("run", "", "only loads whose name matches `REGEXP`")
-	flags.IntVar(&cfg.rounds, "rounds", 3, "`N` rounds; medians are shown")
-	flags.Float64Var(&cfg.scale, "scale", 1, "`FACTOR` on sizes and counts")
-	flags.StringVar(&cfg.json, "json", "", "write all runs to `FILE` as JSON")
-	list := flags.Bool("list", false, "list the loads")
-	if err := flags.Parse(args); err != nil {
-		return cfg, err
+// obtain measures, or reads an earlier run.
+func obtain(ctx context.Context, cfg *config) (*report.Report, error) {
+	if cfg.from != "" {
+		return readReport(cfg.from)
 	}
-	if *list {
-		for _, l := range load.All() {
-			fmt.Println(l.Name)
-		}
-		return nil, nil
-	}
-	if flags.NArg() > 0 || cfg.rounds < 1 || cfg.scale <= 0 || cfg.scale > 100 || *peers == "" {
-		return cfg, fmt.Errorf("unusable arguments: %q", args)
-	}
-	cfg.peers = strings.Split(*peers, ",")
-	var err error
-	cfg.only, err = regexp.Compile(*only)
-	return cfg, err
+	return measure(ctx, *cfg, os.Stderr)
 }
 
-func show(result *report.Report, jsonFile string) error {
-	if err := result.Table(os.Stdout); err != nil || jsonFile == "" {
+func readReport(name string) (*report.Report, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := report.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
+// show prints and writes what the flags ask for, the gate last.
+func show(result *report.Report, cfg *config) error {
+	if err := result.Table(os.Stdout); err != nil {
 		return err
 	}
-	f, err := os.Create(jsonFile)
+	if err := errors.Join(writeFile(cfg.json, result.JSON), writeFile(cfg.plot, result.SVG)); err != nil {
+		return err
+	}
+	if cfg.gate == "" {
+		return nil
+	}
+	earlier, err := readReport(cfg.gate)
 	if err != nil {
 		return err
 	}
-	return errors.Join(result.JSON(f), f.Close())
+	n, err := result.Gate(earlier, cfg.tolerance)
+	if err == nil {
+		fmt.Printf("gate: %d ratios, none worse than %g of what it was\n", n, 1-cfg.tolerance)
+	}
+	return err
+}
+
+// writeFile writes a file; none if it has no name.
+func writeFile(name string, write func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
 }

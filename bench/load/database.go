@@ -59,7 +59,7 @@ func sqlite(ctx context.Context, e *Env, script string, rows int) (Result, error
 	if want := fmt.Sprintf("%d\nok\n", rows); err == nil && got != want {
 		err = fmt.Errorf("database holds %q instead of %q", got, want)
 	}
-	return Result{Elapsed: elapsed, Work: float64(rows)}, err
+	return rate(float64(rows), elapsed), err
 }
 
 func query(ctx context.Context, db, script string) (string, error) {

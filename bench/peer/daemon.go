@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -16,38 +16,15 @@ import (
 type daemon struct {
 	base
 	argv  []string
+	env   []string // added to ours
+	input string   // file that is its standard input, "" for none
 	child *exec.Cmd
 	out   bytes.Buffer
 	ended chan error
 }
 
-// newGocryptfs initialises a gocryptfs directory. Its scrypt cost is lowered:
-// it is paid at mount only, which no load measures.
-func newGocryptfs(ctx context.Context, b base) (Peer, error) {
-	pass := filepath.Join(filepath.Dir(b.lower), "passphrase")
-	if err := os.WriteFile(pass, []byte("for measuring only\n"), 0o600); err != nil {
-		return nil, err
-	}
-	if err := run(ctx, "gocryptfs", "-init", "-q", "-scryptn", "10", "-passfile", pass, b.lower); err != nil {
-		return nil, err
-	}
-	return &daemon{base: b, argv: []string{"gocryptfs", "-fg", "-q", "-nosyslog", "-passfile", pass, b.lower, b.mnt}}, nil
-}
-
-// newLoopback uses this program itself.
-func newLoopback(b base) (Peer, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return &daemon{base: b, argv: []string{self, "loopback", b.lower, b.mnt}}, nil
-}
-
 func (d *daemon) Mount(ctx context.Context) error {
-	d.out.Reset()
-	d.child = exec.Command(d.argv[0], d.argv[1:]...)
-	d.child.Stdout, d.child.Stderr = &d.out, &d.out
-	if err := d.child.Start(); err != nil {
+	if err := d.start(); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
@@ -68,14 +45,37 @@ func (d *daemon) Mount(ctx context.Context) error {
 	}
 }
 
+// start runs the child. It is in a process group of its own: Ctrl-C is for
+// this program, which ends the child by unmounting.
+func (d *daemon) start() error {
+	d.out.Reset()
+	child := exec.Command(d.argv[0], d.argv[1:]...)
+	child.Stdout, child.Stderr = &d.out, &d.out
+	child.Env = append(os.Environ(), d.env...)
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if d.input != "" {
+		in, err := os.Open(d.input)
+		if err != nil {
+			return err
+		}
+		defer in.Close() // the child has its own
+		child.Stdin = in
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	d.child = child
+	return nil
+}
+
 func (d *daemon) Unmount(ctx context.Context) error {
 	if d.child == nil {
 		return nil
 	}
-	if err := d.Sync(); err != nil {
-		return err
+	if !d.mounted() { // it ended by itself, or never came up
+		return d.stop(time.Second)
 	}
-	if err := d.umount(ctx); err != nil {
+	if err := errors.Join(d.Sync(), d.umount(ctx)); err != nil {
 		return err
 	}
 	return d.stop(30 * time.Second)
@@ -109,6 +109,14 @@ func (d *daemon) stop(patience time.Duration) error {
 	}
 	d.child = nil
 	return err
+}
+
+// Processes is the child.
+func (d *daemon) Processes(context.Context) ([]int, error) {
+	if d.child == nil {
+		return nil, fmt.Errorf("%s is not mounted", d.name)
+	}
+	return []int{d.child.Process.Pid}, nil
 }
 
 func (d *daemon) Close() error {

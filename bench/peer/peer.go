@@ -1,8 +1,10 @@
 // Package peer mounts the filesystems that the benchmark compares, by the
-// commands that a user has. It knows no loads and no results.
+// commands that a user has. Of loads it knows what they may ask of a
+// filesystem (load.Host), and it knows no results.
 package peer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/bench/load"
 )
 
 // Peer is one filesystem under test. Calls are not concurrent.
@@ -26,13 +30,28 @@ type Peer interface {
 	Dir() string
 	// Sync makes everything durable that was written.
 	Sync() error
+	// Stored is how many bytes of the disk the filesystem takes, key stores
+	// and the like not counted.
+	Stored() (int64, error)
+	// Processes are those that the mount needs; the first serves it. The error
+	// wraps load.ErrNotOffered if there are none.
+	Processes(ctx context.Context) ([]int, error)
+	// OwnKey and KeyCalls are those of load.Host.
+	OwnKey(ctx context.Context, dir string) error
+	KeyCalls(ctx context.Context, since time.Time) (calls, token int, err error)
 	// Close unmounts, by force if need be, and ends what Mount started.
 	Close() error
 }
 
-// New builds the peer of a name in its own directory below work: kmsfs (with
-// the binary given), loopback (this program, called with "loopback"),
-// gocryptfs, or native, the plain directory.
+// Names are the peers that New knows.
+func Names() []string {
+	return []string{"kmsfs", "kmsfs-uring", "native", "loopback", "gocryptfs", "securefs", "encfs", "cryfs"}
+}
+
+// New builds the peer of a name in its own directory below work, which is
+// absolute. kmsfs is the binary of kmsfs and of kmsfs-uring, the same over
+// io_uring; loopback is this program, called with "loopback"; native is the
+// plain directory; the others are programs on the PATH.
 func New(ctx context.Context, name, work, kmsfs string) (Peer, error) {
 	b := base{name: name, lower: filepath.Join(work, name, "lower"), mnt: filepath.Join(work, name, "mnt")}
 	for _, dir := range []string{b.lower, b.mnt} {
@@ -42,15 +61,23 @@ func New(ctx context.Context, name, work, kmsfs string) (Peer, error) {
 	}
 	switch name {
 	case "kmsfs":
-		return newKmsfs(ctx, b, kmsfs)
-	case "gocryptfs":
-		return newGocryptfs(ctx, b)
-	case "loopback":
-		return newLoopback(b)
+		return newKmsfs(ctx, b, kmsfs, "device")
+	case "kmsfs-uring":
+		return newUring(ctx, b, kmsfs)
 	case "native":
 		return &native{b}, nil
+	case "loopback":
+		return newLoopback(b)
+	case "gocryptfs":
+		return newGocryptfs(ctx, b)
+	case "securefs":
+		return newSecurefs(ctx, b)
+	case "encfs":
+		return newEncfs(b)
+	case "cryfs":
+		return newCryfs(b)
 	default:
-		return nil, fmt.Errorf("no filesystem %q: known are kmsfs, loopback, gocryptfs, native", name)
+		return nil, fmt.Errorf("no filesystem %q: known are %s", name, strings.Join(Names(), ", "))
 	}
 }
 
@@ -63,6 +90,16 @@ type base struct {
 
 func (b *base) Name() string { return b.name }
 func (b *base) Dir() string  { return b.mnt }
+
+func (b *base) Stored() (int64, error) { return diskUse(b.lower) }
+
+func (b *base) OwnKey(context.Context, string) error {
+	return fmt.Errorf("%s: keys of directories: %w", b.name, load.ErrNotOffered)
+}
+
+func (b *base) KeyCalls(context.Context, time.Time) (calls, token int, err error) {
+	return 0, 0, fmt.Errorf("%s: a key manager: %w", b.name, load.ErrNotOffered)
+}
 
 // Sync suits filesystems that pass data on to the lower directory and whose
 // own fsync of a directory syncs no more than that: first the pages that the
@@ -94,9 +131,10 @@ func (b *base) mounted() bool {
 	return false
 }
 
-// await polls until the directory is mounted, or not, as wanted.
+// await polls until the directory is mounted, or not, as wanted. Deriving a
+// key from a passphrase may take long.
 func (b *base) await(ctx context.Context, want bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for b.mounted() != want {
 		select {
@@ -127,6 +165,21 @@ func run(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
+// output is what a command writes to standard output.
+func output(ctx context.Context, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %.500s", filepath.Base(name), args[0], err, stderr.String())
+	}
+	return out, nil
+}
+
+// SyncAll writes what waits to be written on the whole machine.
+func SyncAll() { unix.Sync() }
+
 // DropCaches empties the kernel's caches. False if only root could.
 func DropCaches() bool {
 	unix.Sync()
@@ -139,3 +192,8 @@ type native struct{ base }
 func (n *native) Mount(context.Context) error   { return nil }
 func (n *native) Unmount(context.Context) error { return n.Sync() }
 func (n *native) Close() error                  { return nil }
+func (n *native) Stored() (int64, error)        { return diskUse(n.mnt) }
+
+func (n *native) Processes(context.Context) ([]int, error) {
+	return nil, fmt.Errorf("%s: a process: %w", n.name, load.ErrNotOffered)
+}

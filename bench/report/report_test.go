@@ -2,22 +2,28 @@ package report
 
 import (
 	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 )
 
+// sample has two subjects, a and b, and two others. Median rates of write: 4,
+// 2, 1; its run on d failed. Times of scan: 2 s, 1 s, 8 s, 1 s.
 func sample() *Report {
-	r := &Report{Peers: []string{"a", "b", "c"}, Rounds: 3, Scale: 1, Machine: map[string]string{"cpus": "2"}}
-	row := r.Row("write", "MB/s")
-	for _, ms := range []int{300, 100, 200} {
-		row.Runs("a").Add(time.Duration(ms)*time.Millisecond, 100, nil)
+	r := &Report{Subjects: []string{"a", "b"}, Peers: []string{"a", "b", "c", "d"}, Rounds: 3, Scale: 1, Machine: map[string]string{"cpus": "2"}}
+	row := r.AddRow("table", "write", "MB/s", false)
+	for _, v := range []float64{3, 9, 4} {
+		row.Runs("a").Add(v, nil)
 	}
-	row.Runs("b").Add(400*time.Millisecond, 100, nil)
-	row.Runs("c").Error = "no space"
-	ops := r.Row("sync", "op/s")
-	ops.Runs("a").Add(time.Second, 4, []time.Duration{4000, 1000, 3000, 2000})
+	row.Runs("b").Add(2, nil)
+	row.Runs("c").Add(1, nil)
+	row.Runs("d").Error = "no space"
+	row = r.AddRow("table", "scan <cold>", "s", true)
+	for peer, v := range map[string]float64{"a": 2, "b": 1, "c": 8, "d": 1} {
+		row.Runs(peer).Add(v, nil)
+	}
+	r.AddRow("table", "sync", "op/s", false).Runs("a").Add(400, []time.Duration{4000, 1000, 3000, 2000})
+	r.AddRow("keys", "calls", "calls", true).Runs("a").Add(0, nil)
 	return r
 }
 
@@ -28,16 +34,26 @@ func TestTable(t *testing.T) {
 	}
 	lines := strings.Split(out.String(), "\n")
 	for i, want := range []string{
-		"load unit a b c x b x c",
-		"write MB/s 500 250 failed 2.00 -",
-		"sync op/s 4 - - - -",
-		"sync µs p50/p99 2/3 - -",
+		"load unit a b c d",
+		"write MB/s 4.00 2.00 1.00 failed",
+		"scan <cold> s 2.00 1.00 8.00 1.00",
+		"sync op/s 400 - - -",
+		"calls calls 0 - - -",
+		"",
+		"how many times as good a / c a / d b / a b / c b / d",
+		"write 4.00 - 0.50 2.00 -",
+		"scan <cold> 4.00 0.50 2.00 8.00 1.00",
+		"sync - - - - -",
+		"calls - - - - -",
+		"",
+		"p50/p99 of one operation unit",
+		"sync µs 2/3 - - -",
 	} {
 		if got := strings.Join(strings.Fields(lines[i]), " "); got != want {
 			t.Errorf("line %d is %q, want %q", i, got, want)
 		}
 	}
-	if !strings.Contains(out.String(), "note: write on c: no space") {
+	if !strings.Contains(out.String(), "note: write on d: no space") {
 		t.Errorf("no note:\n%s", out.String())
 	}
 }
@@ -47,8 +63,8 @@ func TestFailed(t *testing.T) {
 	if err := r.Failed(); err != nil {
 		t.Errorf("failure of another peer counts: %v", err)
 	}
-	r.Row("sync", "op/s").Runs("a").Error = "wrong data"
-	if err := r.Failed(); err == nil || !strings.Contains(err.Error(), "wrong data") {
+	r.Row("sync").Runs("b").Error = "wrong data"
+	if err := r.Failed(); err == nil || !strings.Contains(err.Error(), "sync on b: wrong data") {
 		t.Errorf("%v", err)
 	}
 }
@@ -58,12 +74,20 @@ func TestJSON(t *testing.T) {
 	if err := sample().JSON(&out); err != nil {
 		t.Fatal(err)
 	}
-	var back Report
-	if err := json.Unmarshal(out.Bytes(), &back); err != nil {
+	back, err := Read(bytes.NewReader(out.Bytes()))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if x := back.Row("write", "").Runs("a"); len(x.Seconds) != 3 || x.Median != 0.2 || x.Work != 100 {
+	if x := back.Row("write").Runs("a"); len(x.Values) != 3 || x.Median != 4 {
 		t.Errorf("%+v", x)
+	}
+	if x := back.Row("scan <cold>").Ratio("a", "c"); x != 4 {
+		t.Errorf("ratio %v", x)
+	}
+	for _, bad := range []string{"", "[]", "{}", out.String()[:out.Len()/2]} {
+		if _, err := Read(strings.NewReader(bad)); err == nil {
+			t.Errorf("%.20q was read", bad)
+		}
 	}
 }
 
