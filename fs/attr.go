@@ -85,6 +85,11 @@ func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 	if err := fs.beforeWrite(ctx, in); err != nil {
 		return fs.status("write", in.NodeId, err)
 	}
+	if in.Flags()&fuse.FUSE_GETATTR_FH == 0 { // else it is open, which was decided
+		if err := fs.maySee(ctx, &in.InHeader, ino); err != nil {
+			return fs.status("getattr", in.NodeId, err)
+		}
+	}
 	a, err := fs.attr(ctx, ino)
 	if err != nil {
 		return fs.status("getattr", in.NodeId, err)
@@ -92,6 +97,9 @@ func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 	fs.doubt(ino)
 	fillAttr(a, &out.Attr)
 	out.SetTimeout(cacheFor)
+	if fs.strictMetadata(a.Zone) {
+		out.SetTimeout(0)
+	}
 	return fuse.OK
 }
 
@@ -99,12 +107,18 @@ func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 func (fs *FS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
+	if err := fs.maySee(ctx, &in.InHeader, meta.Ino(in.NodeId)); err != nil {
+		return fs.status("statx", in.NodeId, err)
+	}
 	a, err := fs.attr(ctx, meta.Ino(in.NodeId))
 	if err != nil {
 		return fs.status("statx", in.NodeId, err)
 	}
 	fillStatx(a, &out.Statx)
 	out.AttrValid = uint64(cacheFor / time.Second)
+	if fs.strictMetadata(a.Zone) {
+		out.AttrValid = 0
+	}
 	return fuse.OK
 }
 

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -173,4 +174,35 @@ func (fs *FS) mayRmdir(ctx context.Context, in *fuse.InHeader, name string) erro
 		return nil // what is wrong is for the removal to find
 	}
 	return fs.access.Administer(ctx, requester(in), a.Zone)
+}
+
+// strictMetadata says whether lookups, stat and the like are decided for each caller in a zone. The kernel keeps nothing of it then.
+func (fs *FS) strictMetadata(zone meta.ZoneID) bool {
+	return fs.deciding() && fs.access.Settings(zone).StrictMetadata
+}
+
+// maySee decides a stat, readlink or getxattr of an inode.
+func (fs *FS) maySee(ctx context.Context, in *fuse.InHeader, ino meta.Ino) error {
+	if !fs.deciding() {
+		return nil
+	}
+	a, err := fs.meta.Getattr(ctx, ino)
+	if err != nil || !fs.access.Settings(a.Zone).StrictMetadata {
+		return nil // what is wrong is for the request to find
+	}
+	_, err = fs.access.Decide(ctx, requester(in), access.Lookup, access.Target{Zone: a.Zone, Ino: ino})
+	return err
+}
+
+// maySeeName decides a lookup. kept is how long the kernel may keep the answer.
+func (fs *FS) maySeeName(ctx context.Context, in *fuse.InHeader, name string) (kept time.Duration, err error) {
+	if !fs.deciding() {
+		return cacheFor, nil
+	}
+	dir, err := fs.meta.Getattr(ctx, meta.Ino(in.NodeId))
+	if err != nil || !fs.access.Settings(dir.Zone).StrictMetadata {
+		return cacheFor, nil
+	}
+	_, err = fs.access.Decide(ctx, requester(in), access.Lookup, access.Target{Zone: dir.Zone, Dir: dir.Ino, Name: []byte(name)})
+	return 0, err
 }

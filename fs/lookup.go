@@ -13,9 +13,13 @@ import (
 func (fs *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	ctx := request(cancel, in)
 	defer ctx.finish()
+	kept, err := fs.maySeeName(ctx, in, name)
+	if err != nil {
+		return fs.status("lookup", in.NodeId, err)
+	}
 	a, err := fs.meta.Lookup(ctx, meta.Ino(in.NodeId), []byte(name))
 	if errors.Is(err, meta.ErrNotFound) {
-		out.SetEntryTimeout(cacheFor) // with node 0: a negative entry
+		out.SetEntryTimeout(kept) // with node 0: a negative entry
 		return fuse.OK
 	}
 	if err != nil {
@@ -29,6 +33,10 @@ func (fs *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out
 func (fs *FS) reply(a *meta.Attr, out *fuse.EntryOut) {
 	fs.atimes.overlay(a)
 	fillEntry(a, out)
+	if fs.strictMetadata(a.Zone) {
+		out.SetEntryTimeout(0)
+		out.SetAttrTimeout(0)
+	}
 	fs.nodes.lookedUp(a.Ino)
 }
 
@@ -44,6 +52,9 @@ func (fs *FS) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.
 	ctx := request(cancel, in)
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
+	if err := fs.maySee(ctx, in, ino); err != nil {
+		return nil, fs.status("readlink", in.NodeId, err)
+	}
 	target, err := fs.meta.Readlink(ctx, ino)
 	if err != nil {
 		return nil, fs.status("readlink", in.NodeId, stale(err))

@@ -34,6 +34,9 @@ func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, d
 	if err := checkXattr(name); err != nil {
 		return fs.getAttribute(in, name, dest, err)
 	}
+	if err := fs.maySee(ctx, in, meta.Ino(in.NodeId)); err != nil {
+		return 0, fs.status("getxattr", in.NodeId, err)
+	}
 	value, err := fs.meta.GetXattr(ctx, meta.Ino(in.NodeId), name)
 	if err != nil {
 		return 0, fs.status("getxattr", in.NodeId, stale(err))
@@ -58,6 +61,9 @@ func (fs *FS) getAttribute(in *fuse.InHeader, name string, dest []byte, otherwis
 func (fs *FS) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	ctx := request(cancel, in)
 	defer ctx.finish()
+	if err := fs.maySee(ctx, in, meta.Ino(in.NodeId)); err != nil {
+		return 0, fs.status("listxattr", in.NodeId, err)
+	}
 	names, err := fs.meta.ListXattr(ctx, meta.Ino(in.NodeId))
 	if err != nil {
 		return 0, fs.status("listxattr", in.NodeId, stale(err))

@@ -291,7 +291,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 	if g.cfg.Recorder == nil {
 		return nil
 	}
-	e := audit.Event{Class: audit.Access, Source: audit.Files, Name: eventNames[action], ReadOnly: action == List || action == Read, Decision: audit.Allow,
+	e := audit.Event{Class: audit.Access, Source: audit.Files, Name: eventNames[action], ReadOnly: action == List || action == Read || action == Lookup, Decision: audit.Allow,
 		Latency: g.cfg.Now().Sub(start), Cached: d.Cached, Statement: d.reason()}
 	e.Identity = audit.Identity{Principal: who.Principal.ARN, UID: int(who.UID), GID: int(who.GID), PID: int(who.PID), Program: who.Program.Claim,
 		ProgramSHA256: hex.EncodeToString(who.Program.Digest)}
@@ -326,7 +326,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 }
 
 var eventNames = [...]string{List: audit.OpenDir, Read: audit.Open, Write: audit.Open, Create: audit.Create, Delete: audit.Remove, Rename: audit.Rename, SetAttr: audit.SetAttr,
-	Admin: "AdministerZone"}
+	Admin: "AdministerZone", Lookup: audit.Lookup}
 
 // reason is what decided, for people.
 func (d *Decision) reason() string {

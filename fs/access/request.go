@@ -19,13 +19,15 @@ const (
 	Rename
 	SetAttr
 	Admin
+	// Lookup is List in policies, asked for by lookups, stat and the like in zones with metadata: strict.
+	Lookup
 )
 
-var actionNames = [...]string{List: "List", Read: "Read", Write: "Write", Create: "Create", Delete: "Delete", Rename: "Rename", SetAttr: "SetAttr", Admin: "Admin"}
+var actionNames = [...]string{List: "List", Read: "Read", Write: "Write", Create: "Create", Delete: "Delete", Rename: "Rename", SetAttr: "SetAttr", Admin: "Admin", Lookup: "List"}
 
 // String is the name in policies, without its prefix.
 func (a Action) String() string {
-	if a < List || a > Admin {
+	if a < List || a > Lookup {
 		return fmt.Sprintf("action %d", uint8(a))
 	}
 	return actionNames[a]

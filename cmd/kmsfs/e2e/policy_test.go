@@ -454,3 +454,43 @@ func TestPolicyRefused(t *testing.T) {
 	r.Umount()
 	r.Fsck()
 }
+
+// TestStrictMetadata: with metadata: strict, what one user has looked up is not shown to another.
+func TestStrictMetadata(t *testing.T) {
+	mounttest.NeedRoot(t)
+	r := newMemoryRig(t)
+	r.Init()
+	r.Mount()
+	program := actorProgram(t, r.Dir, "program")
+	alice, bob := newActor(t, "daemon", program, 1), newActor(t, "bin", program, 2)
+	for _, mode := range []string{"cached", "strict"} {
+		dir, file := filepath.Join(r.Mnt, mode), filepath.Join(r.Dir, "p.yaml")
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		write(t, file, []byte("version: 1\nmetadata: "+mode+"\nstatements:\n  - {effect: allow, users: [root, daemon], actions: ['*']}\n"))
+		r.Must("policy", "set", dir, file)
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		alice.ok("Create", dir+"/f")
+		alice.ok("Write", dir+"/f")
+		alice.ok("Stat", dir+"/f")
+		want := map[string]string{"cached": "ok", "strict": "EACCES"}[mode]
+		for _, path := range []string{"/f", "/none"} {
+			got := bob.do("Stat", dir+path)
+			if mode == "cached" && path == "/none" {
+				want = "ENOENT"
+			}
+			if got != want {
+				t.Errorf("%s: bob looks at %s: %s, want %s", mode, path, got, want)
+			}
+		}
+		if got := alice.ok("Read", dir+"/f"); got != "written" {
+			t.Errorf("%s: alice reads %q", mode, got)
+		}
+		alice.ok("SetAttr", dir+"/f")
+		alice.ok("Rename", dir+"/f", dir+"/g")
+		alice.ok("Delete", dir+"/g")
+	}
+}
