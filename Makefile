@@ -56,6 +56,7 @@ lint:
 
 bench: build
 	$(GO) run ./bench
+	CGO_ENABLED=1 KMSFS_BENCH=1 $(GO) test ./bench/kms -run KeyManager -count=1 -v
 
 clean:
 	rm -rf bin out
