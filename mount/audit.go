@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -307,4 +308,22 @@ func adviseAudit(err error) error {
 		return err
 	}
 	return advise(err, "kmsfs audit verify says what is wrong; bring the log back, or go on without it: kmsfs audit accept STREAM --reason TEXT")
+}
+
+// ConfigureAudit says where the audit log of a key store is, and who else gets its events, while no key daemon runs.
+func ConfigureAudit(keyStore, auditDir string, sinks []string) error {
+	dir, err := keyStoreDir(keyStore)
+	if err != nil {
+		return err
+	}
+	if auditDir != "" {
+		if auditDir, err = filepath.Abs(auditDir); err != nil {
+			return err
+		}
+	}
+	err = keystore.ConfigureAudit(dir, auditDir, sinks)
+	if errors.Is(err, keystore.ErrInUse) {
+		return advise(err, "kmsfs keystore lock ends the key daemon")
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
 // What becomes of successful access to files that cannot be recorded. Refusals and changes that cannot be recorded are never made.
@@ -20,7 +21,15 @@ func (v *Volume) openAudit(ctx context.Context, cfg OpenConfig) error {
 	if err != nil {
 		return fmt.Errorf("place of the audit log: %w", err)
 	}
-	v.audit, err = trail.Open(trail.Options{Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue, Log: v.log})
+	conf, err := keystore.Load(st.Dir)
+	if err != nil {
+		return fmt.Errorf("place of the audit log: %w", err)
+	}
+	sinks, err := keystore.Sinks(conf)
+	if err != nil {
+		return err
+	}
+	v.audit, err = trail.Open(trail.Options{Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue, Sinks: sinks, Log: v.log})
 	if err != nil {
 		return err
 	}

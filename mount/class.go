@@ -13,6 +13,7 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
+	"github.com/kmsfs/kmsfs/keymgr/audit/sink"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
@@ -62,7 +63,7 @@ var classOfError = []struct {
 	errors []error
 }{
 	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
-	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate}},
+	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted}},

@@ -14,7 +14,7 @@ import (
 
 func auditCommand(io stdio) *cobra.Command {
 	return group("audit", "The audit log: check, search, prove, export and archive it",
-		auditVerifyCommand(io), auditHeadCommand(io), auditQueryCommand(io), auditTailCommand(io), auditProveCommand(io), auditExportCommand(io), auditArchiveCommand(io), auditAcceptCommand())
+		auditVerifyCommand(io), auditHeadCommand(io), auditQueryCommand(io), auditTailCommand(io), auditProveCommand(io), auditExportCommand(io), auditArchiveCommand(io), auditAcceptCommand(), auditConfigureCommand())
 }
 
 // auditFlags are the flags of what is checked against sealed heads.
@@ -223,6 +223,22 @@ func auditAcceptCommand() *cobra.Command {
 	}
 	store.add(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why the sealed log is not there any more, for the record")
+	return cmd
+}
+
+func auditConfigureCommand() *cobra.Command {
+	var store storeFlags
+	var dir string
+	var sinks []string
+	cmd := &cobra.Command{
+		Use: "configure [--audit-dir DIR] [--sink SINK]...", Short: "Say where the log is, and who else gets every event; while no key daemon runs", Args: usage(cobra.NoArgs),
+		Long: "Replaces both settings. A sink is syslog, journal, or an http or https URL that takes JSON lines; with required: in front, operations wait for it, and fail without it within\n" +
+			"2 s; without, it may lose events, and the log says how many. The log is not moved: move it before.",
+		RunE: func(*cobra.Command, []string) error { return mount.ConfigureAudit(store.dir, dir, sinks) },
+	}
+	store.addDir(cmd)
+	cmd.Flags().StringVar(&dir, "audit-dir", "", "the log's `DIR` (default KEYSTORE/audit)")
+	cmd.Flags().StringArrayVar(&sinks, "sink", nil, "another place for every event")
 	return cmd
 }
 

@@ -55,6 +55,8 @@ type Config struct {
 	RootKey  hsm.KeyID // the token's key that wraps the store key
 	StoreKey []byte    // wrapped; keymgr.EncodeSealed
 	AuditDir string    // absolute path of the audit log; "": KEYSTORE/audit
+	// AuditSinks are other places that get every event, as package audit/sink reads them.
+	AuditSinks []string
 }
 
 // configFile is the file's JSON. Unknown members are refused: they would mean something to whoever wrote them.
@@ -68,6 +70,7 @@ type configFile struct {
 	RootKey  string           `json:"rootKey"`
 	StoreKey []byte           `json:"storeKey"`
 	AuditDir string           `json:"auditDir,omitempty"`
+	Sinks    []string         `json:"auditSinks,omitempty"`
 }
 
 type tokenConfigFile struct {
@@ -147,7 +150,7 @@ func parseConfig(data []byte) (Config, error) {
 	if err := dec.Decode(&f); err != nil {
 		return Config{}, fmt.Errorf("%w: %s: %v", ErrDamaged, configName, err)
 	}
-	cfg := Config{Created: f.Created, Token: TokenConfig(f.Token), Unlock: UnlockConfig(f.Unlock), StoreKey: f.StoreKey, AuditDir: f.AuditDir}
+	cfg := Config{Created: f.Created, Token: TokenConfig(f.Token), Unlock: UnlockConfig(f.Unlock), StoreKey: f.StoreKey, AuditDir: f.AuditDir, AuditSinks: f.Sinks}
 	id, err := hex.DecodeString(f.ID)
 	if err != nil || len(id) != len(cfg.ID) {
 		return Config{}, fmt.Errorf("%w: id", ErrDamaged)
@@ -165,6 +168,9 @@ func parseConfig(data []byte) (Config, error) {
 // check says what in the configuration contradicts itself.
 func (c *Config) check() error {
 	t, u := c.Token, c.Unlock
+	if _, err := Sinks(*c); err != nil {
+		return err
+	}
 	if c.AuditDir != "" && !filepath.IsAbs(c.AuditDir) {
 		return errors.New("the audit log's place is not an absolute path")
 	}
@@ -207,7 +213,7 @@ func (c *Config) check() error {
 func (c *Config) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(configFile{
 		Format: configFormat, Version: configVersion, ID: hex.EncodeToString(c.ID[:]), Created: c.Created.UTC(), Token: tokenConfigFile(c.Token),
-		Unlock: unlockConfigFile(c.Unlock), RootKey: c.RootKey.String(), StoreKey: c.StoreKey, AuditDir: c.AuditDir,
+		Unlock: unlockConfigFile(c.Unlock), RootKey: c.RootKey.String(), StoreKey: c.StoreKey, AuditDir: c.AuditDir, Sinks: c.AuditSinks,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode configuration: %w", err)

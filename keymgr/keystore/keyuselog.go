@@ -3,11 +3,13 @@ package keystore
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/sink"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 )
 
@@ -24,7 +26,6 @@ type AuditOptions struct {
 	SegmentSize int64
 	SegmentAge  time.Duration
 	SealEvery   time.Duration
-	Sinks       []trail.Sink
 }
 
 // AuditDir is where the audit log of the key store in dir is.
@@ -37,14 +38,54 @@ func AuditDir(dir string, cfg Config) string {
 
 const auditName = "audit"
 
+// Sinks are the other places that get every event, made anew for who asks. sink.ErrSink.
+func Sinks(cfg Config) ([]trail.Sink, error) {
+	var out []trail.Sink
+	for _, text := range cfg.AuditSinks {
+		s, err := sink.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// ConfigureAudit says where the audit log of the key store in dir is from now on ("": in its default place), and who else gets its events; while no key daemon runs. The log is not moved:
+// where it is missing, the key store does not open. Errors: ErrInUse, sink.ErrSink, those of Load.
+func ConfigureAudit(dir, auditDir string, sinks []string) error {
+	lock, err := Acquire(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	cfg, err := Load(dir)
+	if err != nil {
+		return err
+	}
+	cfg.AuditDir, cfg.AuditSinks = auditDir, sinks
+	if err := cfg.check(); err != nil {
+		return fmt.Errorf("configure the audit log of %s: %w", dir, err)
+	}
+	data, err := cfg.encode()
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, configName), data)
+}
+
 // LogPath is the directory of the key daemon's stream, where the audit log lies in its default place.
 func LogPath(dir string) string { return filepath.Join(dir, auditName, trail.KeyStream) }
 
 // OpenLog opens the key daemon's stream of a key store's audit log, or makes it. Errors: those of trail.Open.
 func OpenLog(dir string, cfg Config, opts Options) (*KeyUseLog, error) {
 	a := opts.Audit
+	sinks, err := Sinks(cfg)
+	if err != nil {
+		return nil, err
+	}
 	l, err := trail.Open(trail.Options{Dir: AuditDir(dir, cfg), KeyStore: hex.EncodeToString(cfg.ID[:]), Stream: trail.KeyStream, Limit: a.Limit, SegmentSize: a.SegmentSize,
-		SegmentAge: a.SegmentAge, SealEvery: a.SealEvery, Sinks: a.Sinks, Now: opts.Now, Log: opts.Log})
+		SegmentAge: a.SegmentAge, SealEvery: a.SealEvery, Sinks: sinks, Now: opts.Now, Log: opts.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,24 @@ func (l *Log) gapEntry() *entry {
 	return n
 }
 
+// sinkGapName is the event that says how many events a sink did not get.
+const sinkGapName = "AuditSinkGap"
+
+// sinkGaps are the records of what sinks lost since the last time.
+func (l *Log) sinkGaps() []*entry {
+	var out []*entry
+	for _, s := range l.sinks {
+		count := s.takeLost()
+		if count == 0 {
+			continue
+		}
+		if n, err := l.entry(l.internal(sinkGapName, "sink "+s.sink.Name, count)); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // putBackGap keeps what a record of missing events said, if it could not be written itself.
 func (l *Log) putBackGap(n *entry) {
 	if n.gap == nil {

@@ -186,6 +186,8 @@ func (q *sinkQueue) close(ctx context.Context) error {
 	q.mu.closed = true
 	q.mu.Unlock()
 	close(q.ends)
+	ctx, cancel := context.WithTimeout(ctx, sinkTry+time.Second)
+	defer cancel()
 	select {
 	case <-q.done:
 		return q.sink.Target.Close()

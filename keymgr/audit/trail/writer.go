@@ -83,6 +83,7 @@ func (l *Log) writeBatch(batch []*entry) {
 	if gap := l.gapEntry(); gap != nil {
 		batch = append([]*entry{gap}, batch...)
 	}
+	batch = append(l.sinkGaps(), batch...)
 	if batch = l.admit(batch); len(batch) == 0 {
 		return
 	}
