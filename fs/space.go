@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -108,7 +109,20 @@ func (s *space) left() (uint64, error) {
 func (s *space) admit(ctx context.Context) error { return s.want(ctx, s.reserve) }
 
 // accept says whether what the kernel accepted may still be written: ErrReserve if the reserve is used up as well.
-func (s *space) accept(ctx context.Context) error { return s.want(ctx, 0) }
+// What was promised is worth another look where somebody has made room a moment ago: growing files may hold blocks behind their ends since.
+func (s *space) accept(ctx context.Context) error {
+	err := s.want(ctx, 0)
+	if !errors.Is(err, ErrReserve) {
+		return err
+	}
+	trim(s.dir)
+	s.forget()
+	left, lerr := s.look()
+	if lerr != nil || left == 0 {
+		return errors.Join(err, lerr)
+	}
+	return nil
+}
 
 // want has room made, once, if there is no more than kept.
 func (s *space) want(ctx context.Context, kept uint64) error {
@@ -161,10 +175,15 @@ func (s *space) relieve(ctx context.Context) bool {
 	err := s.make(ctx)
 	trim(s.dir)
 	s.made.Store(time.Now().UnixNano())
-	s.mu.Lock()
-	s.asked = time.Time{}
-	s.mu.Unlock()
+	s.forget()
 	return err == nil
+}
+
+// forget has the lower filesystem asked again.
+func (s *space) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = time.Time{}
 }
 
 // fill is the answer to statfs(2): the lower filesystem's, the reserve and what is owed taken off.
