@@ -81,6 +81,9 @@ func (fs *FS) status(op string, ino uint64, err error) fuse.Status {
 		return fuse.OK
 	}
 	errno := Errno(err)
+	if errno == syscall.EIO {
+		fs.damage.note(op, ino, err)
+	}
 	switch errno {
 	case syscall.EIO, syscall.ENOKEY, syscall.EKEYREVOKED, syscall.EKEYEXPIRED, syscall.ENOSPC, syscall.ENOMEM:
 		if fs.faults.admit(errno) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -44,6 +45,8 @@ type Config struct {
 	ReadOnly bool
 	// NoAtime: access times are not kept.
 	NoAtime bool
+	// Recorder gets an event for what requests find changed behind our back. nil: the log is told alone.
+	Recorder audit.Recorder
 	// Log receives what an administrator has to know. nil: silent.
 	Log *slog.Logger
 	// Fatal is called when a request panicked, and must not return: state may be half changed, and recovery is the journal's job. nil: log and exit
@@ -73,6 +76,7 @@ type FS struct {
 	space   *space
 	upkeep  *upkeep
 	faults  faultLimiter
+	damage  *damageLog
 	kernel  atomic.Pointer[notifier] // set by connect
 }
 
@@ -117,6 +121,7 @@ func New(cfg Config) (*FS, error) {
 	if fs.fatal == nil {
 		fs.fatal = fs.exitOnPanic
 	}
+	fs.damage = newDamageLog(fs.meta, cfg.Recorder, fs.log)
 	fs.atimes = newAtimes(fs.meta, cfg.NoAtime || cfg.ReadOnly)
 	fs.upkeep = newUpkeep(fs)
 	fs.space.onShort = fs.upkeep.shortage
@@ -152,6 +157,7 @@ func (fs *FS) Close(ctx context.Context) error {
 		errs = append(errs, fs.content.Unlinked(ctx, ino))
 	}
 	errs = append(errs, fs.atimes.flush(ctx), fs.space.close())
+	fs.damage.close()
 	return errors.Join(errs...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/kmsfs/kmsfs/fs/content"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/mount/control"
@@ -104,6 +105,7 @@ type checker struct {
 	report func(Fault) error
 	tell   func(Progress)
 	told   throttle
+	mute   bool   // the audit log takes no events
 	seen   uint64 // inodes whose contents were read
 	sum    CheckSummary
 	err    error // of report: the check ends
@@ -113,10 +115,24 @@ func (c *checker) fault(f Fault) {
 	c.sum.Faults++
 	if f.Fixed {
 		c.sum.Repairs++
+	} else if c.sum.Faults <= checkEvents && !c.mute {
+		c.record(f)
 	}
 	if c.err == nil {
 		c.err = c.report(f)
 	}
+}
+
+// checkEvents bounds how many faults of one check are recorded one by one.
+const checkEvents = 1000
+
+// record takes a fault down in the audit log.
+func (c *checker) record(f Fault) {
+	e := audit.Event{ErrorCode: "Fault", ErrorMessage: f.Where + ": " + f.What, Object: audit.Object{Inode: f.Inode}}
+	if len(f.Paths) > 0 {
+		e.Path = f.Paths[0]
+	}
+	c.mute = !c.v.violation(context.Background(), "check", e) // a log that does not take one in time is not asked for each
 }
 
 // check checks rows, blocks and objects of an open volume, which may be in use.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
@@ -96,6 +97,11 @@ func (d *daemon) state() MountStatus {
 	st.Journal = JournalStatus{
 		Generation: s.Generation, Records: s.Sequence, Durable: s.Durable, Checkpoint: s.Checkpoint, Bytes: s.JournalBytes,
 		Anchored: v.anchor.anchored(), Replayed: s.Recovery.Records,
+	}
+	if s.ExportBehind != nil {
+		st.Warning = fmt.Sprintf("the metadata export is behind, kmsfs rebuild could not bring all back: %v", s.ExportBehind)
+	} else {
+		st.Warning = locked.SwapRisk()
 	}
 	if s.Failed != nil {
 		st.State, st.Problem = StateFailed, fmt.Sprintf("changes fail until the volume is mounted anew: %v", s.Failed)

@@ -120,7 +120,7 @@ func (d *daemon) mount(mountPoint string) (err error) {
 	v, o := d.volume, d.cfg.Options
 	d.fs, err = fs.New(fs.Config{
 		Meta: v.meta, Content: v.content, Keys: v.ring, Access: v.guard, Attribute: v.lastDenial, MoveZone: v.moveZone, Lower: v.Dir, SyncNames: v.syncNames, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime,
-		Log: d.log,
+		Recorder: v.recorder(), Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make filesystem: %w", err)

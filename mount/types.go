@@ -43,6 +43,7 @@ type MountStatus struct {
 	Journal    JournalStatus `json:"journal"`
 	Keys       KeyStatus     `json:"keys"`
 	Problem    string        `json:"problem,omitempty"` // what is wrong, in a line
+	Warning    string        `json:"warning,omitempty"` // what should be otherwise, in a line
 }
 
 // JournalStatus is the state of the volume's journal.

@@ -80,6 +80,7 @@ func OpenVolume(ctx context.Context, cfg OpenConfig) (v *Volume, err error) {
 	v = &Volume{Dir: cfg.Dir, Started: time.Now(), log: cfg.Log}
 	defer func() {
 		if err != nil {
+			v.refused(context.WithoutCancel(ctx), cfg, err)
 			err = errors.Join(err, v.unwind(context.WithoutCancel(ctx)))
 			v = nil
 		}

@@ -44,6 +44,7 @@ func printMount(w *tabwriter.Writer, m mount.MountStatus) {
 	line(w, "volume", quote(m.Volume)+" ("+m.ID+")")
 	line(w, "state", m.State)
 	line(w, "problem", m.Problem)
+	line(w, "warning", m.Warning)
 	if m.PID != 0 {
 		line(w, "daemon", fmt.Sprintf("process %d since %s, log %s", m.PID, since(m.Started), quote(m.Log)))
 	}
