@@ -7,7 +7,7 @@
 #   race       the short tests under the race detector
 #   fuzz       every fuzz target for FUZZTIME (10s)
 #   lint       gofmt and go vet
-#   bench      side-by-side measurements, printed as a table
+#   bench      side-by-side measurements, printed as a table; BENCH="-scale 1 -json FILE" and the like
 #   clean      remove bin/ and out/; demo/ stays, because it holds data
 
 export PATH := $(PATH):/usr/local/go/bin
@@ -55,7 +55,7 @@ lint:
 	$(GO) vet ./...
 
 bench: build
-	$(GO) run ./bench
+	$(GO) run ./bench $(BENCH)
 	CGO_ENABLED=1 KMSFS_BENCH=1 $(GO) test ./bench/kms -run KeyManager -count=1 -v
 
 clean:

@@ -117,6 +117,9 @@ func (p population) fillDir(ctx context.Context, e *Env, i, end int) error {
 }
 
 func (p population) mount(ctx context.Context, e *Env) (Result, error) {
+	if _, err := e.Host.Memory(ctx); err != nil { // a plain directory is not mounted
+		return Result{}, err
+	}
 	took, err := e.Host.Remount(ctx)
 	return seconds(took), err
 }

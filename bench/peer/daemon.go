@@ -103,7 +103,7 @@ func (d *daemon) stop(patience time.Duration) error {
 	select {
 	case <-d.ended:
 	case <-time.After(patience):
-		err = fmt.Errorf("%s did not end after it was unmounted", d.name)
+		err = fmt.Errorf("%s did not end by itself; another mount namespace may hold its mount", d.name)
 		_ = d.child.Process.Kill()
 		<-d.ended
 	}

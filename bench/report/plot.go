@@ -17,6 +17,10 @@ const (
 	plotBottom = 16
 )
 
+// The axis does not go beyond these powers of two; dots that lie farther out
+// are drawn at its end.
+const plotLeast, plotMost = -5, 6
+
 var plotColours = []string{"#1b6ca8", "#d1495b", "#3a7d44", "#e09f3e", "#6a4c93", "#2a9d8f", "#8d6b48"}
 
 // SVG writes a plot of the ratios: one panel for each subject, one line for
@@ -33,7 +37,8 @@ func (r *Report) SVG(w io.Writer) error {
 	return err
 }
 
-// plotRange returns powers of two that hold all ratios, and 1/2 to 2.
+// plotRange returns the powers of two, as exponents, between which all ratios
+// lie, and 1/2 and 2.
 func (r *Report) plotRange() (lo, hi float64) {
 	least, most := 0.5, 2.0
 	for i := range r.Loads {
@@ -43,7 +48,7 @@ func (r *Report) plotRange() (lo, hi float64) {
 			}
 		}
 	}
-	return math.Floor(math.Log2(least)), math.Ceil(math.Log2(most))
+	return max(math.Floor(math.Log2(least)), plotLeast), min(math.Ceil(math.Log2(most)), plotMost)
 }
 
 // plot draws below y.
@@ -55,7 +60,8 @@ type plot struct {
 }
 
 func (p *plot) x(ratio float64) float64 {
-	return plotLabel + plotWidth*(math.Log2(ratio)-p.lo)/(p.hi-p.lo)
+	octaves := min(max(math.Log2(ratio), p.lo), p.hi) - p.lo
+	return plotLabel + plotWidth*octaves/(p.hi-p.lo)
 }
 
 // text writes escaped text at a place.

@@ -91,3 +91,26 @@ func TestSVG(t *testing.T) {
 		t.Errorf("no line at 1: %v", p.lines)
 	}
 }
+
+// TestSVGFarOut: a ratio of a million does not squeeze the others.
+func TestSVGFarOut(t *testing.T) {
+	r := &Report{Subjects: []string{"a"}, Peers: []string{"a", "b"}}
+	for load, rate := range map[string]float64{"fast": 1e6, "slow": 1e-6, "same": 1} {
+		row := r.AddRow("g", load, "op/s", false)
+		row.Runs("a").Add(rate, nil)
+		row.Runs("b").Add(1, nil)
+	}
+	var out bytes.Buffer
+	if err := r.SVG(&out); err != nil {
+		t.Fatal(err)
+	}
+	p := parseSVG(t, out.Bytes())
+	for title, want := range map[string]float64{"slow, a / b: 0.00": plotLabel, "fast, a / b: 1000000.00": plotLabel + plotWidth} {
+		if p.dots[title] != want {
+			t.Errorf("%s at %v, want %v", title, p.dots[title], want)
+		}
+	}
+	if got, want := p.dots["same, a / b: 1.00"], plotLabel+plotWidth*5/11.; got-want > 0.1 || want-got > 0.1 {
+		t.Errorf("1 at %v, want %v", got, want)
+	}
+}
