@@ -128,3 +128,16 @@ func (v *Volume) recordAdmin(ctx context.Context, by access.Requester, name stri
 	}
 	return errors.Join(outcome, v.audit.Record(ctx, &e))
 }
+
+// zoneStates describes the zones about which somebody should know.
+func (v *Volume) zoneStates(ctx context.Context) []ZoneStatus {
+	var all []ZoneStatus
+	for _, z := range v.guard.States() {
+		s := ZoneStatus{Directory: fmt.Sprintf("inode %d", z.Dir), Locked: z.Locked, Keyless: z.Dead, Learns: z.Learns}
+		if path, err := v.meta.Path(ctx, z.Dir); err == nil {
+			s.Directory = string(path)
+		}
+		all = append(all, s)
+	}
+	return all
+}

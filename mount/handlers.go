@@ -116,6 +116,7 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 	st := d.state()
 	ctx, cancel := context.WithTimeout(ctx, askKeys)
 	defer cancel()
+	st.Zones = d.volume.zoneStates(ctx)
 	st.Keys.State = "unknown"
 	km, err := d.volume.keys.Status(ctx)
 	if err == nil {

@@ -42,8 +42,17 @@ type MountStatus struct {
 	Transport  string        `json:"transport,omitempty"` // how requests arrive: device or io_uring
 	Journal    JournalStatus `json:"journal"`
 	Keys       KeyStatus     `json:"keys"`
+	Zones      []ZoneStatus  `json:"zones,omitempty"`   // that learn, are locked or have lost their keys
 	Problem    string        `json:"problem,omitempty"` // what is wrong, in a line
 	Warning    string        `json:"warning,omitempty"` // what should be otherwise, in a line
+}
+
+// ZoneStatus is the state of a directory with a policy.
+type ZoneStatus struct {
+	Directory string    `json:"directory"` // from the volume's root
+	Locked    bool      `json:"locked,omitempty"`
+	Keyless   bool      `json:"keyless,omitempty"` // none of its keys can be used
+	Learns    time.Time `json:"learns_until,omitzero"`
 }
 
 // JournalStatus is the state of the volume's journal.

@@ -56,6 +56,19 @@ func printMount(w *tabwriter.Writer, m mount.MountStatus) {
 		size(uint64(m.Journal.Bytes)), m.Journal.Records, m.Journal.Durable, m.Journal.Checkpoint, m.Journal.Anchored))
 	line(w, "key", fmt.Sprintf("%s version %d, %s", m.Keys.Key, m.Keys.Version, m.Keys.State))
 	printWraps(w, m.Keys.Wraps)
+	for _, z := range m.Zones {
+		state := ""
+		if z.Locked {
+			state += ", locked"
+		}
+		if z.Keyless {
+			state += ", its keys are disabled"
+		}
+		if !z.Learns.IsZero() {
+			state += ", learns until " + since(z.Learns) + ": what no statement allows is allowed"
+		}
+		line(w, "directory", quote(z.Directory)+state)
+	}
 	line(w, "key store", quote(m.Keys.KeyStore))
 	line(w, "token", m.Keys.Token)
 }

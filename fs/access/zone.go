@@ -1,9 +1,11 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,3 +154,29 @@ func (g *Guard) Settings(id meta.ZoneID) Settings {
 func (g *Guard) Active() bool { return g.table.Load().guarded }
 
 func fold(s string) string { return strings.ToLower(s) }
+
+// ZoneState is a zone about which somebody should know: it learns, is locked, or has lost its keys.
+type ZoneState struct {
+	ID     meta.ZoneID
+	Dir    meta.Ino
+	Locked bool
+	Dead   bool      // none of its keys can be used
+	Learns time.Time // until when; zero: it does not
+}
+
+// States returns those zones, in order.
+func (g *Guard) States() []ZoneState {
+	now := g.cfg.Now()
+	var all []ZoneState
+	for _, z := range g.table.Load().zones {
+		s := ZoneState{ID: z.id, Dir: z.dir, Locked: z.locked, Dead: z.dead}
+		if z.policy != nil && z.policy.Learning(now) {
+			s.Learns = z.policy.Learn
+		}
+		if s.Locked || s.Dead || !s.Learns.IsZero() {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b ZoneState) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}

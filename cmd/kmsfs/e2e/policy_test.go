@@ -241,6 +241,9 @@ func TestPolicyMatrix(t *testing.T) {
 			t.Errorf("%d events say %s, there were %d requests", n, decision, want)
 		}
 	}
+	if out := r.Must("status"); !strings.Contains(out, "/zone10, learns until") {
+		t.Errorf("status does not say what learns: %s", out)
+	}
 	if out := r.Must("policy", "suggest", zones[10]); !strings.Contains(out, "users: [") {
 		t.Errorf("nothing was learnt: %s", out)
 	}

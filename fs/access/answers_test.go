@@ -1,0 +1,91 @@
+package access
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kmsfs/kmsfs/fs/dirpolicy"
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
+)
+
+// TestAnswerAge: how long an answer of the key manager counts, while it answers and while it does not.
+func TestAnswerAge(t *testing.T) {
+	asked := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	allowed, refused := answer{asked: asked}, answer{asked: asked, denied: denied(CauseKeyPolicy, "no")}
+	granted := answer{asked: asked, until: asked.Add(10 * time.Second)}
+	const ttl = 15 * time.Minute
+	for _, c := range []struct {
+		what string
+		a    answer
+		age  time.Duration
+		away bool
+		want bool
+	}{
+		{"fresh", allowed, answerAge - 1, false, true},
+		{"old", allowed, answerAge, false, false},
+		{"old, nobody answers", allowed, answerAge, true, true},
+		{"older than the key, nobody answers", allowed, ttl, true, false},
+		{"refusal", refused, time.Second, false, true},
+		{"old refusal, nobody answers", refused, answerAge, true, false},
+		{"grant", granted, 9 * time.Second, false, true},
+		{"grant that is over", granted, 10 * time.Second, false, false},
+		{"grant that is over, nobody answers", granted, 10 * time.Second, true, false},
+	} {
+		if got := c.a.current(asked.Add(c.age), c.away, ttl); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
+		}
+	}
+}
+
+// TestAnswersReset: an answer that was asked for before a change is not kept after it.
+func TestAnswersReset(t *testing.T) {
+	var a answers
+	a.reset()
+	q := question{zone: 1, uid: 2, gid: 3, right: "kms:Decrypt"}
+	_, _, epoch := a.get(q)
+	a.reset() // a grant is revoked while the question is under way
+	a.put(q, answer{reason: "grant"}, epoch)
+	if _, ok, _ := a.get(q); ok {
+		t.Error("an answer from before the change is kept")
+	}
+	_, _, epoch = a.get(q)
+	a.put(q, answer{reason: "policy"}, epoch)
+	if got, ok, _ := a.get(q); !ok || got.reason != "policy" {
+		t.Errorf("%+v %v", got, ok)
+	}
+}
+
+func TestBelow(t *testing.T) {
+	for _, c := range [][3]string{{"/", "/", "/"}, {"/", "/a/b", "/a/b"}, {"/a", "/a", "/"}, {"/a", "/a/b", "/b"}, {"/a", "/ab", "/ab"}} {
+		if got := below(c[0], c[1]); got != c[2] {
+			t.Errorf("%s below %s is %s, want %s", c[1], c[0], got, c[2])
+		}
+	}
+}
+
+func TestCompare(t *testing.T) {
+	parse := func(s string) *dirpolicy.Policy {
+		p, err := dirpolicy.Parse([]byte("version: 1\nstatements:\n"+s), dirpolicy.Resolver{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	alice := Subject{Principal: policy.Principal{ARN: policy.UserARN(keymgr.AccountID, "alice"), Account: keymgr.AccountID, Unix: &policy.Unix{UID: 7, User: "alice"}}}
+	old := parse("  - {effect: allow, users: [alice], actions: [Read, List]}\n")
+	next := parse("  - {effect: allow, users: [alice], actions: [Read, Write], paths: ['/a*']}\n")
+	got := Compare(old, next, []Subject{alice}, []string{"/a", "/b"}, time.Now())
+	want := map[string]int{"denied Read": 1, "denied List": 2, "allowed Write": 1}
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for _, c := range got {
+		if want[c.Becomes+" "+c.Action] != c.Files || c.User != "alice" {
+			t.Errorf("%+v", c)
+		}
+	}
+	if got := Compare(nil, nil, []Subject{alice}, []string{"/a"}, time.Now()); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
