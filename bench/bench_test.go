@@ -105,6 +105,15 @@ func TestMeasureCancelled(t *testing.T) {
 	checkGone(t, dir)
 }
 
+// TestMeasureNothing: a gate must not pass because a name was misspelt.
+func TestMeasureNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := realMain(context.Background(), []string{"-dir", dir, "-peers", "native", "-run", "seqential"}); err == nil || !strings.Contains(err.Error(), "seqential") {
+		t.Errorf("%v", err)
+	}
+	checkGone(t, dir)
+}
+
 func checkGone(t *testing.T, dir string) {
 	t.Helper()
 	if left := mountsBelow(t, dir); left != nil {

@@ -49,6 +49,9 @@ func measure(ctx context.Context, cfg config, progress io.Writer) (result *repor
 			return b.result, err
 		}
 	}
+	if len(b.result.Loads) == 0 {
+		return nil, fmt.Errorf("no load of these groups matches -run %q; see -list", cfg.only)
+	}
 	return b.result, b.result.Failed()
 }
 
