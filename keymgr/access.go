@@ -26,6 +26,7 @@ type builtin struct {
 	key   *policy.Document // of keys without one of their own
 	owner *policy.Document // attached to the owner of the key store, the account's root, and to administrators
 	files *policy.Document // attached to every user of the host for whom a front end asks
+	roles map[string]*policy.Document
 }
 
 // ownerPolicy lets the account's root do what the key's policy leaves to the account, and everything that is not about a key.
@@ -44,7 +45,10 @@ func newBuiltin() (b builtin, err error) {
 	if b.owner, err = identity.Parse([]byte(ownerPolicy)); err != nil {
 		return b, err
 	}
-	b.files, err = identity.Parse([]byte(filesPolicy))
+	if b.files, err = identity.Parse([]byte(filesPolicy)); err != nil {
+		return b, err
+	}
+	b.roles, err = parseRoles()
 	return b, err
 }
 
@@ -157,14 +161,12 @@ func (m *Manager) identityPolicies(ctx context.Context, by Caller) ([]*policy.Do
 	if by.Via == ViaFileDaemon && by.Who.Unix != nil {
 		all = append(all, m.builtin.files)
 	}
-	if name, ok := strings.CutPrefix(by.Who.ARN, userPrefix); ok {
-		rec, err := m.identity(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if rec != nil && rec.Admin && !rec.Disabled && !rec.Deleted {
-			all = append(all, m.builtin.owner)
-		}
+	rec, err := m.identityOf(ctx, by)
+	if err != nil {
+		return nil, err
+	}
+	if rec != nil {
+		all = append(all, m.attached(rec)...)
 	}
 	return all, nil
 }

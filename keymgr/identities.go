@@ -24,6 +24,9 @@ type Identity struct {
 	Admin       bool // may do whatever key policies leave to the account, and everything without a key
 	Disabled    bool
 	Created     time.Time
+	Role        string   // one of the roles, or ""
+	Policies    []string // names of its own
+	UIDs        []uint32 // users of the host that are mapped to it
 }
 
 // IdentityKey is an access key as it is made. Secret is shown this once.
@@ -42,6 +45,12 @@ type identityRecord struct {
 	Deleted   bool      `json:"deleted"`
 	AccessKey string    `json:"accessKey"` // id; "" of a deleted one
 	Secret    string    `json:"secret"`
+
+	Role     string        `json:"role,omitempty"`
+	Policies []namedPolicy `json:"policies,omitempty"`
+	UIDs     []uint32      `json:"uids,omitempty"`
+
+	documents []*policy.Document // of Policies; of what loadIdentity returns
 }
 
 // accessKeyRecord leads from an access key to its identity.
@@ -57,13 +66,29 @@ const userPrefix = "arn:aws:iam::" + AccountID + ":user/"
 // CreateIdentity makes an identity with an access key. For the owner alone, as all of identities. Errors: ErrValidation, ErrAlreadyExists (also of one that was deleted), ErrAccessDenied,
 // and those that are ErrKeyUnavailable.
 func (m *Manager) CreateIdentity(ctx context.Context, by Caller, name string, admin bool) (IdentityKey, error) {
-	rec := identityRecord{Name: name, Created: m.now().UTC(), Admin: admin}
+	return m.createIdentity(ctx, by, identityRecord{Name: name, Admin: admin})
+}
+
+// CreateIdentityAs is CreateIdentity with a role ("": none).
+func (m *Manager) CreateIdentityAs(ctx context.Context, by Caller, name, role string) (IdentityKey, error) {
+	return m.createIdentity(ctx, by, identityRecord{Name: name, Role: role})
+}
+
+func (m *Manager) createIdentity(ctx context.Context, by Caller, rec identityRecord) (IdentityKey, error) {
+	name, bad := rec.Name, m.checkRole(rec.Role)
+	rec.Created = m.now().UTC()
 	rec.newKey()
 	detail := printable(name)
-	if admin {
+	if rec.Admin {
 		detail += ", administrator"
 	}
+	if rec.Role != "" {
+		detail += ", role " + printable(rec.Role)
+	}
 	err := m.changeIdentity(ctx, by, "CreateIdentity", name, detail, func(tx kv.Txn, old *identityRecord) (identityRecord, error) {
+		if bad != nil {
+			return rec, bad
+		}
 		if old != nil {
 			return rec, fault(ErrAlreadyExists, "identity %s exists already, or did", name)
 		}
@@ -104,9 +129,13 @@ func (m *Manager) DisableIdentity(ctx context.Context, by Caller, name string, e
 
 // DeleteIdentity ends an identity. Its name cannot be used again. Errors as RotateIdentityKey.
 func (m *Manager) DeleteIdentity(ctx context.Context, by Caller, name string) error {
-	return m.changeIdentity(ctx, by, "DeleteIdentity", name, printable(name), func(_ kv.Txn, old *identityRecord) (identityRecord, error) {
+	return m.changeIdentity(ctx, by, "DeleteIdentity", name, printable(name), func(tx kv.Txn, old *identityRecord) (identityRecord, error) {
 		rec, err := existing(old, name)
 		rec.Deleted, rec.AccessKey, rec.Secret = true, "", ""
+		for _, uid := range rec.UIDs {
+			tx.Delete(userKey(uid))
+		}
+		rec.Role, rec.Policies, rec.UIDs = "", nil, nil
 		return rec, err
 	})
 }
@@ -176,7 +205,7 @@ func (m *Manager) loadIdentity(ctx context.Context, r kv.Reader, name string) (*
 	if err != nil || !found || rec.Name != name {
 		return nil, err
 	}
-	return &rec, nil
+	return &rec, rec.parse()
 }
 
 // identity reads an identity's row; nil if there is none.
@@ -206,7 +235,7 @@ func (m *Manager) ListIdentities(ctx context.Context, by Caller) ([]Identity, er
 				return false
 			}
 			if !rec.Deleted {
-				list = append(list, Identity{rec.Name, userARN(rec.Name), rec.AccessKey, rec.Admin, rec.Disabled, rec.Created})
+				list = append(list, rec.identity())
 			}
 			return true
 		})
@@ -216,6 +245,14 @@ func (m *Manager) ListIdentities(ctx context.Context, by Caller) ([]Identity, er
 		return err
 	})
 	return list, err
+}
+
+func (rec *identityRecord) identity() Identity {
+	out := Identity{Name: rec.Name, ARN: userARN(rec.Name), AccessKeyID: rec.AccessKey, Admin: rec.Admin, Disabled: rec.Disabled, Created: rec.Created, Role: rec.Role, UIDs: rec.UIDs}
+	for _, p := range rec.Policies {
+		out.Policies = append(out.Policies, p.Name)
+	}
+	return out
 }
 
 // Credentials finds who signs with an access key: the secret, and the principal whom a good signature proves. ErrUnrecognizedClient for one that is not there, or not good any more.

@@ -219,6 +219,7 @@ type cache struct {
 
 		identities map[string]*identityRecord
 		accessKeys map[string]string
+		users      map[uint32]string
 	}
 }
 
@@ -232,6 +233,7 @@ func (c *cache) reset() {
 	c.mu.grants = map[grantee][]*grant{}
 	c.mu.identities = map[string]*identityRecord{}
 	c.mu.accessKeys = map[string]string{}
+	c.mu.users = map[uint32]string{}
 }
 
 // cacheLimit bounds each of the maps.

@@ -24,6 +24,7 @@ const (
 	rowGrantee   = 'e' // tag x[16] of the grantee, UUID x[16] grant id x[32]: finds the grant
 	rowRetiring  = 'y' // tag x[16] of the retiring principal, UUID x[16] grant id x[32]: finds the grant
 	rowIdentity  = 'o' // tag x[16] of the name: an identity
+	rowUser      = 'b' // uid u32: the identity that a user of the host is mapped to
 	rowAccessKey = 's' // tag x[16] of the access key id: whose it is
 	rowPolicy    = 'p' // UUID x[16]: a CMK's policy
 	rowTags      = 'q' // UUID x[16]: a CMK's tags

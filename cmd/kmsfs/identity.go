@@ -27,6 +27,9 @@ type identityView struct {
 	Admin       bool      `json:"admin"`
 	Disabled    bool      `json:"disabled"`
 	Created     time.Time `json:"created"`
+	Role        string    `json:"role,omitempty"`
+	Policies    []string  `json:"policies,omitempty"`
+	UIDs        []uint32  `json:"uids,omitempty"`
 }
 
 func identityCommand(io stdio) *cobra.Command {
@@ -42,21 +45,28 @@ func identityCommand(io stdio) *cobra.Command {
 		identitySwitchCommand("delete NAME", "Delete an identity, for good", func(ctx context.Context, keys *mount.Keys, name string) error {
 			return keys.DeleteIdentity(ctx, keymgr.Caller{}, name)
 		}),
-		identityKeyCommand(io, "rotate-key NAME", "Give an identity another access key and print it, this once; the old one ends", false))
+		identityKeyCommand(io, "rotate-key NAME", "Give an identity another access key and print it, this once; the old one ends", false),
+		identityMapCommand(), identityPolicyCommand(io))
 }
 
 // identityKeyCommand is create or rotate-key.
 func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command {
 	var store storeFlags
 	var admin, asJSON bool
+	var role string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) (err error) {
 				var k keymgr.IdentityKey
-				if create {
+				switch {
+				case create && role != "" && admin:
+					return fmt.Errorf("%w: --role or --admin", mount.ErrUsage)
+				case create && role != "":
+					k, err = keys.CreateIdentityAs(cmd.Context(), keymgr.Caller{}, args[0], role)
+				case create:
 					k, err = keys.CreateIdentity(cmd.Context(), keymgr.Caller{}, args[0], admin)
-				} else {
+				default:
 					k, err = keys.RotateIdentityKey(cmd.Context(), keymgr.Caller{}, args[0])
 				}
 				if err != nil {
@@ -72,6 +82,7 @@ func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command
 		},
 	}
 	if create {
+		cmd.Flags().StringVar(&role, "role", "", "give it a `ROLE`: key-admin, operator, user or auditor")
 		cmd.Flags().BoolVar(&admin, "admin", false, "may do whatever key policies leave to the account")
 	}
 	store.add(cmd)
@@ -105,6 +116,9 @@ func identityListCommand(io stdio) *cobra.Command {
 					}
 					if i.Admin {
 						state += ", admin"
+					}
+					if i.Role != "" {
+						state += ", " + i.Role
 					}
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Name, i.AccessKeyID, state, since(i.Created))
 				}

@@ -43,3 +43,34 @@ func (c *Client) DisableIdentity(ctx context.Context, by keymgr.Caller, name str
 func (c *Client) DeleteIdentity(ctx context.Context, by keymgr.Caller, name string) error {
 	return c.call(ctx, by, wire.ServiceKmsfs+"DeleteIdentity", wire.IdentityRequest{Name: name}, nil)
 }
+
+// CreateIdentityAs as keymgr.Manager.CreateIdentityAs.
+func (c *Client) CreateIdentityAs(ctx context.Context, by keymgr.Caller, name, role string) (keymgr.IdentityKey, error) {
+	return c.identityKey(ctx, by, "CreateIdentity", wire.CreateIdentityRequest{Name: name, Role: role})
+}
+
+// PutIdentityPolicy as keymgr.Manager.PutIdentityPolicy.
+func (c *Client) PutIdentityPolicy(ctx context.Context, by keymgr.Caller, name, policyName, document string) error {
+	return c.call(ctx, by, wire.ServiceKmsfs+"PutIdentityPolicy", wire.IdentityPolicyRequest{Name: name, PolicyName: policyName, Policy: document}, nil)
+}
+
+// GetIdentityPolicy as keymgr.Manager.GetIdentityPolicy.
+func (c *Client) GetIdentityPolicy(ctx context.Context, by keymgr.Caller, name, policyName string) (string, error) {
+	var out wire.IdentityPolicyResponse
+	err := c.call(ctx, by, wire.ServiceKmsfs+"GetIdentityPolicy", wire.IdentityPolicyRequest{Name: name, PolicyName: policyName}, &out)
+	return out.Policy, err
+}
+
+// DeleteIdentityPolicy as keymgr.Manager.DeleteIdentityPolicy.
+func (c *Client) DeleteIdentityPolicy(ctx context.Context, by keymgr.Caller, name, policyName string) error {
+	return c.call(ctx, by, wire.ServiceKmsfs+"DeleteIdentityPolicy", wire.IdentityPolicyRequest{Name: name, PolicyName: policyName}, nil)
+}
+
+// MapIdentity as keymgr.Manager.MapIdentity.
+func (c *Client) MapIdentity(ctx context.Context, by keymgr.Caller, name string, uid uint32, unmap bool) error {
+	operation := "MapIdentity"
+	if unmap {
+		operation = "UnmapIdentity"
+	}
+	return c.call(ctx, by, wire.ServiceKmsfs+operation, wire.MapIdentityRequest{Name: name, UID: uid}, nil)
+}

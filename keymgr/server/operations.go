@@ -98,6 +98,12 @@ var kmsfsOperations = map[string]operation{
 	"DeleteIdentity":    manage(deleteIdentity),
 	"RotateIdentityKey": manage(rotateIdentityKey),
 
+	"PutIdentityPolicy":    manage(putIdentityPolicy),
+	"GetIdentityPolicy":    manage(getIdentityPolicy),
+	"DeleteIdentityPolicy": manage(deleteIdentityPolicy),
+	"MapIdentity":          manage(mapIdentity),
+	"UnmapIdentity":        manage(unmapIdentity),
+
 	"RegisterVolume": {run: registerVolume},
 	"PutVolume":      manage(putVolume),
 	"GetVolume":      manage(getVolume),

@@ -7,7 +7,23 @@ import "github.com/kmsfs/kmsfs/keymgr"
 // CreateIdentityRequest is the input of CreateIdentity.
 type CreateIdentityRequest struct {
 	Name  string
-	Admin bool `json:",omitempty"`
+	Admin bool   `json:",omitempty"`
+	Role  string `json:",omitempty"`
+}
+
+// IdentityPolicyRequest is the input of PutIdentityPolicy, GetIdentityPolicy and DeleteIdentityPolicy.
+type IdentityPolicyRequest struct {
+	Name, PolicyName string
+	Policy           string `json:",omitempty"`
+}
+
+// IdentityPolicyResponse is the output of GetIdentityPolicy.
+type IdentityPolicyResponse struct{ Policy string }
+
+// MapIdentityRequest is the input of MapIdentity and UnmapIdentity.
+type MapIdentityRequest struct {
+	Name string
+	UID  uint32
 }
 
 // IdentityRequest is the input of operations that take an identity alone.
@@ -21,6 +37,9 @@ type Identity struct {
 	Name, Arn, AccessKeyId string
 	Admin, Disabled        bool
 	CreationDate           Time
+	Role                   string   `json:",omitempty"`
+	Policies               []string `json:",omitempty"`
+	UIDs                   []uint32 `json:",omitempty"`
 }
 
 // ListIdentitiesResponse is the output of ListIdentities.
@@ -30,7 +49,7 @@ type ListIdentitiesResponse struct{ Identities []Identity }
 func FromIdentities(list []keymgr.Identity) ListIdentitiesResponse {
 	out := ListIdentitiesResponse{Identities: []Identity{}}
 	for _, i := range list {
-		out.Identities = append(out.Identities, Identity{i.Name, i.ARN, i.AccessKeyID, i.Admin, i.Disabled, Time{i.Created}})
+		out.Identities = append(out.Identities, Identity{i.Name, i.ARN, i.AccessKeyID, i.Admin, i.Disabled, Time{i.Created}, i.Role, i.Policies, i.UIDs})
 	}
 	return out
 }
@@ -38,7 +57,8 @@ func FromIdentities(list []keymgr.Identity) ListIdentitiesResponse {
 // List is the inverse of FromIdentities.
 func (r ListIdentitiesResponse) List() (list []keymgr.Identity) {
 	for _, i := range r.Identities {
-		list = append(list, keymgr.Identity{Name: i.Name, ARN: i.Arn, AccessKeyID: i.AccessKeyId, Admin: i.Admin, Disabled: i.Disabled, Created: i.CreationDate.Time})
+		list = append(list, keymgr.Identity{Name: i.Name, ARN: i.Arn, AccessKeyID: i.AccessKeyId, Admin: i.Admin, Disabled: i.Disabled, Created: i.CreationDate.Time,
+			Role: i.Role, Policies: i.Policies, UIDs: i.UIDs})
 	}
 	return list
 }
