@@ -19,6 +19,8 @@ type Decider interface {
 	Decide(ctx context.Context, by access.Requester, action access.Action, at access.Target) (*access.Pass, error)
 	// Administer returns nil, or why the caller may not administer the zone.
 	Administer(ctx context.Context, by access.Requester, zone meta.ZoneID) error
+	// Closed records that a file which was opened by an allowed request is closed, and how many bytes were exchanged.
+	Closed(ctx context.Context, by access.Requester, zone meta.ZoneID, ino meta.Ino, read, written uint64) error
 	// Settings says how open files of a zone use the kernel's caches.
 	Settings(zone meta.ZoneID) access.Settings
 }
@@ -206,3 +208,16 @@ func (fs *FS) maySeeName(ctx context.Context, in *fuse.InHeader, name string) (k
 	_, err = fs.access.Decide(ctx, requester(in), access.Lookup, access.Target{Zone: dir.Zone, Dir: dir.Ino, Name: []byte(name)})
 	return 0, err
 }
+
+// recordClose records the end of a handle.
+func (fs *FS) recordClose(h *handle) {
+	if h.zone == 0 || !fs.deciding() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	fs.status("close", uint64(h.ino), fs.access.Closed(ctx, h.by, h.zone, h.ino, h.got.Load(), h.put.Load()))
+}
+
+// closeWait bounds the record of a close, for which nobody waits.
+const closeWait = 5 * time.Second

@@ -74,6 +74,7 @@ func (fs *FS) admit(ctx *requestContext, h *handle, a *meta.Attr, o opening, out
 	if !fs.deciding() {
 		return nil
 	}
+	h.by, h.zone = requester(o.caller), a.Zone
 	if fs.access.Settings(a.Zone).Strict {
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	}
@@ -105,6 +106,7 @@ func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	if err != nil {
 		return nil, fs.status("read", in.NodeId, err)
 	}
+	h.got.Add(uint64(n))
 	if h.read {
 		h.seen.Store(true)
 		fs.touch(ctx, h.ino)
@@ -130,6 +132,7 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	n, err := h.file.WriteAt(ctx, data, in.Offset, content.WriteOpts{
 		KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0, KeepTimes: in.WriteFlags&fuse.WRITE_CACHE != 0,
 	})
+	h.put.Add(uint64(n))
 	if err != nil && (n == 0 || in.WriteFlags&fuse.WRITE_CACHE != 0) {
 		fs.noteLoss(in, err)
 		return 0, fs.status("write", in.NodeId, err)
@@ -179,6 +182,7 @@ func (fs *FS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 	if fs.nodes.closed(h.ino, h.write) {
 		fs.upkeep.release(h.ino)
 	}
+	fs.recordClose(h)
 }
 
 // Ioctl knows none. ENOTTY, not ENOSYS: the latter would be wrong for a call that exists.

@@ -20,6 +20,10 @@ type handle struct {
 	read  bool          // opened for reading, in a way that counts as access
 	seen  atomic.Bool   // a read reached us, and was counted
 
+	by       access.Requester // who opened it, where that is decided or recorded
+	zone     meta.ZoneID      // with by
+	got, put atomic.Uint64    // bytes that were read and written here; the page cache answers without us
+
 	passes []*access.Pass // to be checked with each use: nil but in zones with strict revocation
 }
 

@@ -34,10 +34,10 @@ func (o *ownMount) path(p string) bool {
 func (o *ownMount) is(device uint64) bool { return device != 0 && device == o.device.Load() }
 
 // openGuard reads zones and policies.
-func (v *Volume) openGuard(ctx context.Context) (err error) {
+func (v *Volume) openGuard(ctx context.Context, level audit.Level) (err error) {
 	v.guard, err = access.New(ctx, access.Config{
 		Meta: v.meta, Keys: v.keys, Identity: identity.New(identity.Config{OwnPath: v.own.path, OwnDevice: v.own.is}),
-		Recorder: v.audit,
+		Recorder: v.audit, Level: level,
 	})
 	return err
 }

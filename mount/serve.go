@@ -102,7 +102,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: the runtime directory %s lies inside the mount point", ErrMountPoint, d.run.dir)
 	}
 	d.volume, err = OpenVolume(ctx, OpenConfig{
-		Dir: place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, AuditFailure: d.cfg.AuditFailure, Log: d.log, Ballast: true,
+		Dir: place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, AuditFailure: d.cfg.AuditFailure, AuditLevel: d.cfg.AuditLevel, Log: d.log, Ballast: true,
 		GiveUp: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 		Copied: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
@@ -23,6 +24,7 @@ type StartConfig struct {
 	Options      Options
 	KeyTTL       time.Duration // 0: the keyring's default
 	AuditFailure string        // AuditRefuse or AuditContinue
+	AuditLevel   string        // of directories without a policy; "" is access
 	// AcceptRestore accepts a volume that is older than the key store knows.
 	AcceptRestore bool
 	Version       string // of this program
@@ -38,6 +40,7 @@ type daemonConfig struct {
 	Options       Options       `json:"options"`
 	KeyTTL        time.Duration `json:"key_ttl"`
 	AuditFailure  string        `json:"audit_failure,omitempty"`
+	AuditLevel    audit.Level   `json:"audit_level,omitempty"`
 	AcceptRestore bool          `json:"accept_restore,omitempty"`
 	Version       string        `json:"version"`
 	Log           string        `json:"log,omitempty"`
@@ -112,6 +115,9 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 	if err := cfg.Secret.absolute(); err != nil {
 		return daemonConfig{}, err
 	}
+	if l := audit.Level(cfg.AuditLevel); l != "" && !l.Valid() {
+		return daemonConfig{}, fmt.Errorf("%w: --audit is %s, %s or %s", ErrUsage, audit.LevelDenied, audit.LevelAccess, audit.LevelFull)
+	}
 	if f := cfg.AuditFailure; f != "" && f != AuditRefuse && f != AuditContinue {
 		return daemonConfig{}, fmt.Errorf("%w: --audit-failure is %s or %s", ErrUsage, AuditRefuse, AuditContinue)
 	}
@@ -131,7 +137,7 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 	}
 	return daemonConfig{
 		Volume: p.Volume, MountPoint: p.MountPoint, KeyStore: p.KeyStore, KeyFile: cfg.Secret.KeyFile, Credential: cfg.Secret.Credential,
-		Options: cfg.Options, KeyTTL: cfg.KeyTTL, AuditFailure: cfg.AuditFailure, AcceptRestore: cfg.AcceptRestore, Version: cfg.Version, Log: run.log(id),
+		Options: cfg.Options, KeyTTL: cfg.KeyTTL, AuditFailure: cfg.AuditFailure, AuditLevel: audit.Level(cfg.AuditLevel), AcceptRestore: cfg.AcceptRestore, Version: cfg.Version, Log: run.log(id),
 	}, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs/keyring"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/meta"
@@ -30,7 +31,8 @@ type OpenConfig struct {
 	ReadOnly      bool   // contents and names; what a crash left behind is put right all the same
 	AcceptRestore bool
 	KeyTTL        time.Duration
-	AuditFailure  string // AuditRefuse or AuditContinue; "" is AuditRefuse
+	AuditFailure  string      // AuditRefuse or AuditContinue; "" is AuditRefuse
+	AuditLevel    audit.Level // of directories without a policy; "" is audit.LevelAccess
 	Log           *slog.Logger
 
 	// SegmentSize and MaxJournal are those of the journal, in bytes; 0: the defaults of meta/kv/local. Small ones suit small volumes.
@@ -257,7 +259,7 @@ func (v *Volume) openStores(ctx context.Context, cfg OpenConfig, secrets *superb
 	if err := v.openAudit(ctx, cfg); err != nil {
 		return err
 	}
-	return v.openGuard(ctx)
+	return v.openGuard(ctx, cfg.AuditLevel)
 }
 
 // failed makes the rows read-only when the objects have become so: what is written from now on would point to what is not there.

@@ -39,13 +39,14 @@ start() {
 
   demo/mnt        the mount: use it like any directory
   demo/volume     what is on disk: only ciphertext (try: grep -r something demo/volume)
-  demo/keystore   the key store: embedded, not an HSM; its key-use log is demo/keystore/audit/keyuse.jsonl
+  demo/keystore   the key store: embedded, not an HSM; the audit log is in demo/keystore/audit
   demo/key        the key file that opens the key store; keep it apart from the volume
 
 try:   cp -a /usr/share/doc demo/mnt/ && ls -l demo/mnt
        bin/kmsfs info demo/mnt/doc        which keys protect it
        bin/kmsfs status                   what is mounted, and how it is
        bin/kmsfs fsck demo/mnt            check every row and block
+       bin/kmsfs audit tail --keystore demo/keystore   who did what
 stop:  make stop
 TXT
 }

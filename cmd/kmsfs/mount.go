@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/mount"
 )
 
@@ -38,6 +39,7 @@ func mountCommand(io stdio) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&options, "options", "o", nil, "mount options, a comma-separated `LIST`: ro, allow_other, suid, dev, noexec, noatime, fsname=NAME, transport=device|io_uring")
 	flags.BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
+	flags.StringVar(&cfg.AuditLevel, "audit", string(audit.LevelAccess), "what is recorded of files where no policy says it: `LEVEL` denied, access or full")
 	flags.StringVar(&cfg.AuditFailure, "audit-failure", mount.AuditRefuse, "successful access to files that cannot be recorded: `refuse` it, or continue")
 	flags.DurationVar(&cfg.KeyTTL, "key-ttl", 15*time.Minute, "how long an unwrapped zone key may be used without asking the key manager again")
 	flags.BoolVar(&cfg.AcceptRestore, "accept-restore", false, "accept a volume that is older than the key store knows, after a wanted restore from a backup; recorded")

@@ -46,7 +46,7 @@ type Right struct {
 // Decide decides a request, and records it. An allowed one in a zone with strict revocation returns a Pass for the file that is opened by it; otherwise the pass is nil.
 // Errors: *Denied; what reading names and recording gives. It waits for the key manager only where its answer is not known.
 func (g *Guard) Decide(ctx context.Context, by Requester, action Action, at Target) (*Pass, error) {
-	z := g.zone(at.Zone)
+	z := g.zone(at.Zone, action)
 	if z == nil {
 		return nil, nil
 	}
@@ -72,17 +72,20 @@ func (g *Guard) Decide(ctx context.Context, by Requester, action Action, at Targ
 	return p, nil
 }
 
-// zone returns the zone if there is anything to decide in it.
-func (g *Guard) zone(id meta.ZoneID) *zone {
-	t := g.table.Load()
-	if !t.guarded {
-		return nil
-	}
-	if z := t.zones[id]; z != nil && z.guarded() {
+// zone returns the zone if there is anything to decide or to record of the action in it.
+func (g *Guard) zone(id meta.ZoneID, action Action) *zone {
+	if z := g.table.Load().zones[id]; z != nil && (z.guarded() || g.records(action)) {
 		return z
 	}
 	return nil
 }
+
+// records says whether actions of a kind are recorded where there is no policy: changes of attributes, which are many and give nobody anything, at the full level only.
+func (g *Guard) records(action Action) bool {
+	return g.recording() && (action != SetAttr || g.cfg.Level == audit.LevelFull)
+}
+
+func (g *Guard) recording() bool { return g.cfg.Recorder != nil && g.cfg.Level != audit.LevelDenied }
 
 // subject finds out about the caller what the zone's policy asks for.
 func (g *Guard) subject(ctx context.Context, z *zone, by Requester) Subject {
@@ -265,7 +268,7 @@ func (p *Pass) Check(ctx context.Context) error {
 		return p.denied
 	}
 	p.denied = nil
-	if z := p.g.zone(p.at.Zone); z != nil {
+	if z := p.g.zone(p.at.Zone, p.action); z != nil {
 		start := p.g.cfg.Now()
 		d, err := p.g.decide(ctx, z, p.who, p.action, p.at)
 		if err != nil {
@@ -306,10 +309,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 	} else if action == Admin {
 		e.Class = audit.Admin
 	}
-	var level audit.Level
-	if z.policy != nil {
-		level = z.policy.Audit
-	}
+	level := g.level(z)
 	if !level.Wants(&e) {
 		return nil
 	}
@@ -323,6 +323,36 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 		return fmt.Errorf("record %s: %w", e.Name, err)
 	}
 	return nil
+}
+
+// Closed records that an open file is closed: at the access level if bytes were exchanged, which tells how much; at the full level always.
+func (g *Guard) Closed(ctx context.Context, by Requester, id meta.ZoneID, ino meta.Ino, read, written uint64) error {
+	z := g.table.Load().zones[id]
+	if z == nil || g.cfg.Recorder == nil {
+		return nil
+	}
+	level := g.level(z)
+	e := audit.Event{Class: audit.Access, Source: audit.Files, Name: audit.Close, ReadOnly: written == 0, Decision: audit.Allow, BytesRead: read, BytesWritten: written}
+	if !level.Wants(&e) || read+written == 0 && level != audit.LevelFull {
+		return nil
+	}
+	e.Identity = audit.Identity{Principal: g.cfg.Identity.Principal(by.PID, by.UID, by.GID, false).ARN, UID: int(by.UID), GID: int(by.GID), PID: int(by.PID)}
+	e.Object = audit.Object{Volume: g.cfg.Meta.Volume().String(), Zone: uint64(id), Inode: uint64(ino)}
+	if paths, _, err := g.paths(ctx, Target{Zone: id, Ino: ino}); err == nil && len(paths) > 0 {
+		e.Path = paths[0]
+	}
+	if err := g.cfg.Recorder.Record(ctx, &e); err != nil {
+		return fmt.Errorf("record %s: %w", e.Name, err)
+	}
+	return nil
+}
+
+// level is what a zone wants recorded.
+func (g *Guard) level(z *zone) audit.Level {
+	if z.policy != nil {
+		return z.policy.Audit
+	}
+	return g.cfg.Level
 }
 
 var eventNames = [...]string{List: audit.OpenDir, Read: audit.Open, Write: audit.Open, Create: audit.Create, Delete: audit.Remove, Rename: audit.Rename, SetAttr: audit.SetAttr,

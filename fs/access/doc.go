@@ -9,6 +9,6 @@
 //	answer    of the key manager about one user, one zone, one right: kept until something changes there (Changed) or its time is over
 //	pass      what an open file in a zone with strict revocation carries: its decision is made again when anything has changed
 //
-// A zone without a policy that is not closed costs one look into a map. A Guard is safe for concurrent use; decisions take no lock but for the answers.
+// A zone without a policy that is not closed costs a look into a map, and the record of what was done. A Guard is safe for concurrent use; decisions take no lock but for the answers.
 // docs/adr/0019 says why it is so, docs/POLICY.md what it means.
 package access

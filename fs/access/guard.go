@@ -24,6 +24,7 @@ type Config struct {
 	Keys     KeyManager
 	Identity *identity.Resolver
 	Recorder audit.Recorder // nil: decisions are not recorded here
+	Level    audit.Level    // of zones without a policy; "" is audit.LevelAccess
 	Now      func() time.Time
 }
 

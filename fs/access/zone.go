@@ -150,8 +150,8 @@ func (g *Guard) Settings(id meta.ZoneID) Settings {
 	return Settings{z.policy.KeyTTL, z.policy.Strict, z.policy.StrictMetadata}
 }
 
-// Active says whether there is anything to decide in any zone.
-func (g *Guard) Active() bool { return g.table.Load().guarded }
+// Active says whether there is anything to decide or to record in any zone.
+func (g *Guard) Active() bool { return g.recording() || g.table.Load().guarded }
 
 func fold(s string) string { return strings.ToLower(s) }
 

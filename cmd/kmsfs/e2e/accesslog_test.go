@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/kmsfs/kmsfs/mount/mounttest"
+)
+
+// accessed is what the tests look at of an event.
+type accessed struct {
+	Name  string `json:"eventName"`
+	Extra struct {
+		Path     string `json:"path"`
+		Decision string `json:"decision"`
+		Program  string `json:"program"`
+		Written  uint64 `json:"bytesWritten"`
+		UID      int    `json:"uid"`
+	} `json:"additionalEventData"`
+}
+
+// accesses returns what is recorded of paths below one.
+func accesses(r *rig, below string) (events []accessed) {
+	r.T.Helper()
+	lines := bufio.NewScanner(strings.NewReader(r.Must("audit", "query", "--keystore", r.Store, "--path", below, "--json")))
+	for lines.Scan() {
+		var e accessed
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			r.T.Fatalf("%q: %v", lines.Text(), err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// work does each kind of thing once in a directory of the mount, by a program of its own.
+func work(r *rig, dir string) {
+	r.T.Helper()
+	script := `mkdir "$1" && cd "$1" && echo 12345678 >a && sync a && cat a >/dev/null && chmod 600 a && mv a b && ls >/dev/null && rm b`
+	if out, err := exec.Command("sh", "-c", script, "sh", dir).CombinedOutput(); err != nil {
+		r.T.Fatalf("%v: %s", err, out)
+	}
+}
+
+// TestAccessIsRecorded: where nobody wrote a policy, who opened, made, renamed and removed what is in the audit log all the same, and how much was exchanged.
+func TestAccessIsRecorded(t *testing.T) {
+	r := &rig{mounttest.NewRig(t, mounttest.Options{})}
+	r.Init()
+	r.Mount()
+	work(r, r.Mnt+"/seen")
+	r.Umount()
+	count := map[string]int{}
+	var written uint64
+	for _, e := range accesses(r, "/seen") {
+		count[e.Name+" "+e.Extra.Path]++
+		if e.Extra.Decision != "allow" || e.Extra.UID != os.Geteuid() || e.Name != "Close" && e.Extra.Program == "" {
+			t.Errorf("%+v", e)
+		}
+		written += e.Extra.Written
+	}
+	for _, want := range []string{"Create /seen", "Create /seen/a", "Open /seen/a", "OpenDirectory /seen", "Rename /seen/a", "Rename /seen/b", "Remove /seen/b"} {
+		if count[want] == 0 {
+			t.Errorf("not recorded: %s; there are %v", want, count)
+		}
+	}
+	if written != 9 {
+		t.Errorf("%d bytes written by what is recorded, want 9", written)
+	}
+	if n := count["SetAttributes /seen/a"]; n != 0 {
+		t.Errorf("%d changes of attributes at level access", n)
+	}
+	r.Mount("--audit", "denied")
+	work(r, r.Mnt+"/unseen")
+	r.Umount()
+	if events := accesses(r, "/unseen"); len(events) != 0 {
+		t.Errorf("at level denied: %+v", events)
+	}
+	r.Mount("--audit", "full")
+	work(r, r.Mnt+"/all")
+	r.Umount()
+	full := map[string]bool{}
+	for _, e := range accesses(r, "/all") {
+		full[e.Name] = true
+	}
+	if !full["SetAttributes"] || !full["Close"] || !full["Open"] {
+		t.Errorf("at level full: %v", full)
+	}
+	r.Refused(exitUsage, []string{"--audit", "denied"}, append(r.MountArgs(), "--audit", "some")...)
+}
