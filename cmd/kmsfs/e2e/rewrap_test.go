@@ -163,7 +163,8 @@ func TestFirstTokenGone(t *testing.T) {
 	write(t, r.Mnt+"/f", []byte("kept"))
 
 	other := hsmtest.NewSoftHSM(t)
-	s := *r
+	second := *r.Rig
+	s := &rig{&second}
 	s.Store = filepath.Join(r.Dir, "keys2")
 	s.Env = append(append([]string{}, r.Env...), "KMSFS_KEYSTORE="+s.Store, "SOFTHSM2_CONF="+other.Conf)
 	t.Cleanup(func() {
