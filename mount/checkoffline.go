@@ -26,7 +26,9 @@ func checkOffline(ctx context.Context, cfg CheckConfig, report func(Fault) error
 }
 
 func checkHere(ctx context.Context, at offlineVolume, cfg CheckConfig, report func(Fault) error) (sum CheckSummary, err error) {
-	v, err := OpenVolume(ctx, at.config(ctx))
+	open := at.config(ctx)
+	open.checking = true
+	v, err := OpenVolume(ctx, open)
 	if err != nil {
 		return sum, err
 	}
