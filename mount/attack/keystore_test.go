@@ -109,7 +109,7 @@ func (c *keyStoreCase) rolledBack(fn func(d *keyDaemon) error) {
 	dir := c.copy()
 	c.must(errors.Join(os.RemoveAll(filepath.Join(dir, "db")), copyTree(filepath.Join(c.before, "db"), filepath.Join(dir, "db"))))
 	c.session(dir, fn)
-	inThreatModel(c.t, "With the embedded token there is nothing outside the key store that could notice its rollback.")
+	inThreatModel(c.t, "With the embedded token there is nothing outside the key store that could notice its rollback:")
 }
 
 // attackA15 puts a key's policy back to one that allows more.

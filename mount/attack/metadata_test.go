@@ -226,7 +226,7 @@ func attackA8(t *testing.T, p *props) {
 		}},
 		{"a mark that makes a file an orphan", func(c *scene, r, ch rows) expect {
 			ch[key('O', c.number("/dir/three"))] = r[r.one(t, 'L', c.number("/dir/three"))]
-			return expect{refused: mount.ClassDamaged, says: "scan orphans"}
+			return expect{refused: mount.ClassDamaged, says: tampered}
 		}},
 		{"a mark that makes an object garbage", func(c *scene, r, ch rows) expect {
 			g := key('G', c.number("/dir/three"), 1) + "\x00" + key(0, 0)[1:]
