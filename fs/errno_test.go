@@ -158,7 +158,9 @@ func TestStale(t *testing.T) {
 
 func TestStatusLogsCausesInodesAndNoStorm(t *testing.T) {
 	var out bytes.Buffer
-	fs := &FS{log: slog.New(slog.NewTextHandler(&out, nil))}
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	fs := &FS{log: log, damage: newDamageLog(nil, nil, log)}
+	defer fs.damage.close()
 	if got := fs.status("read", 42, fmt.Errorf("read block 7: %w", content.ErrDamaged)); got != fuse.EIO {
 		t.Errorf("status %v", got)
 	}

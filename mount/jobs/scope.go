@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -14,7 +15,7 @@ const batch = 256
 const maxDepth = 1 << 16
 
 // each calls fn for every regular file of the job after an inode, in ascending order. A file belongs to it if it lies below its root, by its primary
-// name, when its turn comes, and is not newer than the job.
+// name, when its turn comes, and is not newer than the job: its number is not, or one of its keys was drawn before, as happens to files that are made while the job is submitted.
 func (u *run) each(ctx context.Context, after meta.Ino, fn func(ctx context.Context, a *meta.Attr) error) error {
 	j := &u.job
 	for {
@@ -24,7 +25,7 @@ func (u *run) each(ctx context.Context, after meta.Ino, fn func(ctx context.Cont
 		}
 		scope := scope{store: u.r.cfg.Meta, root: j.Root, below: map[meta.Ino]bool{}}
 		for _, ino := range inos {
-			if ino > j.Limit {
+			if ino > j.Limit && j.Limit == j.Root { // a file, or a directory with nothing in it
 				return nil
 			}
 			if err := ctx.Err(); err != nil {
@@ -34,7 +35,7 @@ func (u *run) each(ctx context.Context, after meta.Ino, fn func(ctx context.Cont
 			if err != nil {
 				return err
 			}
-			if a != nil {
+			if a != nil && (ino <= j.Limit || hasKeyFrom(a, j.Made)) {
 				if err := fn(ctx, a); err != nil {
 					return err
 				}
@@ -42,6 +43,12 @@ func (u *run) each(ctx context.Context, after meta.Ino, fn func(ctx context.Cont
 			after = ino
 		}
 	}
+}
+
+// hasKeyFrom tells whether a file has a key that was drawn before t.
+func hasKeyFrom(a *meta.Attr, t meta.Time) bool {
+	before := t.Sec*1e9 + int64(t.Nsec)
+	return slices.ContainsFunc(a.Wraps, func(w meta.Wrap) bool { return w.Made < before })
 }
 
 // scope tells what lies below a directory; what it has found out is for a short time.

@@ -24,7 +24,7 @@ class S3:
             meta = json.load(open(path + ".metadata.json"))
         return {"Body": Body(open(path, "rb").read()), "Metadata": meta}
     def get_paginator(self, _): return self
-    def paginate(self, Bucket, Marker, Prefix):
+    def paginate(self, Bucket, Marker="", Prefix=""):
         keys = []
         for d, _, files in os.walk(os.path.join(root, Bucket)):
             for f in files:
