@@ -21,6 +21,8 @@ type Decider interface {
 	Administer(ctx context.Context, by access.Requester, zone meta.ZoneID) error
 	// Closed records that a file which was opened by an allowed request is closed, and how many bytes were exchanged.
 	Closed(ctx context.Context, by access.Requester, zone meta.ZoneID, ino meta.Ino, read, written uint64) error
+	// Moved says that something was renamed.
+	Moved()
 	// Settings says how open files of a zone use the kernel's caches.
 	Settings(zone meta.ZoneID) access.Settings
 }

@@ -52,6 +52,9 @@ func (fs *FS) rename(ctx *requestContext, in *fuse.InHeader, from, to place, fla
 	if err != nil {
 		return err
 	}
+	if fs.access != nil {
+		fs.access.Moved()
+	}
 	if flags&meta.RenameExchange == 0 {
 		fs.orphan(res.Replaced)
 	}

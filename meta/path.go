@@ -87,6 +87,26 @@ func (tx *Tx) path(ino Ino) ([]byte, error) {
 	return append([]byte{'/'}, bytes.Join(names, []byte{'/'})...), nil
 }
 
+// Place returns where the primary link of an inode is: its directory, and its name there. The root's is in directory 0, without a name. ErrNotFound for an inode that has none.
+func (s *Store) Place(ctx context.Context, ino Ino) (dir Ino, name []byte, err error) {
+	if ino == RootIno {
+		return 0, nil, nil
+	}
+	err = s.View(ctx, func(tx *Tx) error {
+		a, err := tx.readAttr(ino)
+		if err != nil {
+			return err
+		}
+		if a.Parent == 0 {
+			return ErrNotFound
+		}
+		shared, err := tx.primaryName(a)
+		dir, name = a.Parent, slices.Clone(shared)
+		return err
+	})
+	return dir, name, wrapIno("find the place of", ino, err)
+}
+
 // primaryName reads the name of an inode's primary link; shared.
 func (tx *Tx) primaryName(a *Attr) ([]byte, error) {
 	dir, err := tx.readAttr(a.Parent)

@@ -314,9 +314,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 		return nil
 	}
 	if e.Path == "" {
-		if paths, _, err := g.paths(ctx, at); err == nil && len(paths) > 0 {
-			e.Path = paths[0]
-		}
+		e.Path, _ = g.recordPath(ctx, action, at) // what cannot be read is recorded by its number
 	}
 	if err := g.cfg.Recorder.Record(ctx, &e); err != nil {
 		g.denials.note(who, action, &Decision{Zone: z.id, Path: e.Path, Denied: &Denied{Cause: CauseAudit, Reason: err.Error()}}, start)
@@ -325,22 +323,16 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 	return nil
 }
 
-// Closed records that an open file is closed: at the access level if bytes were exchanged, which tells how much; at the full level always.
+// Closed records that an open file is closed, and how many bytes were exchanged, at the full level.
 func (g *Guard) Closed(ctx context.Context, by Requester, id meta.ZoneID, ino meta.Ino, read, written uint64) error {
 	z := g.table.Load().zones[id]
-	if z == nil || g.cfg.Recorder == nil {
+	if z == nil || g.cfg.Recorder == nil || g.level(z) != audit.LevelFull {
 		return nil
 	}
-	level := g.level(z)
-	e := audit.Event{Class: audit.Access, Source: audit.Files, Name: audit.Close, ReadOnly: written == 0, Decision: audit.Allow, BytesRead: read, BytesWritten: written}
-	if !level.Wants(&e) || read+written == 0 && level != audit.LevelFull {
-		return nil
-	}
+	e := audit.Event{Class: audit.Access, Durable: true, Source: audit.Files, Name: audit.Close, ReadOnly: written == 0, Decision: audit.Allow, BytesRead: read, BytesWritten: written}
 	e.Identity = audit.Identity{Principal: g.cfg.Identity.Principal(by.PID, by.UID, by.GID, false).ARN, UID: int(by.UID), GID: int(by.GID), PID: int(by.PID)}
 	e.Object = audit.Object{Volume: g.cfg.Meta.Volume().String(), Zone: uint64(id), Inode: uint64(ino)}
-	if paths, _, err := g.paths(ctx, Target{Zone: id, Ino: ino}); err == nil && len(paths) > 0 {
-		e.Path = paths[0]
-	}
+	e.Path, _ = g.recordPath(ctx, Read, Target{Zone: id, Ino: ino})
 	if err := g.cfg.Recorder.Record(ctx, &e); err != nil {
 		return fmt.Errorf("record %s: %w", e.Name, err)
 	}

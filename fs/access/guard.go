@@ -37,6 +37,7 @@ type Guard struct {
 	generation atomic.Uint64
 	answers    answers
 	denials    denials
+	places     places
 }
 
 // New returns the guard of a volume, whose zones it reads. Errors: meta.ErrAuth (a policy that is not the one that was set), others of package meta.
