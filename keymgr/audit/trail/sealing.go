@@ -195,6 +195,20 @@ func (l *Log) endStream(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := l.shut(ctx); err != nil {
+		return err
+	}
 	_, err := l.sealHead(ctx, true)
 	return err
+}
+
+// shut refuses all records from now on, and has those written that came before: what is behind a clean end would be a forgery. The packer may have one of its own on the way.
+func (l *Log) shut(ctx context.Context) error {
+	l.mu.Lock()
+	l.mu.closed = true
+	l.mu.Unlock()
+	return l.ask(ctx, func() error {
+		l.writeBatch(l.take())
+		return nil
+	})
 }
