@@ -334,8 +334,8 @@ func TestCloseWhileHanging(t *testing.T) {
 	c := start(t, config(t, f.SoftHSM))
 	f.Fail(t, "decrypt", "hang")
 	done := make(chan error, 1)
-	go func() { _, err := c.Info(t.Context()); done <- err }()
 	before := f.Calls(t, "decrypt")
+	go func() { _, err := c.Info(t.Context()); done <- err }()
 	eventually(t, func() error {
 		if f.Calls(t, "decrypt") == before {
 			return errors.New("the call is not in the module yet")
