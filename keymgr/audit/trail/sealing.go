@@ -69,9 +69,20 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 // reopen has the anchor say that the stream goes on, before anything is written: should the process die before it seals, records behind a clean end would be a forgery.
 func (l *Log) reopen(ctx context.Context, s Sealer) error {
 	var claim seal.Claim
-	err := l.ask(ctx, func() (err error) { claim, err = l.w.growth.Claim(l.opts.Stream); return err })
+	err := l.ask(ctx, func() (err error) {
+		if claim, err = l.w.growth.Claim(l.opts.Stream); err == nil {
+			l.w.next = seal.NewGrowth(*l.w.growth.Now()) // the packer may have written already
+		}
+		return err
+	})
 	if err == nil {
 		_, err = s.SealAudit(ctx, claim)
+	}
+	if err == nil {
+		err = l.ask(ctx, func() error {
+			l.w.growth, l.w.next = l.w.next, nil
+			return nil
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("begin audit stream %s: %w", l.opts.Stream, err)
