@@ -50,8 +50,11 @@ func (l *Log) packAll() error {
 		return err
 	}
 	l.mu.Lock()
-	current := l.mu.current
+	current, attached := l.mu.current, l.mu.sealer != nil
 	l.mu.Unlock()
+	if !attached && l.opts.Stream != KeyStream { // behind a clean end nothing may be recorded before Attach has said that the stream goes on
+		return nil
+	}
 	for _, s := range segments {
 		if s.packed || s.first >= current {
 			continue

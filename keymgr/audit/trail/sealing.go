@@ -52,6 +52,7 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 	l.mu.Lock()
 	l.mu.sealer, l.mu.sealed, l.mu.status.Unsealed = s, a.Size, unsealed
 	l.mu.Unlock()
+	l.nudge(l.packs)
 	detail := "after a clean end"
 	switch {
 	case a.Clean && unsealed > 0:
