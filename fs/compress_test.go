@@ -20,7 +20,7 @@ func TestCompressedSourceTree(t *testing.T) {
 		source = filepath.Join(source, "runtime")
 	}
 	if _, err := os.Stat(source); err != nil {
-		t.Skipf("no source tree: %v", err)
+		t.Fatalf("no source tree: %v", err)
 	}
 	plain := volumeOf(t, source, fstest.Options{})
 	small := volumeOf(t, source, fstest.Options{BlockSize: meta.DefaultCompressedBlock, Codec: meta.CodecZstd})
