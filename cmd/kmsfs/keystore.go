@@ -62,7 +62,7 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 				line(w, "listens on", listens(st))
 				line(w, "token", st.Token)
 				line(w, "imported keys", imports(st))
-				line(w, "key-use log", quote(st.KeyUseLog))
+				line(w, "audit log", quote(st.KeyUseLog))
 				line(w, "problem", st.Problem)
 				for _, id := range st.Volumes {
 					line(w, "mounted volume", id)
