@@ -23,10 +23,11 @@ const denied = "The ciphertext refers to a customer master key that does not exi
 
 // builtin are the policies that nobody writes.
 type builtin struct {
-	key   *policy.Document // of keys without one of their own
-	owner *policy.Document // attached to the owner of the key store, the account's root, and to administrators
-	files *policy.Document // attached to every user of the host for whom a front end asks
-	roles map[string]*policy.Document
+	key     *policy.Document // of keys without one of their own
+	managed *policy.Document // of the service-managed key
+	owner   *policy.Document // attached to the owner of the key store, the account's root, and to administrators
+	files   *policy.Document // attached to every user of the host for whom a front end asks
+	roles   map[string]*policy.Document
 }
 
 // ownerPolicy lets the account's root do what the key's policy leaves to the account, and everything that is not about a key.
@@ -39,6 +40,9 @@ const filesPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"Files","Effect"
 
 func newBuiltin() (b builtin, err error) {
 	if b.key, err = policy.Parse(policy.DefaultPolicy(AccountID)); err != nil {
+		return b, err
+	}
+	if b.managed, err = policy.Parse([]byte(managedPolicy)); err != nil {
 		return b, err
 	}
 	identity := policy.Rules{Kind: policy.IdentityPolicy}

@@ -43,11 +43,7 @@ func (m *Manager) checkFrontEnd(ctx context.Context, by Caller, u *Use, id block
 	}
 	u.Key = rec.CMK
 	if proof == nil {
-		k, err := m.resolve(ctx, rec.CMK, false)
-		if err != nil {
-			return err
-		}
-		if err := m.authorise(ctx, by, u, actionFrontEnd, k, "", ask{key: rec.CMK}); err != nil {
+		if err := m.frontEndByRight(ctx, by, u, &rec); err != nil {
 			return err
 		}
 	} else {
@@ -58,6 +54,30 @@ func (m *Manager) checkFrontEnd(ctx context.Context, by Caller, u *Use, id block
 	}
 	u.Decision = Allow
 	return nil
+}
+
+// frontEndByRight is nil if the caller has the right kmsfs:FrontEnd on a key that opens the volume.
+func (m *Manager) frontEndByRight(ctx context.Context, by Caller, u *Use, rec *volumeRecord) (err error) {
+	keys := []string{rec.CMK}
+	for _, w := range rec.Wraps {
+		if w.Key != rec.CMK {
+			keys = append(keys, w.Key)
+		}
+	}
+	for _, arn := range keys {
+		k, kerr := m.resolve(ctx, arn, false)
+		if kerr == nil {
+			kerr = m.authorise(ctx, by, u, actionFrontEnd, k, "", ask{key: arn})
+		}
+		if kerr == nil {
+			u.Key = arn
+			return nil
+		}
+		if err == nil { // what is wrong with the volume's own key is the answer
+			err = kerr
+		}
+	}
+	return err
 }
 
 // proves says whether the proof answers the challenge. A volume without a front-end key has no front end that could.

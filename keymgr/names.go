@@ -170,7 +170,7 @@ func checkNewAlias(name string) error {
 
 // reservedAlias reports whether the name belongs to keys that users do not manage: AWS' prefix and ours.
 func reservedAlias(name string) bool {
-	return strings.HasPrefix(name, "alias/aws/") || strings.HasPrefix(name, "alias/kmsfs/")
+	return strings.HasPrefix(name, "alias/aws/") || strings.HasPrefix(name, managedPrefix)
 }
 
 // checkLength is AWS' validation of one string member; min and max count characters. With echo the value stands in the message.

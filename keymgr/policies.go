@@ -106,15 +106,18 @@ func (m *Manager) ListKeyPolicies(ctx context.Context, by Caller, keyID string, 
 }
 
 // loadPolicy reads a key's policy.
-func (m *Manager) loadPolicy(ctx context.Context, r kv.Reader, id keyUUID) (*policy.Document, error) {
+func (m *Manager) loadPolicy(ctx context.Context, r kv.Reader, k *cmk) (*policy.Document, error) {
+	if k.record.Managed {
+		return m.builtin.managed, nil
+	}
 	var rec policyRecord
-	found, err := m.rows.get(ctx, r, key(rowPolicy, id[:]), &rec)
+	found, err := m.rows.get(ctx, r, key(rowPolicy, k.id[:]), &rec)
 	if err != nil || !found {
 		return m.builtin.key, err
 	}
 	doc, err := policy.Parse([]byte(rec.Policy))
 	if err != nil {
-		return nil, fmt.Errorf("policy of key %s: %v: %w", id, err, errRow)
+		return nil, fmt.Errorf("policy of key %s: %v: %w", k.id, err, errRow)
 	}
 	return doc, nil
 }

@@ -24,6 +24,7 @@ type keyRecord struct {
 
 	Origin   string          `json:"origin,omitempty"`   // "": OriginToken
 	Import   *importRecord   `json:"import,omitempty"`   // INVARIANT: there if and only if Origin is OriginExternal
+	Managed  bool            `json:"managed,omitempty"`  // by the service: its policy is managedPolicy
 	Grants   int             `json:"grants,omitempty"`   // how many there are
 	Deletion *deletionRecord `json:"deletion,omitempty"` // INVARIANT: there if and only if the state is PendingDeletion, and then its row d is, too
 	Rotation *rotationRecord `json:"rotation,omitempty"` // INVARIANT: there if and only if its row r is
@@ -165,10 +166,18 @@ func (k *cmk) origin() string {
 	return k.record.Origin
 }
 
+// manager is who manages the key.
+func (k *cmk) manager() string {
+	if k.record.Managed {
+		return ManagedByService
+	}
+	return ManagedByCustomer
+}
+
 func (k *cmk) metadata() KeyMetadata {
 	md := KeyMetadata{
 		KeyID: k.id.String(), ARN: k.id.ARN(), Description: k.record.Description, State: k.record.State,
-		Enabled: k.record.State == StateEnabled, Manager: "CUSTOMER", Origin: k.origin(), CreationDate: k.record.Created,
+		Enabled: k.record.State == StateEnabled, Manager: k.manager(), Origin: k.origin(), CreationDate: k.record.Created,
 		Aliases: append([]string(nil), k.record.Aliases...),
 	}
 	for _, v := range k.versions {

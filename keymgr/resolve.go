@@ -51,7 +51,7 @@ func (m *Manager) loadExtras(ctx context.Context, r kv.Reader, k *cmk) error {
 	if k.tags, err = m.loadTags(ctx, r, k.id); err != nil {
 		return err
 	}
-	k.policy, err = m.loadPolicy(ctx, r, k.id)
+	k.policy, err = m.loadPolicy(ctx, r, k)
 	return err
 }
 

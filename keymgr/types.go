@@ -77,7 +77,7 @@ type KeyMetadata struct {
 	Description  string
 	State        string // one of the states above
 	Enabled      bool   // State == StateEnabled
-	Manager      string // "CUSTOMER"
+	Manager      string // ManagedByCustomer or ManagedByService
 	Origin       string // OriginToken or OriginExternal
 	CreationDate time.Time
 	Versions     []VersionInfo // oldest first; the last one encrypts

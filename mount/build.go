@@ -18,13 +18,15 @@ import (
 
 // builder makes the content of a volume directory.
 type builder struct {
-	keys   *client.Client
-	socket string
-	dir    string
-	params meta.Params // of the root zone
+	keys    *client.Client
+	socket  string
+	dir     string
+	managed bool        // under the service-managed key
+	params  meta.Params // of the root zone
 
 	id         blockcrypt.VolumeID
 	cmk, alias string
+	front      *client.Client // makes keys under the service-managed key
 }
 
 // build makes keys, stores and, last of all, the superblock. What it made in the key store is taken back when it fails.
@@ -32,8 +34,11 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if b.id, err = blockcrypt.NewVolumeID(); err != nil {
 		return err
 	}
-	if b.cmk, b.alias, err = createCMK(ctx, b.keys, b.dir); err != nil {
+	if err := b.key(ctx); err != nil {
 		return err
+	}
+	if b.front != nil {
+		defer b.front.Close()
 	}
 	defer func() {
 		if err != nil {
@@ -70,14 +75,39 @@ func (b *builder) build(ctx context.Context) (err error) {
 	return b.register(ctx, raw, sb.Created, front, head)
 }
 
+// key makes the volume's CMK, or takes the service-managed one. That is used through a front end only: the volume is recorded already, without its place, so that it can have one.
+func (b *builder) key(ctx context.Context) (err error) {
+	if !b.managed {
+		b.cmk, b.alias, err = createCMK(ctx, b.keys, b.dir)
+		return err
+	}
+	key, err := b.keys.ManagedKey(ctx, keymgr.Caller{})
+	if err != nil {
+		return fmt.Errorf("service-managed key %s: %w", keymgr.ManagedAlias, err)
+	}
+	b.cmk, b.alias = key.ARN, keymgr.ManagedAlias
+	if err := b.keys.PutVolume(ctx, keymgr.Caller{}, keymgr.VolumeRecord{ID: b.id, Name: filepath.Base(b.dir), CMK: b.cmk}); err != nil {
+		return fmt.Errorf("register volume %s: %w", b.id, err)
+	}
+	b.front = client.New(b.socket, client.Options{Volume: b.id, FrontEndRight: true})
+	return nil
+}
+
 // takeBack leaves an unused key behind that nobody can use by mistake: there is no deletion at once.
 func (b *builder) takeBack(ctx context.Context) error {
+	if b.managed {
+		return nil
+	}
 	return errors.Join(b.keys.DeleteAlias(ctx, keymgr.Caller{}, b.alias), b.keys.DisableKey(ctx, keymgr.Caller{}, b.cmk))
 }
 
 // dataKey has a fresh 256-bit key made under the volume's CMK.
 func (b *builder) dataKey(ctx context.Context, context keymgr.Context) (*blockcrypt.Key, []byte, error) {
-	made, err := b.keys.GenerateDataKey(ctx, keymgr.Caller{}, keymgr.GenerateDataKeyInput{KeyID: b.cmk, Bytes: blockcrypt.KeySize, Context: context})
+	keys := b.keys
+	if b.front != nil {
+		keys = b.front
+	}
+	made, err := keys.GenerateDataKey(ctx, keymgr.Caller{}, keymgr.GenerateDataKeyInput{KeyID: b.cmk, Bytes: blockcrypt.KeySize, Context: context})
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate a key under %s: %w", b.alias, err)
 	}

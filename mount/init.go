@@ -20,6 +20,7 @@ type InitConfig struct {
 	KeyStore string // "": keystore.DefaultDir
 	Secret   SecretSource
 	Token    TokenConfig // of a new key store
+	Managed  bool        // under the key that the service manages, instead of one of its own
 
 	// How the contents of files are stored, until a policy says otherwise.
 	BlockSize   string // bytes, or with K or M behind; "": 4K, with compression 128K
@@ -118,7 +119,7 @@ func Init(ctx context.Context, cfg InitConfig) (res InitResult, err error) {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, site.close(err == nil)) }()
-	b := builder{keys: keys, socket: socketOf(store.dir), dir: site.dir, params: params}
+	b := builder{keys: keys, socket: socketOf(store.dir), dir: site.dir, params: params, managed: cfg.Managed}
 	if err := b.build(ctx); err != nil {
 		return res, fmt.Errorf("make volume %s: %w", res.Volume, err)
 	}

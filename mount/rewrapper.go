@@ -282,7 +282,7 @@ func (r *rewrapper) carry(ctx context.Context, w wrap, key string, encryptionCon
 // volume wraps the volume key anew: first in the next revision of kmsfs.json, then in the key store's copy, and last in the other key store.
 func (r *rewrapper) volume(ctx context.Context, report func(Rewrapped) error) error {
 	record, sb, _ := r.v.wraps.get()
-	key, version, err := openVolumeKey(ctx, r.v.keys, sb, record)
+	key, version, err := openVolumeKey(ctx, volumeOpener{direct: r.v.keys}, sb, record)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,9 @@ func (v *Volume) unlock(ctx context.Context, socket string, sb *superblock.Super
 	if !newer && !bytes.Equal(raw, record.Superblock) {
 		return nil, notTheCopy(v.Dir)
 	}
-	key, version, err := openVolumeKey(ctx, keys, sb, record)
+	opener := newVolumeOpener(socket, v.ID, keys)
+	defer opener.close()
+	key, version, err := openVolumeKey(ctx, opener, sb, record)
 	if err != nil {
 		return nil, err
 	}

@@ -75,8 +75,35 @@ func describeWraps(sb *superblock.Superblock, record keymgr.VolumeRecord) []keym
 	return out
 }
 
+// volumeOpener is by which connections a volume key is opened: under a key that the service manages it takes a front end's, before anything can be proved.
+type volumeOpener struct {
+	direct *client.Client
+	front  *client.Client // nil: direct is a front end's
+}
+
+func newVolumeOpener(socket string, id blockcrypt.VolumeID, direct *client.Client) volumeOpener {
+	return volumeOpener{direct: direct, front: client.New(socket, client.Options{Volume: id, FrontEndRight: true})}
+}
+
+func (o volumeOpener) close() {
+	if o.front != nil {
+		_ = o.front.Close()
+	}
+}
+
+// forKey is the connection for a wrap under the key.
+func (o volumeOpener) forKey(ctx context.Context, arn string) *client.Client {
+	if o.front == nil {
+		return o.direct
+	}
+	if key, err := o.direct.DescribeKey(ctx, keymgr.Caller{}, arn); err == nil && key.Manager == keymgr.ManagedByService {
+		return o.front
+	}
+	return o.direct
+}
+
 // openVolumeKey tries the wraps in order. Only keys that the key store knows for the volume count: the file is the attacker's to write.
-func openVolumeKey(ctx context.Context, keys *client.Client, sb *superblock.Superblock, record keymgr.VolumeRecord) (*blockcrypt.Key, uint32, error) {
+func openVolumeKey(ctx context.Context, keys volumeOpener, sb *superblock.Superblock, record keymgr.VolumeRecord) (*blockcrypt.Key, uint32, error) {
 	var errs []error
 	foreign := fmt.Errorf("open the key of volume %s: %w: no key of this key store wraps it", sb.Volume, keymgr.ErrNotFound)
 	for _, blob := range sb.Wraps {
@@ -84,7 +111,7 @@ func openVolumeKey(ctx context.Context, keys *client.Client, sb *superblock.Supe
 		if arn == "" {
 			continue
 		}
-		out, err := keys.Decrypt(ctx, keymgr.Caller{}, keymgr.DecryptInput{Blob: blob, Context: volumeContext(sb.Volume), KeyID: arn})
+		out, err := keys.forKey(ctx, arn).Decrypt(ctx, keymgr.Caller{}, keymgr.DecryptInput{Blob: blob, Context: volumeContext(sb.Volume), KeyID: arn})
 		if errors.Is(err, keymgr.ErrNotFound) {
 			continue // of another key store, or deleted
 		}

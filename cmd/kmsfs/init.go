@@ -23,17 +23,18 @@ func (f *tokenFlags) add(cmd *cobra.Command) {
 func initCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var token tokenFlags
-	var asJSON bool
+	var asJSON, managed bool
 	var blockSize, compression string
 	cmd := &cobra.Command{
 		Use:   "init VOLUME",
 		Short: "Make a volume, and the key store if there is none",
-		Long: "Makes VOLUME, a new or empty directory, into an encrypted volume with a customer master key of its own, alias/NAME-OF-VOLUME.\n" +
+		Long: "Makes VOLUME, a new or empty directory, into an encrypted volume with a customer master key of its own, alias/NAME-OF-VOLUME,\n" +
+			"or under one that the service manages (--managed-key).\n" +
 			"A key store is made where there is none; a key file named by --key-file too.",
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			made, err := mount.Init(cmd.Context(), mount.InitConfig{
-				Volume: args[0], KeyStore: store.dir, Secret: store.secret, Token: token.TokenConfig,
+				Volume: args[0], KeyStore: store.dir, Secret: store.secret, Token: token.TokenConfig, Managed: managed,
 				BlockSize: blockSize, Compression: compression,
 			})
 			if err != nil {
@@ -45,6 +46,7 @@ func initCommand(io stdio) *cobra.Command {
 	store.add(cmd)
 	token.add(cmd)
 	cmd.Flags().StringVar(&blockSize, "block-size", "", "`SIZE` of the blocks of files, a power of two from 4K to 1M (default 4K, with compression 128K)")
+	cmd.Flags().BoolVar(&managed, "managed-key", false, "use the key alias/kmsfs/files, which the service manages for all such volumes, instead of a key of its own")
 	cmd.Flags().StringVar(&compression, "compression", "", "none (the default), s2 or zstd, with a `LEVEL` as in zstd:9")
 	jsonFlag(cmd, &asJSON)
 	return cmd

@@ -31,7 +31,8 @@ type Options struct {
 	Owner   *int                // uid that must own the socket's directory; nil: ours, or root
 
 	// FrontEnd proves every connection to be that of the volume's front end, which may forward requests and advance the anchor. It is used as long as the Client
-	// is; whoever made it wipes it then. FrontEndRight claims the right kmsfs:FrontEnd on the volume's key instead.
+	// is; whoever made it wipes it then. FrontEndRight claims the right kmsfs:FrontEnd on the volume's key instead. With either, what is encrypted and decrypted in the client's own name
+	// is asked for as a front end's (kms:ViaService).
 	FrontEnd      *blockcrypt.Key
 	FrontEndRight bool
 }

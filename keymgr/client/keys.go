@@ -15,6 +15,13 @@ func (c *Client) CreateKey(ctx context.Context, by keymgr.Caller, in keymgr.Crea
 	return out.KeyMetadata.Metadata(), err
 }
 
+// ManagedKey as keymgr.Manager.ManagedKey.
+func (c *Client) ManagedKey(ctx context.Context, by keymgr.Caller) (keymgr.KeyMetadata, error) {
+	var out wire.KeyMetadataResponse
+	err := c.call(ctx, by, wire.ServiceKmsfs+"GetManagedKey", nil, &out)
+	return out.KeyMetadata.Metadata(), err
+}
+
 // DescribeKey as keymgr.Manager.DescribeKey.
 func (c *Client) DescribeKey(ctx context.Context, by keymgr.Caller, keyID string, tokens ...string) (keymgr.KeyMetadata, error) {
 	var out wire.KeyMetadataResponse

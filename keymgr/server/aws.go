@@ -32,6 +32,11 @@ func createKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.Crea
 	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err
 }
 
+func getManagedKey(ctx context.Context, m *keymgr.Manager, r *request, _ *struct{}) (wire.KeyMetadataResponse, error) {
+	md, err := m.ManagedKey(ctx, r.by)
+	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err
+}
+
 func describeKey(ctx context.Context, m *keymgr.Manager, r *request, in *wire.DescribeKeyRequest) (wire.KeyMetadataResponse, error) {
 	md, err := m.DescribeKey(ctx, r.by, in.KeyId, in.GrantTokens...)
 	return wire.KeyMetadataResponse{KeyMetadata: wire.FromMetadata(md)}, err

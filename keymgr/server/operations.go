@@ -90,6 +90,7 @@ func refuse(name string) operation {
 // kmsfsOperations are ours.
 var kmsfsOperations = map[string]operation{
 	"ConfirmKeyDeletion": manage(confirmKeyDeletion),
+	"GetManagedKey":      manage(getManagedKey),
 
 	"CreateIdentity":    manage(createIdentity),
 	"ListIdentities":    manage(listIdentities),
