@@ -20,6 +20,7 @@ func parse(args []string) (*config, error) {
 	cfg := &config{}
 	flags.StringVar(&cfg.dir, "dir", "out/bench", "work in a new directory below `DIR`, on the disk to be measured")
 	flags.StringVar(&cfg.kmsfs, "kmsfs", "bin/kmsfs", "the kmsfs `BINARY`")
+	flags.StringVar(&cfg.before, "before", "", "the `BINARY` of the filesystem kmsfs-before: another build, measured beside")
 	peers := flags.String("peers", strings.Join(peer.Names(), ","), "filesystems to measure; those of kmsfs, and the first, are compared with the others")
 	groups := flags.String("groups", "default", "`NAMES` of groups of loads, \"default\" or \"all\"; see -list")
 	only := flags.String("run", "", "of these groups only loads whose name matches `REGEXP`")
@@ -56,8 +57,11 @@ func (cfg *config) check(rest []string) error {
 		return errors.New("-tolerance: at least 0, below 1")
 	}
 	for i, p := range cfg.peers {
-		if !slices.Contains(peer.Names(), p) {
-			return fmt.Errorf("-peers: no filesystem %q: known are %s", p, strings.Join(peer.Names(), ", "))
+		switch {
+		case p == peer.Before && cfg.before == "":
+			return fmt.Errorf("-peers: %s needs -before", p)
+		case p != peer.Before && !slices.Contains(peer.Names(), p):
+			return fmt.Errorf("-peers: no filesystem %q: known are %s, %s", p, strings.Join(peer.Names(), ", "), peer.Before)
 		}
 		if slices.Contains(cfg.peers[:i], p) {
 			return fmt.Errorf("-peers: %s twice", p)

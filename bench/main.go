@@ -29,6 +29,7 @@ import (
 type config struct {
 	dir       string
 	kmsfs     string
+	before    string // binary of kmsfs-before
 	peers     []string
 	groups    []load.Group
 	only      *regexp.Regexp

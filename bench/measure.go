@@ -131,7 +131,11 @@ func (b *bench) openPeers(ctx context.Context, dir string) (peers []peer.Peer, e
 }
 
 func (b *bench) openPeer(ctx context.Context, name, dir string) (peer.Peer, error) {
-	p, err := peer.New(ctx, name, dir, b.cfg.kmsfs)
+	bin := b.cfg.kmsfs
+	if name == peer.Before {
+		bin = b.cfg.before
+	}
+	p, err := peer.New(ctx, name, dir, bin)
 	if err != nil {
 		return nil, err
 	}

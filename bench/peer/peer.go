@@ -43,14 +43,17 @@ type Peer interface {
 	Close() error
 }
 
-// Names are the peers that New knows.
+// Before is kmsfs as another build had it, to be measured beside this one.
+const Before = "kmsfs-before"
+
+// Names are the peers that New knows, but for Before.
 func Names() []string {
 	return []string{"kmsfs", "kmsfs-uring", "native", "loopback", "gocryptfs", "securefs", "encfs", "cryfs"}
 }
 
 // New builds the peer of a name in its own directory below work, which is
-// absolute. kmsfs is the binary of kmsfs and of kmsfs-uring, the same over
-// io_uring; loopback is this program, called with "loopback"; native is the
+// absolute. kmsfs is the binary of kmsfs, Before and kmsfs-uring, the same
+// over io_uring; loopback is this program, called with "loopback"; native is the
 // plain directory; the others are programs on the PATH.
 func New(ctx context.Context, name, work, kmsfs string) (Peer, error) {
 	b := base{name: name, lower: filepath.Join(work, name, "lower"), mnt: filepath.Join(work, name, "mnt")}
@@ -60,7 +63,7 @@ func New(ctx context.Context, name, work, kmsfs string) (Peer, error) {
 		}
 	}
 	switch name {
-	case "kmsfs":
+	case "kmsfs", Before:
 		return newKmsfs(ctx, b, kmsfs, "device")
 	case "kmsfs-uring":
 		return newUring(ctx, b, kmsfs)
