@@ -62,6 +62,8 @@ type Attr struct {
 	// Serial is the serial of the inode's object. With LayoutSlots the object exists (or will with the first write); otherwise it is the
 	// last serial used, 0 for none. A new object takes Serial+1, so it never meets garbage of an older one.
 	Serial uint64
+	Upper  bool   // the map of the present object is the upper one (UpperBlock)
+	Former Former // where what was not moved to the present object yet lies
 	Epoch  uint32 // epoch that new blocks are sealed under; 0 unless regular
 	Wraps  []Wrap // one for each live epoch, ascending; empty unless regular
 

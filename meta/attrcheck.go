@@ -31,7 +31,7 @@ func checkAttr(a *Attr) error {
 	if a.IsRegular() {
 		return checkRegular(a)
 	}
-	if a.Layout != LayoutNone || a.Params != (Params{}) || a.Serial != 0 || a.Epoch != 0 || len(a.Wraps) != 0 || a.Allocated != 0 {
+	if a.Layout != LayoutNone || a.Params != (Params{}) || a.Serial != 0 || a.Upper || a.Former != (Former{}) || a.Epoch != 0 || len(a.Wraps) != 0 || a.Allocated != 0 {
 		return fmt.Errorf("contents in mode %#o", a.Mode)
 	}
 	if a.Type() == ModeSymlink {
@@ -78,6 +78,9 @@ func checkRegular(a *Attr) error {
 	}
 	if a.Layout == LayoutSlots && a.Serial == 0 || a.Layout == LayoutInline && a.Allocated != 0 {
 		return fmt.Errorf("layout %d with serial %d, %d bytes allocated", a.Layout, a.Serial, a.Allocated)
+	}
+	if err := checkPlanes(a); err != nil {
+		return err
 	}
 	if len(a.Wraps) == 0 || len(a.Wraps) > MaxWraps {
 		return fmt.Errorf("%d wraps", len(a.Wraps))

@@ -9,13 +9,14 @@ import (
 )
 
 const (
-	attrFixed = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 7 + 8 + 4 + 4 + 8 + 1
-	wrapSize  = 4 + 8 + 8 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
+	attrFixed  = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 7 + 8 + 4 + 4 + 8 + 1
+	wrapSize   = 4 + 8 + 8 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
+	formerSize = 8 + 8 + 1
 )
 
 // encodeAttr encodes a valid Attr. The inode number is in the key alone.
 func encodeAttr(a *Attr) []byte {
-	b := make([]byte, 0, attrFixed+len(a.Wraps)*wrapSize)
+	b := make([]byte, 0, attrFixed+len(a.Wraps)*wrapSize+formerSize)
 	b = append(b, rowVersion)
 	b = binary.BigEndian.AppendUint16(b, uint16(a.Flags))
 	for _, v := range [...]uint32{a.Mode, a.UID, a.GID, a.Nlink} {
@@ -31,7 +32,7 @@ func encodeAttr(a *Attr) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(a.Zone))
 	b = binary.BigEndian.AppendUint64(b, uint64(a.Parent))
 	b = append(b, a.Tag[:]...)
-	b = appendParams(append(b, byte(a.Layout)), a.Params)
+	b = appendParams(append(b, layoutByte(a)), a.Params)
 	b = binary.BigEndian.AppendUint64(b, a.Serial)
 	b = binary.BigEndian.AppendUint32(b, a.Epoch)
 	b = binary.BigEndian.AppendUint32(b, a.XattrList)
@@ -44,6 +45,28 @@ func encodeAttr(a *Attr) []byte {
 		b = binary.BigEndian.AppendUint64(b, w.Uses)
 		b = append(b, w.Wrapped[:]...)
 		b = append(b, w.Commitment[:]...)
+	}
+	if a.Former.End != 0 {
+		b = binary.BigEndian.AppendUint64(b, a.Former.End)
+		b = binary.BigEndian.AppendUint64(b, a.Former.Serial)
+		b = append(b, byte(log2(a.Former.BlockSize)))
+	}
+	return b
+}
+
+// Bits of the byte that says the layout.
+const (
+	layoutUpper  = 1 << 4 // Attr.Upper
+	layoutMoving = 1 << 5 // the row ends with Attr.Former
+)
+
+func layoutByte(a *Attr) byte {
+	b := byte(a.Layout)
+	if a.Upper {
+		b |= layoutUpper
+	}
+	if a.Former.End != 0 {
+		b |= layoutMoving
 	}
 	return b
 }
@@ -59,11 +82,16 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 	a.Rdev = d.u32()
 	a.Zone, a.Parent = ZoneID(d.u64()), Ino(d.u64())
 	copy(a.Tag[:], d.take(len(a.Tag)))
-	a.Layout = Layout(d.u8())
+	layout := d.u8()
+	a.Layout, a.Upper = Layout(layout&^(layoutUpper|layoutMoving)), layout&layoutUpper != 0
+	former := 0
+	if layout&layoutMoving != 0 {
+		former = formerSize
+	}
 	a.Params = d.params()
 	a.Serial, a.Epoch, a.XattrList, a.Version = d.u64(), d.u32(), d.u32(), d.u64()
 	n := int(d.u8())
-	if n > MaxWraps || len(d.b) != n*wrapSize {
+	if n > MaxWraps || len(d.b) != n*wrapSize+former {
 		d.fail("%d wraps in %d bytes", n, len(d.b))
 		n = 0
 	}
@@ -75,6 +103,12 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 		w.Epoch, w.Made, w.Uses = d.u32(), int64(d.u64()), d.u64()
 		copy(w.Wrapped[:], d.take(len(w.Wrapped)))
 		copy(w.Commitment[:], d.take(len(w.Commitment)))
+	}
+	if former != 0 {
+		a.Former = Former{End: d.u64(), Serial: d.u64(), BlockSize: d.blockSize()}
+		if d.err == nil && a.Former.End == 0 {
+			d.fail("moves up to 0")
+		}
 	}
 	if err := d.done(); err != nil {
 		return nil, err
@@ -93,13 +127,21 @@ func appendParams(b []byte, p Params) []byte {
 
 // params reads what appendParams wrote.
 func (d *decoder) params() (p Params) {
-	if l := d.u8(); l > 31 {
-		d.fail("block size 2^%d", l)
-	} else if l > 0 {
-		p.BlockSize = 1 << l
-	}
+	p.BlockSize = d.blockSize()
 	p.Codec, p.Level, p.Inline = Codec(d.u8()), d.u8(), d.u32()
 	return p
+}
+
+// blockSize reads the exponent of a block size; 0 is none.
+func (d *decoder) blockSize() uint32 {
+	l := d.u8()
+	if l > 31 {
+		d.fail("block size 2^%d", l)
+	}
+	if d.err != nil || l == 0 {
+		return 0
+	}
+	return 1 << l
 }
 
 // log2 returns the exponent of a power of two; 0 of 0.

@@ -216,7 +216,7 @@ func (c *checker) row(key, value []byte) {
 	case kindLink:
 		c.link(key, value)
 	case kindMarker:
-		if _, ok := ParseMarkerKey(key); !ok || decodeMark(value, "marker") != nil {
+		if !IsMarkerKey(key) || decodeMark(value, "marker") != nil {
 			c.fault(FaultFormat, key, 0, "marker row")
 		}
 	case kindCounter:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 )
@@ -116,13 +117,15 @@ func (c *checker) mapRow(key, value []byte) {
 }
 
 func (c *checker) entry(key []byte, a *Attr, block uint64, e *Entry) {
-	size, count := int(a.BlockSize), blockcrypt.BlockCount(a.Size, int(a.BlockSize))
+	p, ok := a.PlaneOf(block)
 	switch {
-	case block >= count:
-		c.fault(FaultMap, key, a.Ino, "block %d is mapped, the file has %d", block, count)
-	case int(e.PlainLen) > size:
-		c.fault(FaultMap, key, a.Ino, "block %d has %d bytes of %d", block, e.PlainLen, size)
-	case int(e.PlainLen) > blockcrypt.BlockLen(block, a.Size, size):
+	case !ok:
+		c.fault(FaultMap, key, a.Ino, "block %d is mapped, the file has no such map", block)
+	case block < p.Block(p.From) || block >= p.End(min(a.Size, p.To)):
+		c.fault(FaultMap, key, a.Ino, "block %d is mapped, the file has blocks %d to %d there", block, p.Block(p.From), p.End(min(a.Size, p.To)))
+	case int(e.PlainLen) > p.BlockSize:
+		c.fault(FaultMap, key, a.Ino, "block %d has %d bytes of %d", block, e.PlainLen, p.BlockSize)
+	case int(e.PlainLen) > blockcrypt.BlockLen(p.Index(block), a.Size, p.BlockSize):
 		c.fault(FaultMap, key, a.Ino, "block %d has %d bytes, the file ends before", block, e.PlainLen)
 	case a.Wrap(e.Epoch) == nil:
 		c.fault(FaultMap, key, a.Ino, "block %d is sealed under epoch %d, which has no wrap", block, e.Epoch)
@@ -170,7 +173,7 @@ func (c *checker) garbage(key, value []byte) {
 	if c.find(g.Ino) == nil || g.Op != GarbageObject {
 		return
 	}
-	if a := c.open(g.Ino); a != nil && a.Layout == LayoutSlots && a.Serial == g.Serial {
+	if a := c.open(g.Ino); a != nil && slices.ContainsFunc(a.Planes(), func(p Plane) bool { return p.Serial == g.Serial }) {
 		c.fault(FaultGarbage, key, g.Ino, "the object in use, serial %d, is garbage", g.Serial)
 	}
 }

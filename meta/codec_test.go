@@ -21,6 +21,13 @@ func sampleFile() *Attr {
 	return a
 }
 
+// movingFile is sampleFile while it moves from blocks of 128 KiB.
+func movingFile() *Attr {
+	a := sampleFile()
+	a.Upper, a.Former = true, Former{End: 131072, Serial: 2, BlockSize: 131072}
+	return a
+}
+
 func sampleDir() *Attr {
 	return &Attr{Ino: RootIno, Mode: ModeDir | 0o755, Nlink: 2, Zone: 1, Parent: RootIno, Version: 1}
 }
@@ -54,6 +61,12 @@ var encodings = []struct {
 		00000000 0000000000000001 0000000000000001 aa` + zeros(14) + `bb 02 0c 00 00 00000800 0000000000000003 00000002 00000007 0000000000000009
 		02 00000001 0000000000000003 000000000000000a 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014` + zeros(72) + zeros(31) + `22`,
 		func() []byte { return encodeAttr(sampleFile()) }, againAttr(42)},
+	{"moving file", `01 0001 000081a0 000003e8 00000064 00000002 0000000000001388 0000000000002000
+		0000000000000001 00000002 fffffffffffffffd 3b9ac9ff 0000000000000005 00000006 0000000000000007 00000008
+		00000000 0000000000000001 0000000000000001 aa` + zeros(14) + `bb 32 0c 00 00 00000800 0000000000000003 00000002 00000007 0000000000000009
+		02 00000001 0000000000000003 000000000000000a 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014` + zeros(72) + zeros(31) + `22
+		0000000000020000 0000000000000002 11`,
+		func() []byte { return encodeAttr(movingFile()) }, againAttr(42)},
 	{"dir", `01 0000 000041ed 00000000 00000000 00000002` + zeros(16) + zeros(48) + `00000000 0000000000000001 0000000000000001` + zeros(16) +
 		`00 00 00 00 00000000` + zeros(8) + zeros(4) + zeros(4) + `0000000000000001 00`,
 		func() []byte { return encodeAttr(sampleDir()) }, againAttr(RootIno)},
@@ -217,6 +230,11 @@ func TestAttrRules(t *testing.T) {
 		{"layout", func(a *Attr) { a.Layout = 3 }},
 		{"layout none", func(a *Attr) { a.Layout = LayoutNone }},
 		{"slots without serial", func(a *Attr) { a.Serial = 0 }},
+		{"inline in the upper map", func(a *Attr) { a.Layout, a.Allocated, a.Upper = LayoutInline, 0, true }},
+		{"inline and moving", func(a *Attr) { a.Layout, a.Allocated, a.Former = LayoutInline, 0, movingFile().Former }},
+		{"moving from its own object", func(a *Attr) { a.Former = Former{End: 8192, Serial: 3, BlockSize: 4096} }},
+		{"moving up to the middle of a block", func(a *Attr) { a.Former = Former{End: 8192, Serial: 2, BlockSize: 16384} }},
+		{"moving from blocks of no size", func(a *Attr) { a.Former = Former{End: 8192, Serial: 2} }},
 		{"inline with blocks", func(a *Attr) { a.Layout = LayoutInline }},
 		{"no wraps", func(a *Attr) { a.Wraps = nil }},
 		{"too many wraps", func(a *Attr) { a.Wraps = make([]Wrap, MaxWraps+1) }},

@@ -68,6 +68,9 @@ func ImageKey(ino Ino, block uint64) []byte { return ino8Key(kindImage, ino, blo
 // MarkerKey returns the key of a marker row.
 func MarkerKey(ino Ino) []byte { return inoKey(kindMarker, ino) }
 
+// rowMarkerKey returns the key of the marker of one map row.
+func rowMarkerKey(ino Ino, row uint64) []byte { return ino8Key(kindMarker, ino, row) }
+
 // JournalOnly reports whether a row lives in the journal only: images, which a checkpoint settles, and markers, which it forgets.
 func JournalOnly(key []byte) bool {
 	return len(key) > 0 && (key[0] == kindImage || key[0] == kindMarker)
@@ -76,8 +79,10 @@ func JournalOnly(key []byte) bool {
 // ParseImageKey parses the key of an image row; ok is false for any other key.
 func ParseImageKey(key []byte) (ino Ino, block uint64, ok bool) { return parseIno8(kindImage, key) }
 
-// ParseMarkerKey parses the key of a marker row; ok is false for any other key.
-func ParseMarkerKey(key []byte) (ino Ino, ok bool) { return parseIno(kindMarker, key) }
+// IsMarkerKey tells whether key is that of a marker, of an inode or of one map row.
+func IsMarkerKey(key []byte) bool {
+	return (len(key) == 9 || len(key) == 17) && key[0] == kindMarker
+}
 
 func parseIno(kind byte, key []byte) (Ino, bool) {
 	if len(key) != 9 || key[0] != kind {

@@ -78,6 +78,7 @@ type replayed struct {
 	r       *Recovery
 	before  func([]byte) ([]byte, error)
 	images  map[Ino]map[uint64]struct{}
+	durable map[mapKey]bool // rows with a marker of their own
 	maps    []rowPut
 	attrs   []rowPut
 	markers []Ino
@@ -96,11 +97,7 @@ func (rec *replayed) sort(key, value []byte) error {
 	case kindAttr:
 		rec.attrs = append(rec.attrs, rowPut{key, value})
 	case kindMarker:
-		ino, ok := ParseMarkerKey(key)
-		if !ok {
-			return fmt.Errorf("marker key: %w", ErrCorrupt)
-		}
-		rec.markers = append(rec.markers, ino)
+		return rec.mark(key)
 	case kindImage:
 		ino, block, ok := ParseImageKey(key)
 		if !ok {
@@ -116,6 +113,23 @@ func (rec *replayed) sort(key, value []byte) error {
 		row, i := RowOf(block)
 		rec.r.settle(ino, row, 1<<i)
 	}
+	return nil
+}
+
+// mark takes a marker: of an inode, or of one map row in this record.
+func (rec *replayed) mark(key []byte) error {
+	if ino, row, ok := parseIno8(kindMarker, key); ok {
+		if rec.durable == nil {
+			rec.durable = make(map[mapKey]bool)
+		}
+		rec.durable[mapKey{ino, row}] = true
+		return nil
+	}
+	ino, ok := parseIno(kindMarker, key)
+	if !ok {
+		return fmt.Errorf("marker key: %w", ErrCorrupt)
+	}
+	rec.markers = append(rec.markers, ino)
 	return nil
 }
 
@@ -137,7 +151,7 @@ func (rec *replayed) mapRow(key, value []byte) error {
 		if m[i] == old[i] {
 			continue
 		}
-		if _, image := rec.images[ino][row*MapRowBlocks+uint64(i)]; image || !m[i].Present {
+		if _, image := rec.images[ino][row*MapRowBlocks+uint64(i)]; image || !m[i].Present || rec.durable[mapKey{ino, row}] {
 			certain |= 1 << i
 		} else {
 			direct |= 1 << i

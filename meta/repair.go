@@ -120,33 +120,57 @@ func (fix *repair) verifyRow(tx *Tx, a *Attr, row uint64, set uint32, verify Ver
 	return nil
 }
 
-// plan finds the size: that of the first lost block behind which nothing is left.
+// plan finds the size: the start of the first lost block behind which nothing is left.
 func (fix *repair) plan(tx *Tx, a *Attr) error {
 	if len(fix.rows) == 0 {
 		return nil
 	}
-	var left uint64 // behind the last block that stays, as far as lost rows reach
-	err := tx.ScanMap(fix.ino, fix.rows[0].row, func(row uint64, m *MapRow) bool {
-		for i := range m {
-			if block := row*MapRowBlocks + uint64(i); m[i].Present && !fix.lost(block) {
-				left = block + 1
-			}
-		}
-		return true
-	})
-	if err != nil {
-		return err
+	start := func(block uint64) uint64 { // every block in question has a plane: entries belong to one
+		p, _ := a.PlaneOf(block)
+		return p.Start(block)
 	}
+	var left uint64 // behind the start of the last block that stays
+	for _, p := range a.Planes() {
+		from, _ := RowOf(p.Base)
+		err := tx.ScanMap(fix.ino, max(from, fix.firstRow(p)), func(row uint64, m *MapRow) bool {
+			for i := range m {
+				if block := row*MapRowBlocks + uint64(i); m[i].Present && p.Has(block) && !fix.lost(block) {
+					left = max(left, p.Start(block)+1)
+				}
+			}
+			return p.Has(row * MapRowBlocks)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	size, found := uint64(0), false
 	for _, l := range fix.rows {
 		for i := range uint64(MapRowBlocks) {
-			if block := l.row*MapRowBlocks + i; l.set&(1<<i) != 0 && block >= left {
-				size := max(block*uint64(a.BlockSize), fix.floor)
-				fix.shrink, fix.size = size < a.Size, size
-				return nil
+			block := l.row*MapRowBlocks + i
+			if l.set&(1<<i) == 0 || start(block) < left {
+				continue
+			}
+			if at := start(block); !found || at < size {
+				size, found = at, true
 			}
 		}
 	}
+	if found {
+		size = max(size, fix.floor)
+		fix.shrink, fix.size = size < a.Size, size
+	}
 	return nil
+}
+
+// firstRow returns the first row of a plane that lost something, 0 if it is none.
+func (fix *repair) firstRow(p Plane) uint64 {
+	for _, l := range fix.rows {
+		if p.Has(l.row * MapRowBlocks) {
+			return l.row
+		}
+	}
+	return 0
 }
 
 // apply makes holes of lost entries. The size changes with the first ones, so that a crash in between leaves nothing half done: what is

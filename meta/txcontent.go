@@ -136,6 +136,15 @@ func (tx *Tx) PutMarker(ino Ino) error {
 	return nil
 }
 
+// PutRowMarker states that what this transaction puts into a map row is durable in its slots already, and says nothing of other blocks.
+func (tx *Tx) PutRowMarker(ino Ino, row uint64) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	tx.w.Put(rowMarkerKey(ino, row), []byte{rowVersion})
+	return nil
+}
+
 func wrapIno(op string, ino Ino, err error) error {
 	if err == nil {
 		return nil

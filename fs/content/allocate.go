@@ -74,12 +74,30 @@ func (f *File) zeroInline(ctx context.Context, k *keys, off, end, size uint64, o
 	return c.commit(ctx)
 }
 
-// zeroSlots makes zeros of [off, end), which lies within the file: holes of whole blocks, images of the parts at both ends. The last transaction
-// also sets the size.
+// zeroSlots makes zeros of [off, end), which lies within the file. The last transaction also sets the size.
 func (f *File) zeroSlots(ctx context.Context, k *keys, off, end, size uint64, opts WriteOpts) error {
+	for _, p := range f.st.planes() {
+		if off >= p.To {
+			continue
+		}
+		stop := min(end, p.To)
+		then := f.st.size
+		if stop == end {
+			then = size
+		}
+		if err := f.zeroPlane(ctx, k, p, off, stop, then, opts); err != nil || stop == end {
+			return err
+		}
+		off = stop
+	}
+	return nil
+}
+
+// zeroPlane is zeroSlots in one plane: holes of whole blocks, images of the parts at both ends.
+func (f *File) zeroPlane(ctx context.Context, k *keys, p meta.Plane, off, end, size uint64, opts WriteOpts) error {
 	c := f.newChange(opts)
 	defer func() { c.count() }()
-	first, last, err := f.zeroEnds(ctx, k, c, off, end)
+	first, last, err := f.zeroEnds(ctx, k, c, p, off, end)
 	if err != nil {
 		return err
 	}
@@ -94,7 +112,7 @@ func (f *File) zeroSlots(ctx context.Context, k *keys, off, end, size uint64, op
 		if more {
 			stop = rows[len(rows)-1].first() + meta.MapRowBlocks
 		}
-		if err := c.punch(ctx, rows, first, stop); err != nil {
+		if err := c.punch(ctx, p, rows, first, stop); err != nil {
 			return err
 		}
 		if first = stop; first < last {
@@ -109,29 +127,28 @@ func (f *File) zeroSlots(ctx context.Context, k *keys, off, end, size uint64, op
 }
 
 // zeroEnds handles the blocks that [off, end) covers in part, and returns the range of those that it covers as far as the file goes.
-func (f *File) zeroEnds(ctx context.Context, k *keys, c *change, off, end uint64) (first, last uint64, err error) {
-	bs := f.blockSize
-	first, last = f.blocks(off), blockcrypt.BlockOf(end, bs) // off rounded up, end down
+func (f *File) zeroEnds(ctx context.Context, k *keys, c *change, p meta.Plane, off, end uint64) (first, last uint64, err error) {
+	first, last = p.End(off), p.Block(end) // off rounded up, end down
 	if end == f.st.size {
-		last = f.blocks(end)
+		last = p.End(end)
 	}
-	if lo := blockcrypt.OffsetInBlock(off, bs); lo > 0 {
-		block := blockcrypt.BlockOf(off, bs)
-		hi := int(min(uint64(bs), end-f.start(block)))
-		if err := f.zeroPart(ctx, k, c, block, lo, hi); err != nil {
+	if lo := blockcrypt.OffsetInBlock(off, p.BlockSize); lo > 0 {
+		block := p.Block(off)
+		hi := int(min(uint64(p.BlockSize), end-p.Start(block)))
+		if err := f.zeroPart(ctx, k, c, p, block, lo, hi); err != nil {
 			return 0, 0, err
 		}
 	}
-	if hi := blockcrypt.OffsetInBlock(end, bs); hi > 0 && last >= first && end != f.st.size {
-		if err := f.zeroPart(ctx, k, c, last, 0, hi); err != nil {
+	if hi := blockcrypt.OffsetInBlock(end, p.BlockSize); hi > 0 && last >= first && end != f.st.size {
+		if err := f.zeroPart(ctx, k, c, p, last, 0, hi); err != nil {
 			return 0, 0, err
 		}
 	}
 	return first, last, nil
 }
 
-// punch releases the blocks of [first, end); rows are all that hold entries there.
-func (c *change) punch(ctx context.Context, rows []mapped, first, end uint64) error {
+// punch releases the blocks of [first, end) of a plane; rows are all that hold entries there.
+func (c *change) punch(ctx context.Context, p meta.Plane, rows []mapped, first, end uint64) error {
 	n := 0
 	for i := range rows {
 		n += c.remove(&rows[i], first, end)
@@ -139,5 +156,5 @@ func (c *change) punch(ctx context.Context, rows []mapped, first, end uint64) er
 	if n == 0 {
 		return nil
 	}
-	return c.release(ctx, first, end)
+	return c.release(ctx, p, first, end)
 }

@@ -310,7 +310,8 @@ func TestSettlerRefuses(t *testing.T) {
 		"short key":   {[]byte("B1234"), image},
 		"empty":       {meta.ImageKey(5, 0), nil},
 		"header only": {meta.ImageKey(5, 0), image[:meta.ImageHeader]},
-		"far out":     {meta.ImageKey(5, 1<<60), image},
+		"far out":     {meta.ImageKey(5, 1<<59), image},
+		"far above":   {meta.ImageKey(5, meta.UpperBlock+1<<59), image},
 		"too long":    {meta.ImageKey(5, 0), append(image, make([]byte, 4096)...)},
 	} {
 		if err := s.Settle(ctx, row.key, row.value); !errors.Is(err, meta.ErrCorrupt) {

@@ -16,6 +16,7 @@ type change struct {
 
 	rows     []changedRow // ascending
 	images   []newImageRow
+	durable  []uint64 // rows of which what is new is durable in its slots already; ascending
 	dropped  []uint64 // blocks whose images go
 	released []span   // blocks that lose their entries
 	garbage  []meta.Garbage
@@ -90,11 +91,11 @@ func (c *change) putImage(block uint64, image []byte) {
 	c.images = append(c.images, newImageRow{block, image})
 }
 
-// release says that the slots of [first, end) are not referred to any more: their images go now, and their space after the next checkpoint. end
-// may be meta.ToEnd.
-func (c *change) release(ctx context.Context, first, end uint64) error {
-	g := meta.Garbage{Ino: c.f.ino, Serial: c.f.st.serial, Op: meta.GarbagePunch, First: first, Count: end - first}
-	if end == meta.ToEnd {
+// release says that the slots of [first, end) in a plane are not referred to any more: their images go now, and their space after the next
+// checkpoint. end may be the plane's Limit: all from first on.
+func (c *change) release(ctx context.Context, p meta.Plane, first, end uint64) error {
+	g := meta.Garbage{Ino: c.f.ino, Serial: p.Serial, Op: meta.GarbagePunch, First: p.Index(first), Count: end - first}
+	if end == p.Limit() {
 		g.Count = meta.ToEnd
 	}
 	c.garbage = append(c.garbage, g)
@@ -102,11 +103,10 @@ func (c *change) release(ctx context.Context, first, end uint64) error {
 	return c.dropImages(ctx, first, end)
 }
 
-// releaseObject is release for the whole object.
-func (c *change) releaseObject(ctx context.Context) error {
-	c.noObject = true
-	c.garbage = append(c.garbage, meta.Garbage{Ino: c.f.ino, Serial: c.f.st.serial, Op: meta.GarbageObject})
-	return c.dropImages(ctx, 0, meta.ToEnd)
+// releaseObject is release for all of a plane.
+func (c *change) releaseObject(ctx context.Context, p meta.Plane) error {
+	c.garbage = append(c.garbage, meta.Garbage{Ino: c.f.ino, Serial: p.Serial, Op: meta.GarbageObject})
+	return c.dropImages(ctx, p.Base, p.Limit())
 }
 
 func (c *change) dropImages(ctx context.Context, first, end uint64) error {
@@ -164,7 +164,7 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 	if err != nil {
 		return err
 	}
-	if st := (state{a.Size, a.Allocated, a.Layout, a.Serial}); st != c.f.st {
+	if stateOf(a) != c.f.st {
 		return fmt.Errorf("inode %d was changed by somebody else: %w", c.f.ino, meta.ErrStale)
 	}
 	if c.was = a.Version; a.Flags.HasXattr() && c.was != c.f.plainAt && !c.same {
@@ -173,7 +173,7 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 	if err := c.applyRows(tx); err != nil {
 		return err
 	}
-	a.Size, a.Allocated, a.Layout, a.Serial = c.next.size, c.next.allocated, c.next.layout, c.next.serial
+	c.next.put(a)
 	if w := a.Wrap(c.epoch); w != nil {
 		w.Uses = max(w.Uses, reserved)
 	}
@@ -192,6 +192,11 @@ func (c *change) applyRows(tx *meta.Tx) error {
 	ino := c.f.ino
 	for _, r := range c.rows {
 		if err := tx.PutMapRow(ino, r.row, r.m); err != nil {
+			return err
+		}
+	}
+	for _, row := range c.durable {
+		if err := tx.PutRowMarker(ino, row); err != nil {
 			return err
 		}
 	}
@@ -221,7 +226,8 @@ func (c *change) applyRows(tx *meta.Tx) error {
 
 // applyGarbage puts a record; one of a larger range from the same block on that still waits stays as large.
 func (c *change) applyGarbage(tx *meta.Tx, g meta.Garbage) error {
-	if g.Op == meta.GarbagePunch && (c.f.res.isReleased(g.First) || c.f.untidy()) {
+	p, _ := c.f.st.planeWith(g.Serial)
+	if g.Op == meta.GarbagePunch && (c.f.res.isReleased(p.Base+g.First) || c.f.untidy()) {
 		old, err := garbageLike(tx, g)
 		if err != nil {
 			return err

@@ -155,16 +155,17 @@ func (c *checker) slots(ctx context.Context, k *keys, from uint64) (next uint64,
 // block checks one block; a Fault without a Kind means that it is good.
 func (c *checker) block(ctx context.Context, k *keys, block uint64, entry *meta.Entry) (Fault, error) {
 	f := c.f
-	if int(entry.PlainLen) > blockcrypt.BlockLen(block, f.st.size, f.blockSize) {
+	p := f.st.planeOf(block)
+	if p.Start(block) < p.From || p.Start(block) >= p.To || int(entry.PlainLen) > blockcrypt.BlockLen(p.Index(block), f.st.size, p.BlockSize) {
 		return Fault{Block: block, Kind: FaultSize, Err: fmt.Errorf("%d bytes, file size %d", entry.PlainLen, f.st.size)}, nil
 	}
 	loan, buf := borrow(int(entry.PlainLen))
 	defer loan.giveBack()
 	var err error
 	if k != nil {
-		err = f.readBlock(ctx, k, block, buf)
+		err = f.readBlock(ctx, k, p, block, buf)
 	} else {
-		err = f.compare(ctx, block, entry, buf[:entry.StoredLen])
+		err = f.compare(ctx, p, block, entry, buf[:entry.StoredLen])
 	}
 	var missing *missingKey
 	switch {
@@ -178,14 +179,14 @@ func (c *checker) block(ctx context.Context, k *keys, block uint64, entry *meta.
 }
 
 // compare reads a block's ciphertext and compares its checksum. Called with mu held.
-func (f *File) compare(ctx context.Context, block uint64, entry *meta.Entry, buf []byte) error {
+func (f *File) compare(ctx context.Context, p meta.Plane, block uint64, entry *meta.Entry, buf []byte) error {
 	found := false
 	err := f.e.meta.View(ctx, func(tx *meta.Tx) error {
 		image, err := tx.Image(f.ino, block)
 		if err != nil || image == nil {
 			return err
 		}
-		ciphertext, err := f.imageOf(image, entry)
+		ciphertext, err := imageOf(p, image, entry)
 		if err == nil {
 			found = true
 			copy(buf, ciphertext)
@@ -194,8 +195,8 @@ func (f *File) compare(ctx context.Context, block uint64, entry *meta.Entry, buf
 	})
 	if err == nil && !found {
 		var obj *object.File
-		if obj, err = f.e.objects.Get(f.e.object(f.ino, f.st.serial)); err == nil {
-			err = obj.ReadAt(buf, blockcrypt.SlotOff(block, f.blockSize))
+		if obj, err = f.e.objects.Get(f.e.object(f.ino, p.Serial)); err == nil {
+			err = obj.ReadAt(buf, p.Slot(block))
 			obj.Release()
 		}
 	}

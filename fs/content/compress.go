@@ -46,12 +46,12 @@ func (t *trial) done(saved bool) {
 
 // compress returns what the file's codec makes of plain, if that is shorter by at least one unit of so many bytes, and otherwise nil. The result
 // is on loan. Called with mu held for writing.
-func (f *File) compress(plain []byte, unit int) (loan pooled, coded []byte, err error) {
-	if f.params.Codec == meta.CodecNone || len(plain) <= unit || !f.trial.worth(plain) {
+func (f *File) compress(params meta.Params, plain []byte, unit int) (loan pooled, coded []byte, err error) {
+	if params.Codec == meta.CodecNone || len(plain) <= unit || !f.trial.worth(plain) {
 		return pooled{}, nil, nil
 	}
 	loan, buf := borrow(codec.Room(len(plain)))
-	coded, err = f.e.coder.Compress(buf, plain, f.params.Codec, f.params.Level)
+	coded, err = f.e.coder.Compress(buf, plain, params.Codec, params.Level)
 	saved := err == nil && (len(coded)+unit-1)/unit < (len(plain)+unit-1)/unit
 	f.trial.done(saved || err != nil)
 	if !saved {
@@ -79,7 +79,7 @@ func (w *writer) compressed(i int) ([]byte, error) {
 		return w.next.coded, nil
 	}
 	w.next.drop()
-	loan, coded, err := w.f.compress(w.pieces[i].plain, slotPage)
+	loan, coded, err := w.f.compress(w.params(), w.pieces[i].plain, slotPage)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (w *writer) compressed(i int) ([]byte, error) {
 
 // writeCoded seals a block that was compressed, and writes it to its slot at once.
 func (w *writer) writeCoded(block uint64, plain, coded []byte) error {
-	cipher, err := w.k.get(w.c.epoch)
+	cipher, err := w.k.get(w.c.epoch, w.plane.BlockSize)
 	if err != nil {
 		return err
 	}
@@ -111,27 +111,27 @@ func (r *reader) readCoded(c *blockcrypt.BlockCipher, block uint64, e *meta.Entr
 	if err := r.readSlot(buf, block); err != nil {
 		return err
 	}
-	return placed(dst, skip, int(e.PlainLen), func(plain []byte) error { return r.f.openCoded(c, block, e, buf, plain) })
+	return placed(dst, skip, int(e.PlainLen), func(plain []byte) error { return r.f.openCoded(c, r.plane.Index(block), e, buf, plain) })
 }
 
-// openCoded opens and decompresses a block. ciphertext is only read; plain has the block's length.
-func (f *File) openCoded(c *blockcrypt.BlockCipher, block uint64, e *meta.Entry, ciphertext, plain []byte) error {
+// openCoded opens and decompresses a block, given by its index in the object. ciphertext is only read; plain has the block's length.
+func (f *File) openCoded(c *blockcrypt.BlockCipher, index uint64, e *meta.Entry, ciphertext, plain []byte) error {
 	loan, coded := borrow(len(ciphertext))
 	defer loan.giveBack()
-	if err := c.OpenCoded(coded, ciphertext, block, sealedOf(e), blockcrypt.Coding{Codec: uint8(e.Codec), Plain: e.PlainLen}); err != nil {
+	if err := c.OpenCoded(coded, ciphertext, index, sealedOf(e), blockcrypt.Coding{Codec: uint8(e.Codec), Plain: e.PlainLen}); err != nil {
 		return err
 	}
 	return f.e.coder.Decompress(plain, coded, e.Codec)
 }
 
-// punchTail makes a hole of the pages of a block's slot behind n bytes of ciphertext, which a longer version may have left. Where there is no room
+// punchTail makes a hole of the pages of a slot behind n bytes of ciphertext, which a longer version may have left. Where there is no room
 // for that, they stay as they are until the block is written again.
-func punchTail(obj *object.File, block uint64, n, blockSize int) error {
+func punchTail(obj *object.File, slot int64, n, blockSize int) error {
 	n = pages(n)
 	if n >= blockSize {
 		return nil
 	}
-	err := obj.Punch(blockcrypt.SlotOff(block, blockSize)+int64(n), int64(blockSize-n))
+	err := obj.Punch(slot+int64(n), int64(blockSize-n))
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return nil
 	}
@@ -140,9 +140,9 @@ func punchTail(obj *object.File, block uint64, n, blockSize int) error {
 
 // punchTail is punchTail for a block that was written to its slot. Where it has an image, the slot may hold what a crash brings back, and settling the
 // image will do it. Called with mu held for writing.
-func (f *File) punchTail(obj *object.File, block uint64, e *meta.Entry) error {
+func (f *File) punchTail(obj *object.File, p meta.Plane, block uint64, e *meta.Entry) error {
 	if f.mayHaveImage(block) {
 		return nil
 	}
-	return punchTail(obj, block, int(e.StoredLen), f.blockSize)
+	return punchTail(obj, p.Slot(block), int(e.StoredLen), p.BlockSize)
 }

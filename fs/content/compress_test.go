@@ -198,11 +198,11 @@ func plant(t *testing.T, f *File, block uint64, frame []byte, coding blockcrypt.
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		c := f.newChange(WriteOpts{})
-		cipher, err := k.get(c.epoch)
+		cipher, err := k.get(c.epoch, f.BlockSize())
 		if err != nil {
 			return err
 		}
-		image, ciphertext := newImage(f.st.serial, f.blockSize, len(frame))
+		image, ciphertext := newImage(f.st.serial, f.BlockSize(), len(frame))
 		sealed, err := cipher.SealCoded(ciphertext, frame, block, coding)
 		if err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -25,12 +24,11 @@ type File struct {
 	loading sync.Mutex
 	loaded  bool // guarded by loading
 	// Set by load, constant afterwards.
-	zone      meta.ZoneID
-	params    meta.Params
-	blockSize int // params.BlockSize
+	zone meta.ZoneID
 
-	size  atomic.Uint64 // st.size, for Size
-	epoch atomic.Uint32 // that new blocks are sealed under; changed with mu held
+	size      atomic.Uint64 // st.size, for Size
+	blockSize atomic.Uint32 // st.params.BlockSize, for BlockSize
+	epoch     atomic.Uint32 // that new blocks are sealed under; changed with mu held
 
 	mu      sync.RWMutex
 	st      state   // guarded by mu; as committed
@@ -52,6 +50,74 @@ type state struct {
 	allocated uint64
 	layout    meta.Layout
 	serial    uint64
+	upper     bool
+	former    meta.Former
+	params    meta.Params
+}
+
+func stateOf(a *meta.Attr) state {
+	return state{a.Size, a.Allocated, a.Layout, a.Serial, a.Upper, a.Former, a.Params}
+}
+
+// put makes a say what the state says.
+func (st *state) put(a *meta.Attr) {
+	a.Size, a.Allocated, a.Layout, a.Serial, a.Upper, a.Former, a.Params = st.size, st.allocated, st.layout, st.serial, st.upper, st.former, st.params
+}
+
+// present returns the plane that the file is in, or moves to.
+func (st *state) present() meta.Plane {
+	return meta.Plane{Base: baseOf(st.upper), Serial: st.serial, BlockSize: int(st.params.BlockSize), From: st.former.End, To: meta.MaxFileSize}
+}
+
+// before returns the plane that the file moves from. It is for no bytes if the file does not move.
+func (st *state) before() meta.Plane {
+	return meta.Plane{Base: baseOf(!st.upper), Serial: st.former.Serial, BlockSize: int(st.former.BlockSize), To: st.former.End}
+}
+
+func baseOf(upper bool) uint64 {
+	if upper {
+		return meta.UpperBlock
+	}
+	return 0
+}
+
+func (st *state) moving() bool { return st.former.End > 0 }
+
+// planes returns the planes of the file in the order of its bytes.
+func (st *state) planes() []meta.Plane {
+	if st.moving() {
+		return []meta.Plane{st.before(), st.present()}
+	}
+	return []meta.Plane{st.present()}
+}
+
+// planeAt returns the plane that the byte at off is in.
+func (st *state) planeAt(off uint64) meta.Plane {
+	if off < st.former.End {
+		return st.before()
+	}
+	return st.present()
+}
+
+// planeOf returns the plane that a block is numbered in.
+func (st *state) planeOf(block uint64) meta.Plane {
+	if p := st.present(); p.Has(block) || !st.moving() {
+		return p
+	}
+	return st.before()
+}
+
+// planeWith returns the plane of an object, if the file has it.
+func (st *state) planeWith(serial uint64) (p meta.Plane, ok bool) {
+	switch {
+	case st.layout != meta.LayoutSlots:
+		return p, false
+	case st.serial == serial:
+		return st.present(), true
+	case st.moving() && st.former.Serial == serial:
+		return st.before(), true
+	}
+	return p, false
 }
 
 // WriteOpts says what a change does besides.
@@ -78,12 +144,12 @@ func (f *File) load(ctx context.Context) error {
 		f.e.release(f)
 		return fmt.Errorf("open content of inode %d: %w", f.ino, err)
 	}
-	f.zone, f.params, f.blockSize = a.Zone, a.Params, int(a.BlockSize)
+	f.zone = a.Zone
 	f.epoch.Store(a.Epoch)
 	f.mu.Lock()
 	f.uses.used = a.Wrap(a.Epoch).Uses
 	f.uses.reserved = f.uses.used
-	f.setState(state{size: a.Size, allocated: a.Allocated, layout: a.Layout, serial: a.Serial})
+	f.setState(stateOf(a))
 	f.mu.Unlock()
 	f.loaded = true
 	return nil
@@ -93,13 +159,14 @@ func (f *File) load(ctx context.Context) error {
 func (f *File) setState(st state) {
 	f.st = st
 	f.size.Store(st.size)
+	f.blockSize.Store(st.params.BlockSize)
 }
 
 // Ino returns the inode.
 func (f *File) Ino() meta.Ino { return f.ino }
 
-// BlockSize returns the size of a full block in bytes.
-func (f *File) BlockSize() int { return f.blockSize }
+// BlockSize returns the size of a full block in bytes; while the file moves to other blocks, of those that it moves to.
+func (f *File) BlockSize() int { return int(f.blockSize.Load()) }
 
 // Size returns the current size in bytes without reading anything.
 func (f *File) Size() uint64 { return f.size.Load() }
@@ -114,12 +181,6 @@ func (f *File) Close() error {
 	}
 	return nil
 }
-
-// blocks returns the number of blocks of a file of size bytes.
-func (f *File) blocks(size uint64) uint64 { return blockcrypt.BlockCount(size, f.blockSize) }
-
-// start returns the offset of a block.
-func (f *File) start(block uint64) uint64 { return blockcrypt.BlockStart(block, f.blockSize) }
 
 // oftenSynced: files that are fsynced again and again write images, because these need only one flush.
 const (

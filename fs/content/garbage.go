@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -94,10 +93,10 @@ func (e *Engine) punch(ctx context.Context, g meta.Garbage) error {
 func (f *File) punchGarbage(ctx context.Context, g meta.Garbage) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.st.layout == meta.LayoutSlots && f.st.serial == g.Serial {
+	if p, ok := f.st.planeWith(g.Serial); ok {
 		obj, err := f.e.objects.Get(f.e.object(f.ino, g.Serial))
 		if err == nil {
-			err = f.punchUnmapped(ctx, obj, g)
+			err = f.punchUnmapped(ctx, obj, p, g)
 			obj.Release()
 		}
 		if err != nil && !errors.Is(err, object.ErrMissing) {
@@ -120,7 +119,8 @@ func (f *File) punchGarbage(ctx context.Context, g meta.Garbage) error {
 // cutLeftover cuts off what a crash may have left behind the end of the object, which a sweep passes over while there is garbage. If there is none
 // any more, no older state reaches behind the end. Called with mu held for writing.
 func (f *File) cutLeftover(ctx context.Context, serial uint64) error {
-	if f.st.layout != meta.LayoutSlots || f.st.serial != serial {
+	p, ok := f.st.planeWith(serial)
+	if !ok {
 		return nil
 	}
 	if due, err := f.e.hasGarbage(ctx, f.ino, serial); due || err != nil {
@@ -134,8 +134,11 @@ func (f *File) cutLeftover(ctx context.Context, serial uint64) error {
 		return err
 	}
 	defer obj.Release()
-	return obj.Cut(blockcrypt.SlotOff(f.blocks(f.st.size), f.blockSize))
+	return obj.Cut(f.endOf(p))
 }
+
+// endOf returns where the object of a plane ends. Called with mu held.
+func (f *File) endOf(p meta.Plane) int64 { return p.Slot(p.End(min(f.st.size, p.To))) }
 
 // garbageLike returns the record with the key of g, or the zero record.
 func garbageLike(tx *meta.Tx, g meta.Garbage) (now meta.Garbage, err error) {
@@ -153,24 +156,24 @@ func garbageLike(tx *meta.Tx, g meta.Garbage) (now meta.Garbage, err error) {
 }
 
 // punchUnmapped frees what lies in the record's range without an entry. Called with mu held for writing.
-func (f *File) punchUnmapped(ctx context.Context, obj *object.File, g meta.Garbage) error {
-	limit := f.blocks(f.st.size) // no entries from here on
+func (f *File) punchUnmapped(ctx context.Context, obj *object.File, p meta.Plane, g meta.Garbage) error {
+	first, limit := p.Base+g.First, p.End(min(f.st.size, p.To)) // no entries from limit on
 	end := limit
 	if g.Count != meta.ToEnd {
-		end = min(end, g.First+g.Count)
+		end = min(end, first+g.Count)
 	}
-	if err := f.punchHoles(ctx, obj, g.First, end); err != nil {
+	if err := f.punchHoles(ctx, obj, p, first, end); err != nil {
 		return err
 	}
-	if g.Count == meta.ToEnd || g.First+g.Count > limit {
-		return obj.Cut(blockcrypt.SlotOff(max(g.First, limit), f.blockSize))
+	if g.Count == meta.ToEnd || first+g.Count > limit {
+		return obj.Cut(p.Slot(max(first, limit)))
 	}
 	return nil
 }
 
 // punchHoles frees the slots of [first, end) between those that have entries, and what lies behind the ciphertext in those that came into use
 // again.
-func (f *File) punchHoles(ctx context.Context, obj *object.File, first, end uint64) error {
+func (f *File) punchHoles(ctx context.Context, obj *object.File, p meta.Plane, first, end uint64) error {
 	for first < end {
 		from, _ := meta.RowOf(first)
 		to, _ := meta.RowOf(end - 1)
@@ -188,16 +191,16 @@ func (f *File) punchHoles(ctx context.Context, obj *object.File, first, end uint
 				if !rows[i].m[x].Present || block < first || block >= stop {
 					continue
 				}
-				if err := f.punchTail(obj, block, &rows[i].m[x]); err != nil {
+				if err := f.punchTail(obj, p, block, &rows[i].m[x]); err != nil {
 					return err
 				}
-				if err := f.punchSlots(obj, first, block); err != nil {
+				if err := punchSlots(obj, p, first, block); err != nil {
 					return err
 				}
 				first = block + 1
 			}
 		}
-		if err := f.punchSlots(obj, first, stop); err != nil {
+		if err := punchSlots(obj, p, first, stop); err != nil {
 			return err
 		}
 		first = stop
@@ -205,9 +208,9 @@ func (f *File) punchHoles(ctx context.Context, obj *object.File, first, end uint
 	return nil
 }
 
-func (f *File) punchSlots(obj *object.File, first, end uint64) error {
+func punchSlots(obj *object.File, p meta.Plane, first, end uint64) error {
 	if first >= end {
 		return nil
 	}
-	return obj.Punch(blockcrypt.SlotOff(first, f.blockSize), blockcrypt.SlotOff(end-first, f.blockSize))
+	return obj.Punch(p.Slot(first), p.Slot(end)-p.Slot(first))
 }

@@ -37,15 +37,15 @@ func parseImage(image []byte) (serial uint64, blockSize int, ciphertext []byte, 
 	return binary.BigEndian.Uint64(image), blockSize, ciphertext, nil
 }
 
-// imageOf returns the ciphertext of an image that must be the one that entry describes. Called with mu held.
-func (f *File) imageOf(image []byte, entry *meta.Entry) ([]byte, error) {
+// imageOf returns the ciphertext of an image that must be the one that entry describes, in a plane of the file.
+func imageOf(p meta.Plane, image []byte, entry *meta.Entry) ([]byte, error) {
 	serial, blockSize, ciphertext, err := parseImage(image)
 	if err != nil {
 		return nil, err
 	}
-	if serial != f.st.serial || blockSize != f.blockSize || len(ciphertext) != int(entry.StoredLen) {
+	if serial != p.Serial || blockSize != p.BlockSize || len(ciphertext) != int(entry.StoredLen) {
 		return nil, fmt.Errorf("image of object %d, %d bytes; entry has object %d, %d bytes: %w",
-			serial, len(ciphertext), f.st.serial, entry.StoredLen, meta.ErrCorrupt)
+			serial, len(ciphertext), p.Serial, entry.StoredLen, meta.ErrCorrupt)
 	}
 	return ciphertext, nil
 }

@@ -9,10 +9,11 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
-// cipherKey names a block key: one per file and epoch.
+// cipherKey names a block cipher: one per file, epoch and block size, of which a file has two while it moves to another.
 type cipherKey struct {
 	ino   meta.Ino
 	epoch uint32
+	size  int
 }
 
 // cipherEntry is a cached block cipher, usable as long as the zone keys that it was unwrapped with.
@@ -23,37 +24,46 @@ type cipherEntry struct {
 
 // keys holds the block ciphers that one operation uses. They are fetched before the File is locked.
 type keys struct {
-	epoch  uint32 // of cipher
+	key    sizedEpoch // of cipher
 	cipher *blockcrypt.BlockCipher
-	others map[uint32]*blockcrypt.BlockCipher
+	others map[sizedEpoch]*blockcrypt.BlockCipher
 }
 
-// get returns the cipher of an epoch, or the error that makes withKeys fetch it and try again.
-func (k *keys) get(epoch uint32) (*blockcrypt.BlockCipher, error) {
-	if k.epoch == epoch && k.cipher != nil {
+// sizedEpoch names a block cipher of one file.
+type sizedEpoch struct {
+	epoch uint32
+	size  int // of a block
+}
+
+// get returns the cipher of an epoch for blocks of a size, or the error that makes withKeys fetch it and try again.
+func (k *keys) get(epoch uint32, size int) (*blockcrypt.BlockCipher, error) {
+	key := sizedEpoch{epoch, size}
+	if k.key == key && k.cipher != nil {
 		return k.cipher, nil
 	}
-	if c := k.others[epoch]; c != nil {
+	if c := k.others[key]; c != nil {
 		return c, nil
 	}
-	return nil, &missingKey{epoch}
+	return nil, &missingKey{key}
 }
 
-func (k *keys) add(epoch uint32, c *blockcrypt.BlockCipher) {
+func (k *keys) add(key sizedEpoch, c *blockcrypt.BlockCipher) {
 	if k.cipher == nil {
-		k.epoch, k.cipher = epoch, c
+		k.key, k.cipher = key, c
 		return
 	}
 	if k.others == nil {
-		k.others = map[uint32]*blockcrypt.BlockCipher{}
+		k.others = map[sizedEpoch]*blockcrypt.BlockCipher{}
 	}
-	k.others[epoch] = c
+	k.others[key] = c
 }
 
 // missingKey: an operation met a block of an epoch whose key was not fetched.
-type missingKey struct{ epoch uint32 }
+type missingKey struct{ key sizedEpoch }
 
-func (m *missingKey) Error() string { return fmt.Sprintf("key of epoch %d was not fetched", m.epoch) }
+func (m *missingKey) Error() string {
+	return fmt.Sprintf("key of epoch %d for blocks of %d bytes was not fetched", m.key.epoch, m.key.size)
+}
 
 // errEpochFull: the current block key may not be used as often as the operation needs.
 var errEpochFull = errors.New("block key is used up")
@@ -70,14 +80,14 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 		return fmt.Errorf("keys of inode %d: %w", f.ino, err)
 	}
 	var k keys
-	epoch := f.epoch.Load()
+	key := f.presentKey()
 	for {
-		if _, err := k.get(epoch); err != nil {
-			c, err := f.fetch(ctx, zone, epoch)
+		if _, err := k.get(key.epoch, key.size); err != nil {
+			c, err := f.fetch(ctx, zone, key)
 			if err != nil {
 				return err
 			}
-			k.add(epoch, c)
+			k.add(key, c)
 		}
 		err = op(&k)
 		var missing *missingKey
@@ -85,12 +95,12 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 		case err == nil:
 			return nil
 		case errors.As(err, &missing):
-			epoch = missing.epoch
+			key = missing.key
 		case errors.Is(err, errEpochFull):
 			if err := f.newEpoch(ctx); err != nil {
 				return err
 			}
-			epoch = f.epoch.Load()
+			key = f.presentKey()
 		case errors.Is(err, errCapability):
 			if err := f.dropCapability(ctx); err != nil {
 				return err
@@ -99,43 +109,46 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 		default:
 			return err
 		}
-		if _, err := k.get(epoch); err == nil {
-			return fmt.Errorf("inode %d asks for the key of epoch %d again: %w", f.ino, epoch, meta.ErrCorrupt)
+		if _, err := k.get(key.epoch, key.size); err == nil {
+			return fmt.Errorf("inode %d asks for the key of epoch %d again: %w", f.ino, key.epoch, meta.ErrCorrupt)
 		}
 	}
 }
 
+// presentKey names the cipher that new blocks of the present plane are sealed by.
+func (f *File) presentKey() sizedEpoch { return sizedEpoch{f.epoch.Load(), f.BlockSize()} }
+
 // fetch returns the block cipher of an epoch, from the cache or by unwrapping the file key.
-func (f *File) fetch(ctx context.Context, zone *meta.ZoneKeys, epoch uint32) (*blockcrypt.BlockCipher, error) {
-	key := cipherKey{f.ino, epoch}
+func (f *File) fetch(ctx context.Context, zone *meta.ZoneKeys, want sizedEpoch) (*blockcrypt.BlockCipher, error) {
+	key := cipherKey{f.ino, want.epoch, want.size}
 	if entry, ok := f.e.ciphers.get(key); ok && entry.zone == zone {
 		return entry.cipher, nil
 	}
-	c, err := f.unwrap(ctx, epoch)
+	c, err := f.unwrap(ctx, want)
 	if err != nil {
-		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", f.ino, epoch, err)
+		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", f.ino, want.epoch, err)
 	}
 	f.e.ciphers.put(key, &cipherEntry{c, zone})
 	return c, nil
 }
 
 // unwrap opens the file key, expands it, and checks that it is the one committed to.
-func (f *File) unwrap(ctx context.Context, epoch uint32) (*blockcrypt.BlockCipher, error) {
+func (f *File) unwrap(ctx context.Context, want sizedEpoch) (*blockcrypt.BlockCipher, error) {
 	a, err := f.e.meta.Getattr(ctx, f.ino)
 	if err != nil {
 		return nil, err
 	}
-	dek, err := f.e.meta.UnwrapDEK(ctx, a, epoch)
+	dek, err := f.e.meta.UnwrapDEK(ctx, a, want.epoch)
 	if err != nil {
 		return nil, err
 	}
 	defer dek.Wipe()
-	id := blockcrypt.FileID{Volume: f.e.meta.Volume(), Inode: uint64(f.ino), Epoch: epoch}
-	c, err := blockcrypt.NewBlockCipher(dek, id, f.blockSize, blockcrypt.SuiteAES256GCM)
+	id := blockcrypt.FileID{Volume: f.e.meta.Volume(), Inode: uint64(f.ino), Epoch: want.epoch}
+	c, err := blockcrypt.NewBlockCipher(dek, id, want.size, blockcrypt.SuiteAES256GCM)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Verify(a.Wrap(epoch).Commitment); err != nil {
+	if err := c.Verify(a.Wrap(want.epoch).Commitment); err != nil {
 		return nil, fmt.Errorf("%w: %w", meta.ErrAuth, err)
 	}
 	return c, nil

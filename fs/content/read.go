@@ -85,7 +85,7 @@ func (f *File) readInline(ctx context.Context, k *keys) (plain []byte, err error
 }
 
 func (f *File) openInline(k *keys, in *meta.Inline) ([]byte, error) {
-	c, err := k.get(in.Epoch)
+	c, err := k.get(in.Epoch, int(f.st.params.BlockSize))
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +104,7 @@ func (f *File) openInline(k *keys, in *meta.Inline) ([]byte, error) {
 type reader struct {
 	f     *File
 	k     *keys
+	plane meta.Plane
 	p     []byte // what to fill
 	off   uint64 // its offset in the file
 	first uint64 // its first block
@@ -119,10 +120,23 @@ var readers = sync.Pool{New: func() any { return new(reader) }}
 
 // readSlots reads from images and slots. Called with mu held.
 func (f *File) readSlots(ctx context.Context, k *keys, p []byte, off uint64) error {
+	for len(p) > 0 {
+		plane := f.st.planeAt(off)
+		n := min(uint64(len(p)), plane.To-off)
+		if err := f.readPlane(ctx, k, plane, p[:n:n], off); err != nil {
+			return err
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+// readPlane is readSlots for what lies in one plane.
+func (f *File) readPlane(ctx context.Context, k *keys, plane meta.Plane, p []byte, off uint64) error {
 	r := readers.Get().(*reader)
 	defer readers.Put(r)
-	first, end := blockcrypt.BlockRange(off, len(p), f.blockSize)
-	r.f, r.k, r.p, r.off, r.first, r.done = f, k, p, off, first, blockSet{}
+	first, end := plane.Range(off, len(p))
+	r.f, r.k, r.plane, r.p, r.off, r.first, r.done = f, k, plane, p, off, first, blockSet{}
 	defer r.drop()
 	rows, err := f.mapRows(ctx, first, end, r.rowSpace[:0])
 	if err != nil {
@@ -156,8 +170,8 @@ func (r *reader) entry(block uint64) *meta.Entry { return entryIn(r.rows, r.firs
 
 // part returns the part of p that block fills, and where in the block it begins.
 func (r *reader) part(block uint64) (dst []byte, skip int) {
-	start := r.f.start(block)
-	lo, hi := max(start, r.off), min(start+uint64(r.f.blockSize), r.off+uint64(len(r.p)))
+	start := r.plane.Start(block)
+	lo, hi := max(start, r.off), min(start+uint64(r.plane.BlockSize), r.off+uint64(len(r.p)))
 	return r.p[lo-r.off : hi-r.off], int(lo - start)
 }
 
@@ -191,20 +205,20 @@ func (r *reader) readImage(tx *meta.Tx, block uint64, e *meta.Entry) (found bool
 	if err != nil || image == nil {
 		return false, err
 	}
-	ciphertext, err := r.f.imageOf(image, e)
+	ciphertext, err := imageOf(r.plane, image, e)
 	if err != nil {
 		return false, err
 	}
-	c, err := r.k.get(e.Epoch)
+	c, err := r.k.get(e.Epoch, r.plane.BlockSize)
 	if err != nil {
 		return false, err
 	}
 	dst, skip := r.part(block)
 	return true, placed(dst, skip, int(e.PlainLen), func(plain []byte) error {
 		if e.Codec != meta.CodecNone {
-			return r.f.openCoded(c, block, e, ciphertext, plain)
+			return r.f.openCoded(c, r.plane.Index(block), e, ciphertext, plain)
 		}
-		return c.Open(plain, ciphertext, block, sealedOf(e))
+		return c.Open(plain, ciphertext, r.plane.Index(block), sealedOf(e))
 	})
 }
 
@@ -219,7 +233,7 @@ func (r *reader) readRun(block, end uint64) (int, error) {
 		clear(dst)
 		return 1, nil
 	}
-	c, err := r.k.get(e.Epoch)
+	c, err := r.k.get(e.Epoch, r.plane.BlockSize)
 	if err != nil {
 		return 0, err
 	}
@@ -243,7 +257,7 @@ func (r *reader) readPart(c *blockcrypt.BlockCipher, block uint64, e *meta.Entry
 		return err
 	}
 	one := [1]blockcrypt.Sealed{sealedOf(e)}
-	if _, err := c.OpenRun(buf, buf, block, one[:]); err != nil {
+	if _, err := c.OpenRun(buf, buf, r.plane.Index(block), one[:]); err != nil {
 		return err
 	}
 	clear(dst[copy(dst, buf[min(skip, len(buf)):]):])
@@ -262,17 +276,17 @@ func (r *reader) readWhole(c *blockcrypt.BlockCipher, block, end uint64) (int, e
 		}
 		r.sealed[n] = sealedOf(e)
 		n, length = n+1, length+int(e.PlainLen)
-		if int(e.PlainLen) < r.f.blockSize {
+		if int(e.PlainLen) < r.plane.BlockSize {
 			clear(dst[e.PlainLen:])
 			break
 		}
 	}
-	at := r.f.start(block) - r.off
+	at := r.plane.Start(block) - r.off
 	buf := r.p[at : at+uint64(length)]
 	if err := r.readSlot(buf, block); err != nil {
 		return 0, err
 	}
-	if _, err := c.OpenRun(buf, buf, block, r.sealed[:n]); err != nil {
+	if _, err := c.OpenRun(buf, buf, r.plane.Index(block), r.sealed[:n]); err != nil {
 		return 0, err
 	}
 	return n, nil
@@ -282,18 +296,18 @@ func (r *reader) openObject() error {
 	if r.obj != nil {
 		return nil
 	}
-	obj, err := r.f.e.objects.Get(r.f.e.object(r.f.ino, r.f.st.serial))
+	obj, err := r.f.e.objects.Get(r.f.e.object(r.f.ino, r.plane.Serial))
 	r.obj = obj
 	return err
 }
 
 func (r *reader) readSlot(buf []byte, block uint64) error {
-	return r.obj.ReadAt(buf, blockcrypt.SlotOff(block, r.f.blockSize))
+	return r.obj.ReadAt(buf, r.plane.Slot(block))
 }
 
-// readBlock returns the plaintext of one block in buf, which has the length that the entry says. Called with mu held.
-func (f *File) readBlock(ctx context.Context, k *keys, block uint64, buf []byte) error {
-	return f.readSlots(ctx, k, buf, f.start(block))
+// readBlock returns the plaintext of one block of a plane in buf, which has the length that the entry says. Called with mu held.
+func (f *File) readBlock(ctx context.Context, k *keys, plane meta.Plane, block uint64, buf []byte) error {
+	return f.readPlane(ctx, k, plane, buf, plane.Start(block))
 }
 
 // placed opens a block of n bytes straight into dst if all of it belongs there, and otherwise takes the way over a buffer. dst begins skip bytes

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -107,7 +108,7 @@ func (f *File) reseal(ctx context.Context, k *keys, epoch uint32, from uint64) (
 		return 0, 0, false, err
 	}
 	for i := range rows {
-		w := &writer{f: f, k: k, c: c, first: rows[i].first(), rows: []*meta.MapRow{&rows[i].m}}
+		w := &writer{f: f, k: k, c: c, plane: f.st.planeOf(rows[i].first()), first: rows[i].first(), rows: []*meta.MapRow{&rows[i].m}}
 		for x := range rows[i].m {
 			block, e := rows[i].first()+uint64(x), &rows[i].m[x]
 			if !e.Present || e.Epoch >= epoch || block < from {
@@ -133,7 +134,7 @@ func (f *File) reseal(ctx context.Context, k *keys, epoch uint32, from uint64) (
 func (w *writer) reseal(ctx context.Context, block uint64, e *meta.Entry) error {
 	loan, buf := borrow(int(e.PlainLen))
 	defer loan.giveBack()
-	if err := w.f.readBlock(ctx, w.k, block, buf); err != nil {
+	if err := w.f.readBlock(ctx, w.k, w.plane, block, buf); err != nil {
 		return err
 	}
 	return w.sealImage(block, buf)
@@ -203,7 +204,9 @@ func (f *File) retire(ctx context.Context, epoch uint32) error {
 		return fmt.Errorf("drop keys before epoch %d: %w", epoch, err)
 	}
 	for _, old := range dropped {
-		f.e.ciphers.remove(cipherKey{f.ino, old})
+		for size := blockcrypt.MinBlockSize; size <= blockcrypt.MaxBlockSize; size *= 2 {
+			f.e.ciphers.remove(cipherKey{f.ino, old, size})
+		}
 	}
 	return nil
 }

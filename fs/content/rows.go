@@ -33,7 +33,7 @@ func (f *File) mapRows(ctx context.Context, first, end uint64, rows []*meta.MapR
 			if err != nil {
 				return err
 			}
-			if err := f.checkRow(m); err != nil {
+			if err := f.checkRow(from+uint64(i), m); err != nil {
 				return fmt.Errorf("map row %d: %w", from+uint64(i), err)
 			}
 			if m == nil {
@@ -47,14 +47,16 @@ func (f *File) mapRows(ctx context.Context, first, end uint64, rows []*meta.MapR
 	return rows, err
 }
 
-// checkRow holds an authentic row against the file: no block is longer than the file's. What is stored of one is no longer than the block.
-func (f *File) checkRow(m *meta.MapRow) error {
+// checkRow holds an authentic row against the file: no block is longer than the file's. What is stored of one is no longer than the block. Called with
+// mu held.
+func (f *File) checkRow(row uint64, m *meta.MapRow) error {
 	if m == nil {
 		return nil
 	}
+	size := f.st.planeOf(row * meta.MapRowBlocks).BlockSize
 	for i := range m {
-		if int(m[i].PlainLen) > f.blockSize {
-			return fmt.Errorf("entry %d of %d bytes, block size %d: %w", i, m[i].PlainLen, f.blockSize, meta.ErrCorrupt)
+		if int(m[i].PlainLen) > size {
+			return fmt.Errorf("entry %d of %d bytes, block size %d: %w", i, m[i].PlainLen, size, meta.ErrCorrupt)
 		}
 	}
 	return nil
@@ -88,7 +90,7 @@ func (f *File) rowsIn(ctx context.Context, from, to uint64, limit int) (rows []m
 				more = true
 				return false
 			}
-			if bad = f.checkRow(m); bad != nil {
+			if bad = f.checkRow(row, m); bad != nil {
 				return false
 			}
 			rows = append(rows, mapped{row, *m})

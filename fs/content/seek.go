@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -63,28 +62,61 @@ func (f *File) seekInline(ctx context.Context, off uint64, data bool) (uint64, e
 }
 
 func (f *File) seekData(ctx context.Context, off uint64) (uint64, error) {
-	from := blockcrypt.BlockOf(off, f.blockSize)
+	for _, p := range f.st.planes() {
+		at, found, err := f.seekDataIn(ctx, p, max(off, p.From))
+		if err != nil {
+			return 0, err
+		}
+		if found && at < f.st.size {
+			return at, nil
+		}
+	}
+	return 0, ErrNoData
+}
+
+// seekDataIn is seekData in one plane.
+func (f *File) seekDataIn(ctx context.Context, p meta.Plane, off uint64) (at uint64, found bool, err error) {
+	if off >= p.To {
+		return 0, false, nil
+	}
+	from := p.Block(off)
 	row, _ := meta.RowOf(from)
-	at := f.st.size
-	err := f.e.meta.View(ctx, func(tx *meta.Tx) error {
+	err = f.e.meta.View(ctx, func(tx *meta.Tx) error {
 		return tx.ScanMap(f.ino, row, func(row uint64, m *meta.MapRow) bool {
+			if !p.Has(row * meta.MapRowBlocks) {
+				return false
+			}
 			for i := range m {
 				if block := row*meta.MapRowBlocks + uint64(i); m[i].Present && block >= from {
-					at = max(off, f.start(block))
+					at, found = max(off, p.Start(block)), true
 					return false
 				}
 			}
 			return true
 		})
 	})
-	if err == nil && at >= f.st.size {
-		err = ErrNoData
-	}
-	return at, err
+	return at, found, err
 }
 
 func (f *File) seekHole(ctx context.Context, off uint64) (uint64, error) {
-	next := blockcrypt.BlockOf(off, f.blockSize) // the first block not known to hold data
+	for _, p := range f.st.planes() {
+		if off >= p.To {
+			continue
+		}
+		at, err := f.seekHoleIn(ctx, p, off)
+		if err != nil {
+			return 0, err
+		}
+		if off = at; off < p.To {
+			break
+		}
+	}
+	return min(off, f.st.size), nil
+}
+
+// seekHoleIn returns the first offset from off on without data in a plane, or its end.
+func (f *File) seekHoleIn(ctx context.Context, p meta.Plane, off uint64) (uint64, error) {
+	next := p.Block(off) // the first block not known to hold data
 	row, _ := meta.RowOf(next)
 	err := f.e.meta.View(ctx, func(tx *meta.Tx) error {
 		return tx.ScanMap(f.ino, row, func(row uint64, m *meta.MapRow) bool {
@@ -101,5 +133,5 @@ func (f *File) seekHole(ctx context.Context, off uint64) (uint64, error) {
 			return true
 		})
 	})
-	return min(max(off, f.start(next)), f.st.size), err
+	return min(max(off, p.Start(next)), p.To), err
 }

@@ -30,7 +30,7 @@ func (s *Settler) JournalOnly(key []byte) bool { return meta.JournalOnly(key) }
 func (s *Settler) Settle(ctx context.Context, key, value []byte) error {
 	ino, block, ok := meta.ParseImageKey(key)
 	if !ok {
-		if _, ok := meta.ParseMarkerKey(key); ok {
+		if meta.IsMarkerKey(key) {
 			return nil
 		}
 		return fmt.Errorf("settle row of %d bytes key: %w", len(key), meta.ErrCorrupt)
@@ -46,7 +46,8 @@ func (s *Settler) settle(ino, block uint64, image []byte) error {
 	if err != nil {
 		return err
 	}
-	if block > blockcrypt.MaxFileSize/uint64(blockSize) {
+	index := block &^ meta.UpperBlock
+	if index > blockcrypt.MaxFileSize/uint64(blockSize) {
 		return meta.ErrCorrupt
 	}
 	id := object.ID(s.namer.ID(ino, serial))
@@ -57,10 +58,11 @@ func (s *Settler) settle(ino, block uint64, image []byte) error {
 		}
 	}
 	defer obj.Release()
-	if err := obj.WriteAt(ciphertext, blockcrypt.SlotOff(block, blockSize)); err != nil {
+	slot := blockcrypt.SlotOff(index, blockSize)
+	if err := obj.WriteAt(ciphertext, slot); err != nil {
 		return err
 	}
-	return punchTail(obj, block, len(ciphertext), blockSize)
+	return punchTail(obj, slot, len(ciphertext), blockSize)
 }
 
 // Sync makes all objects durable: what was settled and what was written directly.

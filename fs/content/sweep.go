@@ -64,10 +64,11 @@ func (s *sweep) item(ctx context.Context, it object.Item) error {
 func (s *sweep) owned(ctx context.Context, it object.Item, f *File, serial uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.st.layout != meta.LayoutSlots || f.st.serial != serial {
+	p, ok := f.st.planeWith(serial)
+	if !ok {
 		return s.homeless(ctx, it, f.ino, serial)
 	}
-	length := blockcrypt.SlotOff(f.blocks(f.st.size), f.blockSize)
+	length := f.endOf(p)
 	if it.Size <= length {
 		return nil
 	}

@@ -75,10 +75,10 @@ func (f *File) syncContent(ctx context.Context) error {
 		return nil
 	}
 	f.mu.RLock()
-	layout, serial := f.st.layout, f.st.serial
+	st := f.st
 	f.mu.RUnlock()
-	if layout == meta.LayoutSlots {
-		if err := f.syncObject(serial); err != nil {
+	if st.layout == meta.LayoutSlots {
+		if err := f.syncPlanes(&st); err != nil {
 			return err
 		}
 	}
@@ -86,6 +86,22 @@ func (f *File) syncContent(ctx context.Context) error {
 		return err
 	}
 	f.res.markSynced(written)
+	return nil
+}
+
+// syncPlanes makes the objects of a file durable. Of two, one may not have been written to yet.
+func (f *File) syncPlanes(st *state) error {
+	var missing error
+	planes := st.planes()
+	for _, p := range planes {
+		err := f.syncObject(p.Serial)
+		if errors.Is(err, object.ErrMissing) && len(planes) > 1 && missing == nil {
+			missing, err = err, nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -14,14 +14,15 @@ import (
 // read is an error. It belongs to one goroutine.
 func Verifier(objects *object.Store, namer *blockcrypt.ObjectNamer) func(a *meta.Attr, block uint64, entry meta.Entry) (bool, error) {
 	return func(a *meta.Attr, block uint64, entry meta.Entry) (bool, error) {
-		if !entry.Present || entry.StoredLen > a.BlockSize {
+		p, ok := a.PlaneOf(block)
+		if !ok || !entry.Present || int(entry.StoredLen) > p.BlockSize {
 			return false, nil
 		}
 		loan, buf := borrow(int(entry.StoredLen))
 		defer loan.giveBack()
-		obj, err := objects.Get(object.ID(namer.ID(uint64(a.Ino), a.Serial)))
+		obj, err := objects.Get(object.ID(namer.ID(uint64(a.Ino), p.Serial)))
 		if err == nil {
-			err = obj.ReadAt(buf, blockcrypt.SlotOff(block, int(a.BlockSize)))
+			err = obj.ReadAt(buf, p.Slot(block))
 			obj.Release()
 		}
 		switch {

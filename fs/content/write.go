@@ -25,11 +25,15 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off uint64, opts WriteOpts
 	done := 0
 	for done < len(p) {
 		chunk := p[done:min(done+maxChunk, len(p))]
-		err := f.withKeys(ctx, func(k *keys) error { return f.writeChunk(ctx, k, chunk, off+uint64(done), opts) })
+		n := 0
+		err := f.withKeys(ctx, func(k *keys) (err error) {
+			n, err = f.writeChunk(ctx, k, chunk, off+uint64(done), opts)
+			return err
+		})
 		if err != nil {
 			return done, fmt.Errorf("write inode %d at %d: %w", f.ino, off+uint64(done), err)
 		}
-		done += len(chunk)
+		done += n
 	}
 	return done, nil
 }
@@ -49,34 +53,34 @@ func (f *File) writable(off, n uint64) error {
 	return nil
 }
 
-// writeChunk writes at most maxChunk bytes, in one transaction.
-func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, opts WriteOpts) error {
+// writeChunk writes at most maxChunk bytes, in one transaction, and returns how many: what lies in one plane.
+func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, opts WriteOpts) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.uses.left(f.e.maxUses) < epochReserve {
-		return errEpochFull
-	}
-	if _, err := k.get(f.epoch.Load()); err != nil {
-		return err
+	if err := f.ready(k); err != nil {
+		return 0, err
 	}
 	c := f.newChange(opts)
 	defer c.count()
-	c.next.size = max(f.st.size, off+uint64(len(p)))
 	if f.st.layout == meta.LayoutSlots {
-		return f.writeSlots(ctx, k, c, p, off, nil)
+		plane := f.st.planeAt(off)
+		p = p[:min(uint64(len(p)), plane.To-off)]
+		c.next.size = max(f.st.size, off+uint64(len(p)))
+		return len(p), f.writeSlots(ctx, k, c, plane, p, off, nil)
 	}
+	c.next.size = max(f.st.size, off+uint64(len(p)))
 	old, err := f.readInline(ctx, k)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if c.next.size > uint64(f.params.Inline) {
+	if c.next.size > uint64(f.st.params.Inline) {
 		f.leaveInline(c)
-		return f.writeSlots(ctx, k, c, p, off, old)
+		return len(p), f.writeSlots(ctx, k, c, c.next.present(), p, off, old)
 	}
 	plain := make([]byte, max(len(old), int(off)+len(p)))
 	copy(plain, old)
 	copy(plain[off:], p)
-	return f.writeInline(ctx, k, c, plain)
+	return len(p), f.writeInline(ctx, k, c, plain)
 }
 
 // writeInline replaces the inline content and commits.
@@ -93,19 +97,20 @@ func (f *File) sealInline(k *keys, c *change, plain []byte) error {
 		c.noInline = true
 		return nil
 	}
-	cipher, err := k.get(c.epoch)
+	params := c.next.params
+	cipher, err := k.get(c.epoch, int(params.BlockSize))
 	if err != nil {
 		return err
 	}
 	in := meta.Inline{Epoch: c.epoch}
-	loan, coded, err := f.compress(plain, 1)
+	loan, coded, err := f.compress(params, plain, 1)
 	defer loan.giveBack()
 	switch {
 	case err != nil:
 	case coded == nil:
 		in.Sealed, err = cipher.SealInline(plain)
 	default:
-		in.Codec, in.Plain = f.params.Codec, uint32(len(plain))
+		in.Codec, in.Plain = params.Codec, uint32(len(plain))
 		in.Sealed, err = cipher.SealInlineCoded(coded, blockcrypt.Coding{Codec: uint8(in.Codec), Plain: in.Plain})
 	}
 	if err != nil {
@@ -135,6 +140,7 @@ type writer struct {
 	f     *File
 	k     *keys
 	c     *change
+	plane meta.Plane
 	p     []byte
 	off   uint64
 	first uint64
@@ -150,12 +156,13 @@ type writer struct {
 
 var writers = sync.Pool{New: func() any { return new(writer) }}
 
-// writeSlots writes p at off as blocks, and with them old, what was inline and stays, and commits. Called with mu held for writing.
-func (f *File) writeSlots(ctx context.Context, k *keys, c *change, p []byte, off uint64, old []byte) error {
+// writeSlots writes p at off as blocks of a plane, which is for all of them, and with them old, what was inline and stays, and commits. Called with mu
+// held for writing.
+func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Plane, p []byte, off uint64, old []byte) error {
 	w := writers.Get().(*writer)
 	defer writers.Put(w)
-	first, end := blockcrypt.BlockRange(off, len(p), f.blockSize)
-	w.f, w.k, w.c, w.p, w.off, w.first, w.old = f, k, c, p, off, first, old
+	first, end := plane.Range(off, len(p))
+	w.f, w.k, w.c, w.plane, w.p, w.off, w.first, w.old = f, k, c, plane, p, off, first, old
 	defer w.drop()
 	var err error
 	if w.rows, err = f.rowsFor(ctx, c, first, end, w.rowSpace[:0]); err != nil {
@@ -210,8 +217,8 @@ func (w *writer) drop() {
 func (w *writer) piece(ctx context.Context, block uint64, small bool) (piece, error) {
 	f := w.f
 	e := entryIn(w.rows, w.first, block)
-	start := f.start(block)
-	lo, hi := max(start, w.off), min(start+uint64(f.blockSize), w.off+uint64(len(w.p)))
+	start := w.plane.Start(block)
+	lo, hi := max(start, w.off), min(start+uint64(w.plane.BlockSize), w.off+uint64(len(w.p)))
 	src := w.p[lo-w.off : hi-w.off]
 	inline := w.inlineOf(block)
 	kept := max(int(e.PlainLen), len(inline))
@@ -225,7 +232,7 @@ func (w *writer) piece(ctx context.Context, block uint64, small bool) (piece, er
 	clear(buf)
 	copy(buf, inline)
 	if e.Present {
-		if err := f.readBlock(ctx, w.k, block, buf[:e.PlainLen]); err != nil {
+		if err := f.readBlock(ctx, w.k, w.plane, block, buf[:e.PlainLen]); err != nil {
 			return out, err
 		}
 	}
@@ -236,16 +243,16 @@ func (w *writer) piece(ctx context.Context, block uint64, small bool) (piece, er
 
 // inlineOf returns the part of the old inline content that lies in block.
 func (w *writer) inlineOf(block uint64) []byte {
-	start := w.f.start(block)
+	start := w.plane.Start(block)
 	if start >= uint64(len(w.old)) {
 		return nil
 	}
-	return w.old[start:min(start+uint64(w.f.blockSize), uint64(len(w.old)))]
+	return w.old[start:min(start+uint64(w.plane.BlockSize), uint64(len(w.old)))]
 }
 
 // keepOld seals the inline content outside of the write, as images: it may have been synced, so it must not depend on a slot that is not.
 func (w *writer) keepOld(end uint64) error {
-	for block := uint64(0); len(w.inlineOf(block)) > 0; block++ {
+	for block := w.plane.Base; len(w.inlineOf(block)) > 0; block++ {
 		if block >= w.first && block < end {
 			continue
 		}
@@ -297,11 +304,11 @@ func (w *writer) place(pieces []piece) error {
 
 // sealImage adds a block to the change as an image.
 func (w *writer) sealImage(block uint64, plain []byte) error {
-	cipher, err := w.k.get(w.c.epoch)
+	cipher, err := w.k.get(w.c.epoch, w.plane.BlockSize)
 	if err != nil {
 		return err
 	}
-	loan, coded, err := w.f.compress(plain, slotPage)
+	loan, coded, err := w.f.compress(w.params(), plain, slotPage)
 	defer loan.giveBack()
 	if err != nil {
 		return err
@@ -310,7 +317,7 @@ func (w *writer) sealImage(block uint64, plain []byte) error {
 	if coded != nil {
 		stored = len(coded)
 	}
-	image, ciphertext := newImage(w.c.next.serial, w.f.blockSize, stored)
+	image, ciphertext := newImage(w.plane.Serial, w.plane.BlockSize, stored)
 	entry, err := w.seal(cipher, ciphertext, plain, coded, block)
 	if err != nil {
 		return err
@@ -321,14 +328,23 @@ func (w *writer) sealImage(block uint64, plain []byte) error {
 	return nil
 }
 
+// params returns how content is stored in the plane: blocks of the former one may be too small to be compressed.
+func (w *writer) params() meta.Params {
+	p := w.c.next.params
+	if w.plane.BlockSize < meta.MinCompressedBlock {
+		p.Codec = meta.CodecNone
+	}
+	return p
+}
+
 // seal encrypts a block into dst: coded, what it was compressed to, or if that is nil plain.
 func (w *writer) seal(cipher *blockcrypt.BlockCipher, dst, plain, coded []byte, block uint64) (meta.Entry, error) {
 	if coded == nil {
-		sealed, err := cipher.Seal(dst, plain, block)
+		sealed, err := cipher.Seal(dst, plain, w.plane.Index(block))
 		return w.entry(sealed, len(plain)), err
 	}
-	codec := w.f.params.Codec
-	sealed, err := cipher.SealCoded(dst, coded, block, blockcrypt.Coding{Codec: uint8(codec), Plain: uint32(len(plain))})
+	codec := w.params().Codec
+	sealed, err := cipher.SealCoded(dst, coded, w.plane.Index(block), blockcrypt.Coding{Codec: uint8(codec), Plain: uint32(len(plain))})
 	e := w.entry(sealed, len(plain))
 	e.Codec, e.StoredLen = codec, uint32(len(coded))
 	return e, err
@@ -337,7 +353,7 @@ func (w *writer) seal(cipher *blockcrypt.BlockCipher, dst, plain, coded []byte, 
 // writeRun seals pieces [i, j) and writes them to their slots at once.
 func (w *writer) writeRun(i, j int) error {
 	block := w.first + uint64(i)
-	length := (j-i-1)*w.f.blockSize + len(w.pieces[j-1].plain)
+	length := (j-i-1)*w.plane.BlockSize + len(w.pieces[j-1].plain)
 	loan, buf := borrow(length)
 	defer loan.giveBack()
 	if err := w.sealRun(buf, i, j); err != nil {
@@ -348,12 +364,12 @@ func (w *writer) writeRun(i, j int) error {
 
 // write writes ciphertext to the slots from a block's on.
 func (w *writer) write(buf []byte, block uint64) error {
-	obj, err := w.f.objectFor(w.c.next.serial)
+	obj, err := w.f.objectFor(w.plane.Serial)
 	if err != nil {
 		return err
 	}
 	defer obj.Release()
-	if err := obj.WriteAt(buf, blockcrypt.SlotOff(block, w.f.blockSize)); err != nil {
+	if err := obj.WriteAt(buf, w.plane.Slot(block)); err != nil {
 		return err
 	}
 	w.f.res.wrote()
@@ -362,14 +378,14 @@ func (w *writer) write(buf []byte, block uint64) error {
 
 // sealRun seals pieces [i, j) back to back into buf. Those that lie side by side in p are sealed together.
 func (w *writer) sealRun(buf []byte, i, j int) error {
-	cipher, err := w.k.get(w.c.epoch)
+	cipher, err := w.k.get(w.c.epoch, w.plane.BlockSize)
 	if err != nil {
 		return err
 	}
 	for i < j {
 		plain, n := w.together(i, j)
 		block := w.first + uint64(i)
-		sealed, err := cipher.SealRun(buf[:len(plain)], plain, block, w.sealed[:0])
+		sealed, err := cipher.SealRun(buf[:len(plain)], plain, w.plane.Index(block), w.sealed[:0])
 		if err != nil {
 			return err
 		}
@@ -392,14 +408,14 @@ func (w *writer) together(i, j int) (plain []byte, n int) {
 	for i+n < j && !w.rewritten(i+n) {
 		n++
 	}
-	from := max(w.f.start(w.first+uint64(i)), w.off) - w.off
-	to := min(w.f.start(w.first+uint64(i+n)), w.off+uint64(len(w.p))) - w.off
+	from := max(w.plane.Start(w.first+uint64(i)), w.off) - w.off
+	to := min(w.plane.Start(w.first+uint64(i+n)), w.off+uint64(len(w.p))) - w.off
 	return w.p[from:to], n
 }
 
 // rewritten tells whether piece i is not simply a part of p.
 func (w *writer) rewritten(i int) bool {
-	start := max(w.f.start(w.first+uint64(i)), w.off) - w.off
+	start := max(w.plane.Start(w.first+uint64(i)), w.off) - w.off
 	return &w.pieces[i].plain[0] != &w.p[start]
 }
 

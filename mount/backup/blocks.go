@@ -3,6 +3,7 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
@@ -18,21 +19,22 @@ type stretch struct {
 }
 
 // stretches returns the blocks of a map row that is holds and was does not, neighbours together.
-func stretches(row uint64, blockSize int, was, is *meta.MapRow) (out []stretch) {
+func stretches(row uint64, p meta.Plane, was, is *meta.MapRow) (out []stretch) {
+	blockSize := p.BlockSize
 	for i := range is {
 		e := is[i]
 		if !e.Present || e == was[i] || int(e.StoredLen) > blockSize {
 			continue
 		}
 		block := row*meta.MapRowBlocks + uint64(i)
-		off := blockcrypt.SlotOff(block, blockSize)
+		off := p.Slot(block)
 		if n := len(out); n > 0 && out[n-1].off+int64(len(out[n-1].entries)*blockSize) == off && len(out[n-1].entries)*blockSize < stepLimit {
 			s := &out[n-1]
 			s.length = len(s.entries)*blockSize + int(e.StoredLen)
-			s.entries, s.blocks = append(s.entries, e), append(s.blocks, block)
+			s.entries, s.blocks = append(s.entries, e), append(s.blocks, p.Index(block))
 			continue
 		}
-		out = append(out, stretch{off: off, length: int(e.StoredLen), entries: []meta.Entry{e}, blocks: []uint64{block}})
+		out = append(out, stretch{off: off, length: int(e.StoredLen), entries: []meta.Entry{e}, blocks: []uint64{p.Index(block)}})
 	}
 	return out
 }
@@ -82,8 +84,12 @@ func (r *run) copyRow(key, was, is []byte) error {
 		return nil
 	}
 	a, err := r.inode(ino)
-	if err != nil || a == nil || a.Layout != meta.LayoutSlots {
+	if err != nil || a == nil {
 		return err
+	}
+	p, ok := a.PlaneOf(row * meta.MapRowBlocks)
+	if !ok {
+		return nil
 	}
 	var old, now meta.MapRow
 	if was != nil {
@@ -94,9 +100,8 @@ func (r *run) copyRow(key, was, is []byte) error {
 	if err := r.src.Structure.Map(key, is, &now); err != nil {
 		return err
 	}
-	id := object.ID(r.src.Namer.ID(uint64(ino), a.Serial))
-	for _, s := range stretches(row, int(a.BlockSize), &old, &now) {
-		if err := r.copyStretch(a, id, &s); err != nil {
+	for _, s := range stretches(row, p, &old, &now) {
+		if err := r.copyStretch(a, p, &s); err != nil {
 			return fmt.Errorf("copy inode %d: %w", ino, err)
 		}
 	}
@@ -118,7 +123,8 @@ func (r *run) again() error {
 }
 
 // copyStretch copies one stretch: into the object if the copy before did not have it, otherwise into the pack.
-func (r *run) copyStretch(a *meta.Attr, id object.ID, s *stretch) error {
+func (r *run) copyStretch(a *meta.Attr, p meta.Plane, s *stretch) error {
+	id := object.ID(r.src.Namer.ID(uint64(a.Ino), p.Serial))
 	f, err := r.src.Objects.Get(id)
 	if errors.Is(err, object.ErrMissing) || errors.Is(err, object.ErrHostile) {
 		r.wrong(a.Ino, s.blocks)
@@ -127,7 +133,7 @@ func (r *run) copyStretch(a *meta.Attr, id object.ID, s *stretch) error {
 	if err != nil {
 		return err
 	}
-	wrong, err := s.read(f, int(a.BlockSize), r.buf)
+	wrong, err := s.read(f, p.BlockSize, r.buf)
 	f.Release()
 	if err != nil {
 		return err
@@ -136,7 +142,7 @@ func (r *run) copyStretch(a *meta.Attr, id object.ID, s *stretch) error {
 	r.res.Bytes += uint64(s.length)
 	r.res.Blocks += uint64(len(s.entries))
 	r.progress()
-	if r.known(a) {
+	if r.known(a.Ino, p.Serial) {
 		return r.pack.step(stepWrite, id, s.off, r.buf[:s.length])
 	}
 	return change(r.objects, id, stepWrite, s.off, r.buf[:s.length])
@@ -174,15 +180,23 @@ func (r *run) inode(ino meta.Ino) (*meta.Attr, error) {
 }
 
 // known reports whether the copy before has the object, so that it must not be changed yet.
-func (r *run) known(a *meta.Attr) bool {
+func (r *run) known(ino meta.Ino, serial uint64) bool {
 	if r.first {
 		return false
 	}
-	serial, changed := r.before[a.Ino]
-	return !changed || serial == a.Serial
+	had, changed := r.before[ino]
+	return !changed || slices.Contains(had, serial)
 }
 
-// note remembers which object an inode had in the copy before, where that may be another one now.
+// serials returns those of the objects that an inode has.
+func serials(a *meta.Attr) (all []uint64) {
+	for _, p := range a.Planes() {
+		all = append(all, p.Serial)
+	}
+	return all
+}
+
+// note remembers which objects an inode had in the copy before, where that may be another one now.
 func (r *run) note(key, was []byte) error {
 	ino, ok := meta.ParseInodeKey(key)
 	if !ok || r.first {
@@ -191,16 +205,14 @@ func (r *run) note(key, was []byte) error {
 	if _, ok := r.before[ino]; ok {
 		return nil
 	}
-	var serial uint64
+	var had []uint64
 	if was != nil {
 		a, err := r.src.Structure.Inode(key, was)
 		if err != nil {
 			return err
 		}
-		if a.Layout == meta.LayoutSlots {
-			serial = a.Serial
-		}
+		had = serials(a)
 	}
-	r.before[ino] = serial
+	r.before[ino] = had
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,14 +74,14 @@ type run struct {
 	res     Result
 	report  func(bytes uint64)
 
-	first    bool                // there is no copy before
-	before   map[meta.Ino]uint64 // serial of the object that the copy before has, of inodes that have changed; 0: none
-	at       *local.Snapshot     // that is copied
-	cached   *meta.Attr          // of at
-	row      []byte              // key of the map row at hand
-	suspects map[string]struct{} // map rows with blocks that were not as they should be
-	torn     bool                // the run before was interrupted
-	last     bool                // nothing is settled beside this pass
+	first    bool                  // there is no copy before
+	before   map[meta.Ino][]uint64 // serials of the objects that the copy before has, of inodes that have changed
+	at       *local.Snapshot       // that is copied
+	cached   *meta.Attr            // of at
+	row      []byte                // key of the map row at hand
+	suspects map[string]struct{}   // map rows with blocks that were not as they should be
+	torn     bool                  // the run before was interrupted
+	last     bool                  // nothing is settled beside this pass
 	held     time.Duration
 }
 
@@ -88,7 +89,7 @@ type run struct {
 // next one goes on. report is called with the bytes copied so far. Errors: ErrNotBackup, ErrOther, ErrDamaged, ErrBusy, ErrInUse, those of reading
 // the volume, the system's.
 func Run(ctx context.Context, src Source, dir string, report func(bytes uint64)) (res Result, err error) {
-	r := &run{src: src, dir: dir, report: report, buf: make([]byte, stepLimit+blockcrypt.MaxBlockSize), before: map[meta.Ino]uint64{}, suspects: map[string]struct{}{}}
+	r := &run{src: src, dir: dir, report: report, buf: make([]byte, stepLimit+blockcrypt.MaxBlockSize), before: map[meta.Ino][]uint64{}, suspects: map[string]struct{}{}}
 	unlock, err := lockTarget(dir)
 	if err != nil {
 		return res, err
@@ -345,27 +346,39 @@ func (r *run) rows(ctx context.Context) (*local.Copy, error) {
 	})
 }
 
-// dispose removes the object that an inode had, or cuts it.
+// dispose removes the objects that an inode had and has no more, and cuts those that it has.
 func (r *run) dispose(key, was, is []byte) error {
 	old, err := r.src.Structure.Inode(key, was)
-	if err != nil || old.Layout != meta.LayoutSlots {
+	if err != nil {
 		return err
 	}
-	id := object.ID(r.src.Namer.ID(uint64(old.Ino), old.Serial))
-	if is == nil {
-		return r.pack.step(stepRemove, id, 0, nil)
+	now := &meta.Attr{}
+	if is != nil {
+		if now, err = r.src.Structure.Inode(key, is); err != nil {
+			return err
+		}
 	}
-	now, err := r.src.Structure.Inode(key, is)
-	switch {
-	case err != nil:
-		return err
-	case now.Layout != meta.LayoutSlots || now.Serial != old.Serial:
-		return r.pack.step(stepRemove, id, 0, nil)
-	case now.Size < old.Size:
-		blocks := (now.Size + uint64(now.BlockSize) - 1) / uint64(now.BlockSize)
-		return r.pack.step(stepCut, id, blockcrypt.SlotOff(blocks, int(now.BlockSize)), nil)
+	for _, had := range old.Planes() {
+		if err := r.disposePlane(old, now, had); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (r *run) disposePlane(old, now *meta.Attr, had meta.Plane) error {
+	id := object.ID(r.src.Namer.ID(uint64(old.Ino), had.Serial))
+	for _, has := range now.Planes() {
+		if has.Serial != had.Serial {
+			continue
+		}
+		end := min(now.Size, has.To)
+		if end >= min(old.Size, had.To) {
+			return nil
+		}
+		return r.pack.step(stepCut, id, has.Slot(has.End(end)), nil)
+	}
+	return r.pack.step(stepRemove, id, 0, nil)
 }
 
 // commit makes everything durable, renames the manifest, and puts the pack's blocks in their places.
@@ -405,7 +418,7 @@ func (r *run) sweep() error {
 		}
 		ino, serial := r.src.Namer.Parse(blockcrypt.ObjectID(it.ID))
 		var a *meta.Attr
-		if a, failed = r.inode(meta.Ino(ino)); failed == nil && (a == nil || a.Layout != meta.LayoutSlots || a.Serial != serial) {
+		if a, failed = r.inode(meta.Ino(ino)); failed == nil && (a == nil || !slices.Contains(serials(a), serial)) {
 			failed = r.objects.Remove(it.ID)
 		}
 		return failed == nil

@@ -160,6 +160,14 @@ type Checker struct {
 type place struct {
 	serial    uint64
 	blockSize uint32
+	upper     bool
+	former    meta.Former
+}
+
+// plane returns where a block lies.
+func (p place) plane(block uint64) (meta.Plane, bool) {
+	a := meta.Attr{Layout: meta.LayoutSlots, Serial: p.serial, Upper: p.upper, Former: p.former, Params: meta.Params{BlockSize: p.blockSize}}
+	return a.PlaneOf(block)
 }
 
 // Check reads every block that the rows below volume speak of and returns those that are not what was backed up.
@@ -189,7 +197,7 @@ func (c *Checker) Check(ctx context.Context, volume string, names []string, key 
 func (c *Checker) inode(k, v []byte) error {
 	a, err := c.Structure.Inode(k, v)
 	if err == nil && a.Layout == meta.LayoutSlots {
-		c.attrs[a.Ino] = place{a.Serial, a.BlockSize}
+		c.attrs[a.Ino] = place{a.Serial, a.BlockSize, a.Upper, a.Former}
 	}
 	return err
 }
@@ -199,12 +207,16 @@ func (c *Checker) row(ino meta.Ino, row uint64, k, v []byte) (wrong []uint64, er
 	if !ok {
 		return nil, nil
 	}
+	p, ok := at.plane(row * meta.MapRowBlocks)
+	if !ok {
+		return nil, nil
+	}
 	var now, none meta.MapRow
 	if err := c.Structure.Map(k, v, &now); err != nil {
 		return nil, err
 	}
-	f, err := c.Objects.Get(object.ID(c.Namer.ID(uint64(ino), at.serial)))
-	for _, s := range stretches(row, int(at.blockSize), &none, &now) {
+	f, err := c.Objects.Get(object.ID(c.Namer.ID(uint64(ino), p.Serial)))
+	for _, s := range stretches(row, p, &none, &now) {
 		if errors.Is(err, object.ErrMissing) || errors.Is(err, object.ErrHostile) {
 			wrong = append(wrong, s.blocks...)
 			continue
@@ -212,7 +224,7 @@ func (c *Checker) row(ino meta.Ino, row uint64, k, v []byte) (wrong []uint64, er
 		if err != nil {
 			return nil, err
 		}
-		bad, err := s.read(f, int(at.blockSize), c.buf)
+		bad, err := s.read(f, p.BlockSize, c.buf)
 		if err != nil {
 			f.Release()
 			return nil, err
