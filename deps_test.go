@@ -59,7 +59,7 @@ var allowed = map[string][]string{
 
 	"bench": {},
 
-	"cmd/kmsfs":            {"mount", "keymgr", "keymgr/audit", "keymgr/audit/trail", "blockcrypt", "blockcrypt/locked"},
+	"cmd/kmsfs":            {"mount", "mount/transfer", "keymgr", "keymgr/audit", "keymgr/audit/trail", "blockcrypt", "blockcrypt/locked"},
 	"cmd/kmsfs-hsm-worker": {"hsm", "hsm/worker", "hsm/pkcs11", "blockcrypt/locked"},
 }
 

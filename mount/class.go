@@ -24,6 +24,7 @@ import (
 	"github.com/kmsfs/kmsfs/mount/control"
 	"github.com/kmsfs/kmsfs/mount/jobs"
 	"github.com/kmsfs/kmsfs/mount/superblock"
+	"github.com/kmsfs/kmsfs/mount/transfer"
 )
 
 // Class is a kind of failure that a script may have to tell from others. Each has an exit code in cmd/kmsfs and a line in docs/CLI.md, and keeps
@@ -63,22 +64,22 @@ var classOfError = []struct {
 	errors []error
 }{
 	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
-	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink}},
+	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
-	{ClassNotMounted, []error{ErrNotMounted}},
+	{ClassNotMounted, []error{ErrNotMounted, syscall.ENOTCONN}},
 	{ClassBusy, []error{ErrBusy, fs.ErrBusy, backup.ErrBusy}},
 	{ClassInUse, []error{ErrInUse, keystore.ErrInUse, kv.ErrLocked, trail.ErrInUse, backup.ErrInUse}},
 	{ClassExists, []error{ErrNotEmpty, keystore.ErrExists, keymgr.ErrAlreadyExists, hsm.ErrExists, backup.ErrOther}},
 	{ClassNotVolume, []error{ErrNotVolume, superblock.ErrMissing, backup.ErrNotBackup}},
 	{ClassUnsupported, []error{superblock.ErrVersion, superblock.ErrFeature, keystore.ErrVersion, soft.ErrVersion}},
 	{ClassRollback, []error{kv.ErrRollback, keymgr.ErrRollback}},
-	{ClassFaults, []error{ErrFaults, ErrAuditFaults}},
+	{ClassFaults, []error{ErrFaults, ErrIncomplete, ErrAuditFaults}},
 	{ClassNoSecret, []error{ErrNoSecret, keystore.ErrNoSecret}},
 	{ClassWrongSecret, []error{keymgr.ErrWrongSecret, hsm.ErrPIN}},
 	{ClassLocked, []error{keymgr.ErrLocked}},
-	{ClassKeyRefused, []error{jobs.ErrDenied, keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked}},
-	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable}},
+	{ClassKeyRefused, []error{jobs.ErrDenied, keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrLimit, meta.ErrKeyRevoked, syscall.EKEYREVOKED, syscall.EKEYEXPIRED}},
+	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable, syscall.ENOKEY}},
 	{ClassDamaged, []error{ErrDamaged, backup.ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt, trail.ErrDamaged, trail.ErrProof, seal.ErrSeal}},
 	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, jobs.ErrNoJob, keymgr.ErrNotFound, keystore.ErrNone, trail.ErrNoLog}},
 	{ClassNoSpace, []error{kv.ErrNoSpace, audit.ErrFull, syscall.ENOSPC, syscall.EDQUOT}},

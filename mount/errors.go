@@ -22,6 +22,8 @@ var (
 	ErrDamaged = errors.New("damaged")
 	// ErrFaults: fsck found faults (and reported each).
 	ErrFaults = errors.New("the volume has faults")
+	// ErrIncomplete: not everything could be carried over (and each was reported).
+	ErrIncomplete = errors.New("not everything was carried over")
 	// ErrNoSecret: a passphrase, key file or PIN is needed and none was given.
 	ErrNoSecret = errors.New("no secret given")
 	// ErrNoFUSE: the kernel's or the user's part of FUSE is missing.

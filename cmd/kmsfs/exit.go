@@ -36,7 +36,7 @@ var exits = []exit{
 	{17, mount.ClassExists, "it exists already, or the directory is not empty", ""},
 	{18, mount.ClassRollback, "the volume is older than the key store knows, or has another history",
 		"bring back the latest copy of the volume; after a wanted restore, mount once with --accept-restore"},
-	{19, mount.ClassFaults, "fsck found faults, or audit verify did", ""},
+	{19, mount.ClassFaults, "fsck found faults, audit verify did, or not everything could be done", ""},
 	{20, mount.ClassNoSpace, "no space left", "free some space; nothing was lost"},
 	{21, mount.ClassPermission, "not permitted for this user", ""},
 	{22, mount.ClassPolicy, "the policy is malformed, or would lock its author out", "docs/POLICY.md has an example; nothing was changed"},

@@ -26,7 +26,7 @@ func rootCommand(io stdio) *cobra.Command {
 	root.AddCommand(
 		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io),
 		rebuildCommand(io), backupCommand(io), restoreCommand(io),
-		reencryptCommand(io), jobsCommand(io), censusCommand(io),
+		reencryptCommand(io), jobsCommand(io), censusCommand(io), importCommand(io), exportCommand(io),
 		policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io),
 		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), auditCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
 	)
