@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -18,6 +19,7 @@ type history struct {
 	ino      meta.Ino
 	f        *File
 	versions [][]byte // the last one is current
+	gone     int      // versions that were dropped
 }
 
 func (h *history) now() []byte { return h.versions[len(h.versions)-1] }
@@ -28,7 +30,17 @@ func (h *history) change(fn func(b []byte) []byte) {
 }
 
 // durable says that nothing older than the present may come back.
-func (h *history) durable() { h.versions = h.versions[len(h.versions)-1:] }
+func (h *history) durable() { h.durableAt(h.mark()) }
+
+// mark returns the number of the present version.
+func (h *history) mark() int { return h.gone + len(h.versions) - 1 }
+
+// durableAt says that nothing older than a version that was present once may come back.
+func (h *history) durableAt(mark int) {
+	if n := mark - h.gone; n > 0 {
+		h.versions, h.gone = h.versions[n:], mark
+	}
+}
 
 // verify compares the content after a cut with the history and goes on from it.
 func (h *history) verify(got []byte, bs int) error {
@@ -45,6 +57,7 @@ func (h *history) verify(got []byte, bs int) error {
 			return fmt.Errorf("block at %d is none of %d versions", from, len(h.versions))
 		}
 	}
+	h.durable()
 	h.versions = [][]byte{got}
 	return nil
 }
@@ -72,9 +85,7 @@ func TestPowerCut(t *testing.T) {
 	for seed := range runs {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(seed), 0))
-			c := &cutter{t: t, rng: rng, bs: []int{4096, 16384}[seed%2]}
-			c.r = newRig(t, rigOptions{disk: true, cutting: true, inline: []int{0, 4096}[seed/2%2], blockSize: uint32(c.bs)})
-			c.run()
+			newCutter(t, rng, rigOptions{inline: []int{0, 4096}[seed/2%2], blockSize: []uint32{4096, 16384}[seed%2]}).run()
 		})
 	}
 }
@@ -88,10 +99,8 @@ func TestPowerCutCompressed(t *testing.T) {
 	for seed := range runs {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(seed), 1))
-			c := &cutter{t: t, rng: rng, bs: []int{65536, 131072}[seed%2]}
-			c.r = newRig(t, rigOptions{disk: true, cutting: true, inline: []int{0, 4096}[seed/2%2], blockSize: uint32(c.bs),
-				codec: []meta.Codec{meta.CodecZstd, meta.CodecS2}[seed/3%2]})
-			c.run()
+			newCutter(t, rng, rigOptions{inline: []int{0, 4096}[seed/2%2], blockSize: []uint32{65536, 131072}[seed%2],
+				codec: []meta.Codec{meta.CodecZstd, meta.CodecS2}[seed/3%2]}).run()
 		})
 	}
 }
@@ -104,6 +113,17 @@ type cutter struct {
 	files []*history
 	seed  uint64
 	log   []string
+	do    func() // what is done while a checkpoint is made
+	busy  bool   // one is
+}
+
+// newCutter makes the volume with it.
+func newCutter(t *testing.T, rng *rand.Rand, opts rigOptions) *cutter {
+	c := &cutter{t: t, rng: rng, bs: int(opts.blockSize)}
+	opts.disk, opts.cutting = true, true
+	opts.lower = func(l object.Lower) object.Lower { return meanwhile{l, &c.do} }
+	c.r = newRig(t, opts)
+	return c
 }
 
 func (c *cutter) run() {
@@ -208,11 +228,33 @@ func (c *cutter) step() {
 		c.logf("sync all")
 		must(c.t, c.r.eng.SyncAll(ctx))
 		c.allDurable()
-	default:
-		c.logf("checkpoint")
-		must(c.t, c.r.eng.Checkpoint(ctx))
-		c.allDurable()
+	case !c.busy:
+		c.checkpoint()
 	}
+}
+
+// checkpoint makes one, while work goes on where it is being made, and before what it covers is destroyed.
+func (c *cutter) checkpoint() {
+	c.logf("checkpoint")
+	marks := make([]int, len(c.files))
+	for i, h := range c.files {
+		marks[i] = h.mark()
+	}
+	c.do = func() {
+		c.logf("meanwhile")
+		for range c.rng.IntN(6) {
+			c.step()
+		}
+		c.logf("the checkpoint goes on")
+	}
+	c.busy = true
+	err := c.r.eng.Checkpoint(ctx)
+	c.do, c.busy = nil, false
+	must(c.t, err)
+	for i, h := range c.files {
+		h.durableAt(marks[i])
+	}
+	c.logf("checkpoint done")
 }
 
 // reencrypt seals a file anew, or a part of it.

@@ -33,10 +33,14 @@ func newDisk() *disk { return &disk{now: map[string]*inode{}, saved: map[string]
 
 // cut returns the disk as it may be found after the power was cut now.
 func (d *disk) cut(rng *rand.Rand) *disk {
+	keepAll, keepNone := rng.IntN(4) == 0, rng.IntN(4) == 0
+	return d.cutBy(func() bool { return keepAll || !keepNone && rng.IntN(2) == 0 })
+}
+
+// cutBy is cut with coin to say what of that which was not synced is there.
+func (d *disk) cutBy(coin func() bool) *disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	keepAll, keepNone := rng.IntN(4) == 0, rng.IntN(4) == 0
-	coin := func() bool { return keepAll || !keepNone && rng.IntN(2) == 0 }
 	after := newDisk()
 	contents := map[*inode]*inode{} // what became of each
 	keep := func(name string, n *inode) {

@@ -93,7 +93,8 @@ func (e *Engine) punch(ctx context.Context, g meta.Garbage) error {
 func (f *File) punchGarbage(ctx context.Context, g meta.Garbage) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p, ok := f.st.planeWith(g.Serial); ok {
+	p, ok := f.st.planeWith(g.Serial)
+	if ok {
 		obj, err := f.e.objects.Get(f.e.object(f.ino, g.Serial))
 		if err == nil {
 			err = f.punchUnmapped(ctx, obj, p, g)
@@ -105,7 +106,7 @@ func (f *File) punchGarbage(ctx context.Context, g meta.Garbage) error {
 	}
 	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error {
 		now, err := garbageLike(tx, g)
-		if err != nil || now != g { // replaced by a larger one, which is not covered yet
+		if err != nil || now != g || ok && f.res.isReleased(p.Base+g.First) { // put again, perhaps for a larger range: not covered yet
 			return err
 		}
 		return tx.DeleteGarbage(g)
@@ -155,7 +156,9 @@ func garbageLike(tx *meta.Tx, g meta.Garbage) (now meta.Garbage, err error) {
 	return now, err
 }
 
-// punchUnmapped frees what lies in the record's range without an entry. Called with mu held for writing.
+// punchUnmapped frees what lies in the record's range without an entry, but for what was released after the checkpoint that covers the record began:
+// such a slot may have come into use since, and been synced, so that a crash brings its entry back. It has a record of its own. Called with mu held for
+// writing.
 func (f *File) punchUnmapped(ctx context.Context, obj *object.File, p meta.Plane, g meta.Garbage) error {
 	first, limit := p.Base+g.First, p.End(min(f.st.size, p.To)) // no entries from limit on
 	end := limit
@@ -165,8 +168,13 @@ func (f *File) punchUnmapped(ctx context.Context, obj *object.File, p meta.Plane
 	if err := f.punchHoles(ctx, obj, p, first, end); err != nil {
 		return err
 	}
-	if g.Count == meta.ToEnd || first+g.Count > limit {
-		return obj.Cut(p.Slot(max(first, limit)))
+	if g.Count != meta.ToEnd && first+g.Count <= limit {
+		return nil
+	}
+	// What is behind the end was either released long ago, or is all released again by the latest cut.
+	tail := f.res.unreleased(max(first, limit), p.Limit())
+	if n := len(tail); n > 0 && tail[n-1].end == p.Limit() {
+		return obj.Cut(p.Slot(tail[n-1].first))
 	}
 	return nil
 }
@@ -194,13 +202,13 @@ func (f *File) punchHoles(ctx context.Context, obj *object.File, p meta.Plane, f
 				if err := f.punchTail(obj, p, block, &rows[i].m[x]); err != nil {
 					return err
 				}
-				if err := punchSlots(obj, p, first, block); err != nil {
+				if err := f.punchSlots(obj, p, first, block); err != nil {
 					return err
 				}
 				first = block + 1
 			}
 		}
-		if err := punchSlots(obj, p, first, stop); err != nil {
+		if err := f.punchSlots(obj, p, first, stop); err != nil {
 			return err
 		}
 		first = stop
@@ -208,9 +216,11 @@ func (f *File) punchHoles(ctx context.Context, obj *object.File, p meta.Plane, f
 	return nil
 }
 
-func punchSlots(obj *object.File, p meta.Plane, first, end uint64) error {
-	if first >= end {
-		return nil
+func (f *File) punchSlots(obj *object.File, p meta.Plane, first, end uint64) error {
+	for _, s := range f.res.unreleased(first, end) {
+		if err := obj.Punch(p.Slot(s.first), p.Slot(s.end)-p.Slot(s.first)); err != nil {
+			return err
+		}
 	}
-	return obj.Punch(p.Slot(first), p.Slot(end)-p.Slot(first))
+	return nil
 }

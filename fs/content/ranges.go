@@ -35,3 +35,17 @@ func (r ranges) has(block uint64) bool {
 	i := sort.Search(len(r), func(i int) bool { return r[i].end > block })
 	return i < len(r) && r[i].first <= block
 }
+
+// outside returns the parts of [first, end) that are not in the set.
+func (r ranges) outside(first, end uint64) (parts []span) {
+	for i := sort.Search(len(r), func(i int) bool { return r[i].end > first }); first < end; i++ {
+		if i == len(r) || r[i].first >= end {
+			return append(parts, span{first, end})
+		}
+		if r[i].first > first {
+			parts = append(parts, span{first, r[i].first})
+		}
+		first = r[i].end
+	}
+	return parts
+}

@@ -111,6 +111,16 @@ func (r *residue) isReleased(block uint64) bool {
 	return r.released.has(block) || r.oldReleased.has(block)
 }
 
+// unreleased returns the parts of [first, end) to which no older state may refer. Called with the File locked, between checkpoints.
+func (r *residue) unreleased(first, end uint64) (parts []span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.released.outside(first, end) {
+		parts = append(parts, r.oldReleased.outside(s.first, s.end)...)
+	}
+	return parts
+}
+
 // beginCheckpoint ages what a checkpoint that begins now will settle, and returns how many direct writes it covers.
 func (r *residue) beginCheckpoint() (written uint64) {
 	r.mu.Lock()

@@ -131,14 +131,17 @@ func (r *rig) localOptions() local.Options {
 func (r *rig) open() {
 	r.t.Helper()
 	var objectOpts object.Options
-	if r.objectsDisk != nil {
-		objectOpts.Lower = lowerDisk{r.objectsDisk}
-	} else if r.opts.lower != nil {
-		plain, err := object.OpenLower(filepath.Join(r.dir, "objects"))
-		must(r.t, err)
-		objectOpts.Lower = r.opts.lower(plain)
-	}
 	var err error
+	switch {
+	case r.objectsDisk != nil:
+		objectOpts.Lower = lowerDisk{r.objectsDisk}
+	case r.opts.lower != nil:
+		objectOpts.Lower, err = object.OpenLower(filepath.Join(r.dir, "objects"))
+		must(r.t, err)
+	}
+	if r.opts.lower != nil {
+		objectOpts.Lower = r.opts.lower(objectOpts.Lower)
+	}
 	r.objects, err = object.Open(filepath.Join(r.dir, "objects"), objectOpts)
 	must(r.t, err)
 	r.namer, err = blockcrypt.NewObjectNamer(r.objectsKey)
@@ -219,10 +222,15 @@ func (r *rig) kill() {
 // cutPower cuts the power and opens what is left. Badger's directory stays as it is: it is written during checkpoints only, and those are over.
 func (r *rig) cutPower(rng *rand.Rand) {
 	r.t.Helper()
+	r.openAfterCut(r.journalDisk.cut(rng), r.objectsDisk.cut(rng))
+}
+
+// openAfterCut opens what a power cut has left.
+func (r *rig) openAfterCut(journal, objects *disk) {
+	r.t.Helper()
 	dir := tempDir(r.t)
 	must(r.t, os.Mkdir(filepath.Join(dir, "journal"), 0o700))
 	copyTree(r.t, r.dir, dir, "meta")
-	journal, objects := r.journalDisk.cut(rng), r.objectsDisk.cut(rng)
 	must(r.t, r.kv.Close()) // changes the old disks only
 	r.objects.Close()
 	os.RemoveAll(r.dir)
