@@ -85,7 +85,7 @@ func OpenLog(dir string, cfg Config, opts Options) (*KeyUseLog, error) {
 		return nil, err
 	}
 	l, err := trail.Open(trail.Options{Dir: AuditDir(dir, cfg), KeyStore: hex.EncodeToString(cfg.ID[:]), Stream: trail.KeyStream, Limit: a.Limit, SegmentSize: a.SegmentSize,
-		SegmentAge: a.SegmentAge, SealEvery: a.SealEvery, Sinks: sinks, Now: opts.Now, Log: opts.Log})
+		SegmentAge: a.SegmentAge, SealEvery: a.SealEvery, Flushed: true, Sinks: sinks, Now: opts.Now, Log: opts.Log})
 	if err != nil {
 		return nil, err
 	}

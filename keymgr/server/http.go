@@ -2,17 +2,16 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
 )
 
@@ -25,7 +24,7 @@ type request struct {
 
 // ServeHTTP answers one request: who, what, body, operation, in this order.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := requestID()
+	id := audit.NewID()
 	answer, err := s.answer(w, r, id)
 	status := http.StatusOK
 	if err != nil {
@@ -173,12 +172,4 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return body, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: "the request was cut off", Cause: err}
 	}
 	return body, nil
-}
-
-// requestID draws a version 4 UUID.
-func requestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return strings.ToLower(fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
@@ -255,7 +256,7 @@ func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Bu
 // record writes what keyd itself decides into the key-use log.
 func (s *server) record(by keymgr.Caller, operation, detail string, outcome error) error {
 	if by.RequestID == "" {
-		by.RequestID = requestID()
+		by.RequestID = audit.NewID()
 	}
 	u := keymgr.Use{Time: time.Now().UTC(), RequestID: by.RequestID, Operation: operation, Principal: by.Principal, UID: by.UID, GID: by.GID, PID: by.PID,
 		Detail: detail, Decision: keymgr.Allow, Error: keymgr.Code(outcome)}

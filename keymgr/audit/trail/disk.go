@@ -139,12 +139,11 @@ func (o *osFile) Size() (int64, error) {
 }
 
 func (o *osFile) Present() bool {
-	here, err := o.f.Stat()
-	if err != nil {
+	var here, there unix.Stat_t // before every flush, so without what os makes of them
+	if unix.Fstat(int(o.f.Fd()), &here) != nil || unix.Lstat(o.f.Name(), &there) != nil {
 		return false
 	}
-	there, err := os.Lstat(o.f.Name())
-	return err == nil && os.SameFile(here, there)
+	return here.Dev == there.Dev && here.Ino == there.Ino
 }
 
 func syncDir(dir string) error {

@@ -133,8 +133,7 @@ func (l *Log) failFlush(err error) error {
 
 func answer(waiting []*entry, err error) {
 	for _, n := range waiting {
-		n.failed = err
-		close(n.flushed)
+		n.end(err)
 	}
 }
 

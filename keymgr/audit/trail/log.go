@@ -2,7 +2,6 @@ package trail
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +24,7 @@ type Options struct {
 
 	Limit           time.Duration // of one Record
 	AccessContinues bool          // successful file access goes on without its record; the log says how often
+	Flushed         bool          // nearly all records are to be durable: whoever writes them flushes them, too, so that no other goroutine has to be woken in between
 	SegmentSize     int64         // bytes before compression
 	SegmentAge      time.Duration
 	SealEvery       time.Duration
@@ -111,14 +111,18 @@ var _ audit.Recorder = (*Log)(nil)
 type entry struct {
 	line    []byte // without sequence number and end
 	class   audit.Class
-	durable bool
+	durable bool // it is done when it is on disk, not as soon as it is in the file
 	seal    bool
-	err     error         // set before written is closed
-	written chan struct{} // closed when it is in the file, or will not be
-	flushed chan struct{} // closed when it is on disk, or that failed; nil if nobody asked for it
-	failed  error         // why it did not get to the disk; set before flushed is closed
 	at      int64         // its sequence number, once written
 	gap     *gap          // what it stands for, if it is the record of missing events
+	err     error         // why it is not in the log; set before done is closed
+	done    chan struct{} // closed when it is in the log, or will not be
+}
+
+// end answers who waits for the entry.
+func (n *entry) end(err error) {
+	n.err = err
+	close(n.done)
 }
 
 // Open opens a stream for writing, or makes it, and takes it for this process. What a crash left half-written is cut off and kept beside the log. It is not checked against
@@ -204,19 +208,11 @@ func (l *Log) submit(ctx context.Context, n *entry) error {
 	}
 	limit := time.NewTimer(l.opts.Limit)
 	defer limit.Stop()
-	if err := await(ctx, limit, n.written); err != nil {
+	if err := await(ctx, limit, n.done); err != nil {
 		return err
 	}
 	if n.err != nil {
 		return n.err
-	}
-	if n.flushed != nil {
-		if err := await(ctx, limit, n.flushed); err != nil {
-			return err
-		}
-		if n.failed != nil {
-			return n.failed
-		}
 	}
 	if n.class == audit.Repair { // the log's own affairs do not stop with a sink
 		return nil
@@ -246,25 +242,13 @@ func (l *Log) entry(e *audit.Event) (*entry, error) {
 		e.Time = l.opts.Now()
 	}
 	if e.ID == "" {
-		e.ID = newID()
+		e.ID = audit.NewID()
 	}
 	line, err := e.Append(make([]byte, 0, 1024))
 	if err != nil {
 		return nil, err
 	}
-	n := &entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access, written: make(chan struct{})}
-	if n.durable {
-		n.flushed = make(chan struct{})
-	}
-	return n, nil
-}
-
-// newID draws a version 4 UUID.
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	return &entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access, done: make(chan struct{})}, nil
 }
 
 func (l *Log) enqueue(n *entry) error {

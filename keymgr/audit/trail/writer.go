@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,9 +118,8 @@ func (l *Log) admit(batch []*entry) []*entry {
 			rest = append(rest, n)
 			continue
 		}
-		n.err = fmt.Errorf("%w: %s; kmsfs audit archive makes room", audit.ErrFull, l.dir)
 		l.putBackGap(n)
-		close(n.written)
+		n.end(fmt.Errorf("%w: %s; kmsfs audit archive makes room", audit.ErrFull, l.dir))
 	}
 	return rest
 }
@@ -127,9 +127,8 @@ func (l *Log) admit(batch []*entry) []*entry {
 func (l *Log) refuse(batch []*entry, err error) {
 	l.setErr(err)
 	for _, n := range batch {
-		n.err = err
 		l.putBackGap(n)
-		close(n.written)
+		n.end(err)
 	}
 }
 
@@ -161,7 +160,7 @@ func (l *Log) append(batch []*entry) error {
 	return nil
 }
 
-// accept takes note of a batch that was written.
+// accept takes note of a batch that was written, and has it flushed if anybody waits for that.
 func (l *Log) accept(batch []*entry) {
 	w := &l.w
 	late := l.flush.add(w.buf, w.size)
@@ -171,27 +170,30 @@ func (l *Log) accept(batch []*entry) {
 		if !n.seal {
 			w.news++
 		}
-		if n.flushed == nil && late {
-			n.flushed = make(chan struct{})
-		}
-		if n.flushed != nil {
+		if n.durable = n.durable || late; n.durable {
 			urgent = true
 			l.flush.wait(n)
+		} else {
+			n.end(nil)
 		}
-		close(n.written)
 	}
-	if urgent {
+	if urgent && !l.opts.Flushed {
 		l.nudge(l.flushes)
 	}
-	rest := w.buf
-	for range batch {
-		end := len(rest)
-		for i, c := range rest {
-			if c == '\n' {
-				end = i
-				break
-			}
+	l.count(len(batch))
+	if urgent && l.opts.Flushed {
+		if err := l.flushAlone(); err != nil {
+			l.setErr(err)
 		}
+	}
+}
+
+// count takes the records in buf into the tree, and gives them to the sinks.
+func (l *Log) count(records int) {
+	w := &l.w
+	rest := w.buf
+	for range records {
+		end := bytes.IndexByte(rest, '\n')
 		h, buf := recordHash(w.hashed, rest[:end])
 		w.hashed = buf
 		w.growth.Add(h)
