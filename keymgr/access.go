@@ -181,7 +181,11 @@ func (m *Manager) request(by Caller, action string, k *cmk, resource string, a a
 	c := &r.Context
 	if k != nil {
 		r.Resource = k.id.ARN()
-		k.describeTo(c)
+		if k.facts != nil {
+			*c = policy.Over(k.facts)
+		} else {
+			k.describeTo(c)
+		}
 		if n, err := parseKeyName(a.key); err == nil && n.alias != "" {
 			c.Text("kms:RequestAlias", n.alias)
 		}

@@ -120,6 +120,7 @@ type cmk struct {
 	// Only of what keyByID returns.
 	tags   map[string]string
 	policy *policy.Document
+	facts  *policy.Context // what policies may ask about it
 }
 
 // version is a versionRecord with its ids parsed.

@@ -3,6 +3,7 @@ package keymgr
 import (
 	"context"
 
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -51,6 +52,8 @@ func (m *Manager) loadExtras(ctx context.Context, r kv.Reader, k *cmk) error {
 	if k.tags, err = m.loadTags(ctx, r, k.id); err != nil {
 		return err
 	}
+	k.facts = new(policy.Context)
+	k.describeTo(k.facts)
 	k.policy, err = m.loadPolicy(ctx, r, k)
 	return err
 }

@@ -21,46 +21,54 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/wire"
 )
 
-// envEmpty makes this test binary the empty handler, on a socket.
-const envEmpty = "KMSFS_BENCH_EMPTY"
+// envEmpty makes this test binary the empty handler, on a socket; envDurable makes it write a durable record before each answer, to a file.
+const (
+	envEmpty   = "KMSFS_BENCH_EMPTY"
+	envDurable = "KMSFS_BENCH_DURABLE"
+)
 
 func TestMain(m *testing.M) {
 	if socket := os.Getenv(envEmpty); socket != "" {
-		serveEmpty(socket)
+		serveEmpty(socket, os.Getenv(envDurable))
 	}
 	os.Exit(m.Run())
 }
 
-// serveEmpty answers every request at once with an answer as long as GenerateDataKey's. It ends with its standard input.
-func serveEmpty(socket string) {
+// serveEmpty answers every request at once with an answer as long as GenerateDataKey's, or when a record is durable in a file. It ends with its standard input.
+func serveEmpty(socket, file string) {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
+	fatal := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	l, err := net.Listen("unix", socket)
-	if err == nil {
-		err = os.Chmod(socket, 0o600)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	fatal(err)
+	fatal(os.Chmod(socket, 0o600))
 	answer, err := wire.Encode(&wire.GenerateDataKeyResponse{CiphertextBlob: make([]byte, 106), KeyId: strings.Repeat("k", 75), KeyMaterialId: strings.Repeat("m", 64), Plaintext: make([]byte, 32)})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	fatal(err)
+	record := func() {}
+	if file != "" {
+		log, err := newGroupLog(file)
+		fatal(err)
+		record = func() { fatal(log.append()) }
 	}
 	fmt.Println("ready")
 	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		record()
 		w.Header().Set("Content-Type", wire.ContentType)
 		_, _ = w.Write(answer)
 	}))
 	os.Exit(1)
 }
 
-// empty starts the empty handler.
-func empty(t *testing.T) *subject {
+// empty starts the empty handler; a durable one writes a record for each call.
+func empty(t *testing.T, durable bool) *subject {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -69,9 +77,14 @@ func empty(t *testing.T) *subject {
 	socket := filepath.Join(dir, "empty.sock")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envEmpty+"="+socket)
+	name := "empty handler"
+	if durable {
+		name += ", durable record"
+		cmd.Env = append(cmd.Env, envDurable+"="+filepath.Join(dir, "log"))
+	}
 	cmd.Stderr = os.Stderr
 	start(t, cmd)
-	return &subject{name: "empty handler", call: generate(t, socket, "alias/x", keymgr.Context{"kmsfs:volume": "v", "kmsfs:zone": "1"})}
+	return &subject{name: name, call: generate(t, socket, "alias/x", keymgr.Context{"kmsfs:volume": "v", "kmsfs:zone": "1"})}
 }
 
 // start starts a process that says a line when it is ready, and ends with the test.
@@ -207,9 +220,9 @@ func TestKeyManager(t *testing.T) {
 	const rounds, window = 5, 2 * time.Second
 	bin := build(t)
 	token := hsmtest.NewSoftHSM(t)
-	none := empty(t)
+	none, durable := empty(t, false), empty(t, true)
 	raw := rawEncrypt(t, token)
-	all := []*subject{none, raw}
+	all := []*subject{none, durable, raw}
 	all = append(all, keyd(t, bin, "embedded", nil)...)
 	all = append(all, keyd(t, bin, "SoftHSM", token)...)
 	for _, s := range all {
@@ -221,12 +234,12 @@ func TestKeyManager(t *testing.T) {
 			s.round(t, window)
 		}
 	}
-	fmt.Printf("%28s %9s %8s %8s %8s %8s\n", "8 clients", "calls/s", "p50 µs", "p99 µs", "x empty", "x C_Enc")
+	fmt.Printf("%30s %9s %8s %8s %9s %9s %9s\n", "8 clients", "calls/s", "p50 µs", "p99 µs", "x empty", "x durable", "x C_Enc")
 	for _, s := range all {
-		other := raw
-		if strings.HasPrefix(s.name, "embedded") || s == none {
-			other = nil
+		others := []*subject{none, durable, nil}
+		if strings.HasPrefix(s.name, "SoftHSM") {
+			others[2] = raw
 		}
-		fmt.Println(s.line(none, other))
+		fmt.Println(s.line(others))
 	}
 }

@@ -66,17 +66,17 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// line is a row of the table.
-func (s *subject) line(empty, raw *subject) string {
+// line is a row of the table, with the ratios to others; nil leaves a place empty.
+func (s *subject) line(others []*subject) string {
 	slices.SortFunc(s.latencies, func(a, b time.Duration) int { return cmp.Compare(a, b) })
 	at := func(q float64) int64 { return s.latencies[int(q*float64(len(s.latencies)-1))].Microseconds() }
-	out := fmt.Sprintf("%28s %9.0f %8d %8d", s.name, median(s.rates), at(0.5), at(0.99))
-	for _, other := range []*subject{empty, raw} {
+	out := fmt.Sprintf("%30s %9.0f %8d %8d", s.name, median(s.rates), at(0.5), at(0.99))
+	for _, other := range others {
 		if other == nil || other == s {
-			out += fmt.Sprintf(" %8s", "")
+			out += fmt.Sprintf(" %9s", "")
 			continue
 		}
-		out += fmt.Sprintf(" %8.2f", s.against(other))
+		out += fmt.Sprintf(" %9.2f", s.against(other))
 	}
 	return out
 }

@@ -15,7 +15,49 @@ import (
 // keys have no case. A setter panics if there is no such key, if its values are of another type, or if it is read from elsewhere: that is a
 // mistake of the program, and a condition that silently misses its key would let a Deny pass. A Context is filled by one goroutine; copies share
 // their values.
-type Context struct{ entries map[string]entry }
+type Context struct {
+	base    *Context // see Over; nil: none
+	entries map[string]entry
+}
+
+// Over returns a Context that has what base has, until it is set to something else. Base is not changed any more, and may be shared.
+func Over(base *Context) Context { return Context{base: base} }
+
+// get finds what is known about a key.
+func (c *Context) get(id string) entry {
+	for ; c != nil; c = c.base {
+		if e, ok := c.entries[id]; ok {
+			return e
+		}
+	}
+	return entry{}
+}
+
+// usualKeys is about how many keys a request sets.
+const usualKeys = 16
+
+func (c *Context) put(id string, e entry) {
+	if c.entries == nil {
+		c.entries = make(map[string]entry, usualKeys)
+	}
+	c.entries[id] = e
+}
+
+// forget makes all keys absent whose names begin so.
+func (c *Context) forget(prefix string) {
+	for id := range c.entries {
+		if strings.HasPrefix(id, prefix) {
+			delete(c.entries, id)
+		}
+	}
+	for base := c.base; base != nil; base = base.base {
+		for id := range base.entries {
+			if strings.HasPrefix(id, prefix) {
+				c.put(id, entry{})
+			}
+		}
+	}
+}
 
 // entry is what is known about one key.
 type entry struct {
@@ -113,19 +155,13 @@ func (c *Context) family(prefix string, pairs map[string]string) []string {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	if c.entries == nil {
-		c.entries = map[string]entry{}
-	}
 	folded := fold(prefix)
-	for old := range c.entries {
-		if strings.HasPrefix(old, folded) {
-			delete(c.entries, old)
-		}
-	}
+	c.forget(folded)
 	for _, name := range names {
-		e := c.entries[folded+fold(name)]
+		id := folded + fold(name)
+		e := c.get(id)
 		e.values = append(e.values, value{text: pairs[name]})
-		c.entries[folded+fold(name)] = e
+		c.put(id, e)
 	}
 	return names
 }
@@ -142,20 +178,14 @@ func (c *Context) set(key string, e entry, types ...valueType) {
 	if len(e.values) > 1 && !k.several() {
 		panic(fmt.Sprintf("policy: condition key %q has one value", key))
 	}
-	if c.entries == nil {
-		c.entries = map[string]entry{}
-	}
-	c.entries[k.id] = e
+	c.put(k.id, e)
 }
 
 func (c *Context) mark(key string, change func(*entry)) {
 	k := settable(key)
-	if c.entries == nil {
-		c.entries = map[string]entry{}
-	}
-	e := c.entries[k.id]
+	e := c.get(k.id)
 	change(&e)
-	c.entries[k.id] = e
+	c.put(k.id, e)
 }
 
 // settable returns the key, which must be one that a Context holds.
@@ -202,7 +232,7 @@ func (r *Request) lookup(k *keyRef) entry {
 	case fromTime:
 		return r.now(k.typ)
 	}
-	return r.Context.entries[k.id]
+	return r.Context.get(k.id)
 }
 
 // uncertain drops what depends on the name of a user of the host where that is not known.
