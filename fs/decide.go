@@ -17,6 +17,8 @@ type Decider interface {
 	Active() bool
 	// Decide returns nil, or why the request is refused. A pass that is not nil is to be checked with each use of the file that is opened by the request.
 	Decide(ctx context.Context, by access.Requester, action access.Action, at access.Target) (*access.Pass, error)
+	// Carry returns nil, or why what is at from may not go to a place in another zone; meta.ErrCrossZone if it has to be copied.
+	Carry(ctx context.Context, by access.Requester, from, to access.Target) error
 	// Administer returns nil, or why the caller may not administer the zone.
 	Administer(ctx context.Context, by access.Requester, zone meta.ZoneID) error
 	// Closed records that a file which was opened by an allowed request is closed, and how many bytes were exchanged.

@@ -38,6 +38,8 @@ type Config struct {
 	Access Decider
 	// MoveZone is needed to rename the directory of a zone; nil: that is refused with EXDEV.
 	MoveZone ZoneMover
+	// Queued is told when a file was moved into another zone and waits to be sealed anew, in the queue of a job; nil: nobody.
+	Queued func()
 	// Attribute answers for attributes of the root directory that are not stored, by their names; each reader has its own. false: there is no such one; a nil value:
 	// it has none now. nil: there are none.
 	Attribute func(by access.Requester, name string) ([]byte, bool)
@@ -63,6 +65,7 @@ type FS struct {
 	content   *content.Engine
 	keys      meta.Keyring
 	moveZone  ZoneMover
+	queued    func()
 	attribute func(access.Requester, string) ([]byte, bool)
 	access    Decider // nil: permissions decide alone
 	syncNames func(context.Context) error
@@ -106,6 +109,7 @@ func New(cfg Config) (*FS, error) {
 		keys:          cfg.Keys,
 		access:        cfg.Access,
 		moveZone:      cfg.MoveZone,
+		queued:        cfg.Queued,
 		attribute:     cfg.Attribute,
 		syncNames:     cfg.SyncNames,
 		readOnly:      cfg.ReadOnly,

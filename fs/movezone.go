@@ -32,7 +32,7 @@ func (fs *FS) movedZone(ctx context.Context, from place) (*meta.Zone, error) {
 	return fs.meta.Zone(ctx, a.Zone)
 }
 
-// renameZone renames the directory of a zone, within the zone around it.
+// renameZone renames the directory of a zone, also into another zone.
 func (fs *FS) renameZone(ctx context.Context, in *fuse.InHeader, z *meta.Zone, from, to place, flags meta.RenameFlags, busy func(meta.Ino) bool) (res meta.RenameResult, err error) {
 	for range moveTries {
 		var wraps []meta.ZoneWrap

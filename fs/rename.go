@@ -28,26 +28,9 @@ type place struct {
 }
 
 func (fs *FS) rename(ctx *requestContext, in *fuse.InHeader, from, to place, flags meta.RenameFlags) error {
-	if err := fs.mayRename(ctx, in, from, to, flags); err != nil {
-		return err
-	}
-	owner := meta.Owner{UID: in.Uid, GID: in.Gid}
-	if flags&meta.RenameExchange == 0 {
-		if err := fs.syncBeforeReplace(ctx, from, to); err != nil {
-			return err
-		}
-	}
-	zone, err := fs.movedZone(ctx, from)
-	if err != nil {
-		return err
-	}
-	r := fs.removal()
-	defer r.done()
-	var res meta.RenameResult
-	if zone != nil && flags&^meta.RenameNoReplace == 0 {
-		res, err = fs.renameZone(ctx, in, zone, from, to, flags, r.busy)
-	} else {
-		res, err = fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
+	res, done, err := fs.renameAcross(ctx, in, from, to, flags)
+	if err == nil && !done {
+		res, err = fs.renameWithin(ctx, in, from, to, flags)
 	}
 	if err != nil {
 		return err
@@ -59,6 +42,29 @@ func (fs *FS) rename(ctx *requestContext, in *fuse.InHeader, from, to place, fla
 		fs.orphan(res.Replaced)
 	}
 	return nil
+}
+
+// renameWithin renames what stays in its zone, and directories of zones.
+func (fs *FS) renameWithin(ctx *requestContext, in *fuse.InHeader, from, to place, flags meta.RenameFlags) (res meta.RenameResult, err error) {
+	if err := fs.mayRename(ctx, in, from, to, flags); err != nil {
+		return res, err
+	}
+	owner := meta.Owner{UID: in.Uid, GID: in.Gid}
+	if flags&meta.RenameExchange == 0 {
+		if err := fs.syncBeforeReplace(ctx, from, to); err != nil {
+			return res, err
+		}
+	}
+	zone, err := fs.movedZone(ctx, from)
+	if err != nil {
+		return res, err
+	}
+	r := fs.removal()
+	defer r.done()
+	if zone != nil && flags&^meta.RenameNoReplace == 0 {
+		return fs.renameZone(ctx, in, zone, from, to, flags, r.busy)
+	}
+	return fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
 }
 
 // syncBeforeReplace makes the content of a file durable before it takes the place of another. Many programs write a new version under another name,

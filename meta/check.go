@@ -235,6 +235,10 @@ func (c *checker) row(key, value []byte) {
 		if _, err := c.s.openJob(key, value); err != nil {
 			c.bad(key, 0, err)
 		}
+	case kindQueue:
+		if err := c.s.checkQueue(key, value); err != nil {
+			c.bad(key, 0, err)
+		}
 	default:
 		c.fault(FaultUnknown, key, 0, "row of unknown kind %q", key[0])
 	}

@@ -134,7 +134,7 @@ var damages = []damage{
 	{"unknown counter", func(v *tree, _ map[string]meta.Ino) {
 		reseal(v.t, v.Volume, []byte("Nother"), func([]byte) []byte { return append([]byte{1}, beUint64(2)...) })
 	}, meta.FaultUnknown, true},
-	{"unknown kind", func(v *tree, _ map[string]meta.Ino) { putRow(v.t, v.KV, []byte("Q1"), []byte("x")) }, meta.FaultUnknown, true},
+	{"unknown kind", func(v *tree, _ map[string]meta.Ino) { putRow(v.t, v.KV, []byte("q1"), []byte("x")) }, meta.FaultUnknown, true},
 	{"key too long", func(v *tree, in map[string]meta.Ino) {
 		putRow(v.t, v.KV, append(inodeKey('A', in["f"]), 0), []byte("x"))
 	}, meta.FaultFormat, true},

@@ -53,19 +53,27 @@ func (s *Store) addKey(zk *ZoneKeys, a *Attr) (*blockcrypt.Key, error) {
 func (s *Store) move(zk *ZoneKeys, a *Attr, parent Ino, tag NameTag) error {
 	to := *a
 	to.Parent, to.Tag = parent, tag
+	if err := s.rewrap(zk, zk, a, &to); err != nil {
+		return err
+	}
+	a.Parent, a.Tag = parent, tag
+	return nil
+}
+
+// rewrap wraps a's file keys, which open under the keys of its zone and in its place, under those of to, in the place that to has.
+func (s *Store) rewrap(from, into *ZoneKeys, a, to *Attr) error {
 	for i := range a.Wraps {
 		w := &a.Wraps[i]
-		dek, err := zk.Wrap.Unwrap(w.Wrapped[:], s.wrapAAD(a, w.Epoch))
+		dek, err := from.Wrap.Unwrap(w.Wrapped[:], s.wrapAAD(a, w.Epoch))
 		if err != nil {
 			return fmt.Errorf("unwrap file key of inode %d, epoch %d: %w", a.Ino, w.Epoch, authError(err))
 		}
-		w.Wrapped, err = zk.Wrap.Wrap(dek, s.wrapAAD(&to, w.Epoch))
+		w.Wrapped, err = into.Wrap.Wrap(dek, s.wrapAAD(to, w.Epoch))
 		dek.Wipe()
 		if err != nil {
 			return fmt.Errorf("wrap file key of inode %d, epoch %d: %w", a.Ino, w.Epoch, err)
 		}
 	}
-	a.Parent, a.Tag = parent, tag
 	return nil
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-
-	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // JobID numbers the long pieces of work on a volume; 0 is none.
@@ -14,8 +12,14 @@ type JobID uint64
 // JobKind says what a job does.
 type JobKind uint8
 
-// JobReencrypt seals files anew under fresh keys.
-const JobReencrypt JobKind = 1
+const (
+	// JobReencrypt seals files anew under fresh keys.
+	JobReencrypt JobKind = 1
+	// JobMoved seals files anew that were moved into a zone: those in its queue, which grows as long as it runs.
+	JobMoved JobKind = 2
+
+	lastJobKind = JobMoved
+)
 
 // JobState is where a job is.
 type JobState uint8
@@ -58,7 +62,7 @@ type Job struct {
 
 func (j *Job) check() error {
 	switch {
-	case j.ID == 0, j.Root == 0, j.Kind != JobReencrypt, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
+	case j.ID == 0, j.Root == 0, j.Kind == 0, j.Kind > lastJobKind, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
 		(j.File == 0) != (j.Epoch == 0), j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem:
 		return fmt.Errorf("job %d: kind %d, state %d, root %d, cpu %d", j.ID, j.Kind, j.State, j.Root, j.CPU)
 	}
@@ -108,58 +112,95 @@ func (s *Store) openJob(key, sealed []byte) (*Job, error) {
 	return decodeJob(JobID(id), plain)
 }
 
-// PutJob replaces the row of a job, or adds it. Changed becomes now, and Made if it is zero: no key that is drawn afterwards is older. ErrInvalid for a row outside the limits.
+// PutJob replaces the row of a job. Changed becomes now. ErrInvalid for a row outside the limits.
 func (s *Store) PutJob(ctx context.Context, j *Job) error {
-	j.Changed = s.now()
-	if j.Made == (Time{}) {
-		j.Made = j.Changed
+	_, err := s.Update(ctx, func(tx *Tx) error { return tx.putJob(j) })
+	return err
+}
+
+// AddJob adds a job under the next number, which j is given. Made and Changed become now: no key that is drawn afterwards is older. Errors as PutJob's.
+func (s *Store) AddJob(ctx context.Context, j *Job) error {
+	_, err := s.Update(ctx, func(tx *Tx) error { return tx.addJob(j) })
+	return err
+}
+
+func (tx *Tx) addJob(j *Job) error {
+	j.ID, j.Made = 1, tx.now
+	err := tx.scanJobs(func(other *Job) bool {
+		j.ID = other.ID + 1
+		return true
+	})
+	if err != nil {
+		return err
 	}
+	return tx.putJob(j)
+}
+
+func (tx *Tx) putJob(j *Job) error {
+	j.Changed = tx.now
 	if err := j.check(); err != nil {
 		return fmt.Errorf("put %w: %w", err, ErrInvalid)
 	}
 	key := inoKey(kindJob, Ino(j.ID))
-	sealed, err := s.rows.seal(key, encodeJob(j))
-	if err != nil {
-		return err
+	sealed, err := tx.s.rows.seal(key, encodeJob(j))
+	if err == nil {
+		tx.w.Put(key, sealed)
 	}
-	_, err = s.Update(ctx, func(tx *Tx) error {
-		tx.w.Put(key, append([]byte(nil), sealed...))
-		return nil
-	})
 	return err
 }
 
-// DeleteJob deletes the row of a job. An absent one is no error.
+// DeleteJob deletes the row of a job, and what is in its queue. An absent one is no error.
 func (s *Store) DeleteJob(ctx context.Context, id JobID) error {
-	_, err := s.Update(ctx, func(tx *Tx) error {
-		tx.w.Delete(inoKey(kindJob, Ino(id)))
-		return nil
-	})
-	return err
+	for {
+		inos, err := s.Queue(ctx, id, removeBatch)
+		if err != nil {
+			return err
+		}
+		_, err = s.Update(ctx, func(tx *Tx) error {
+			for _, ino := range inos {
+				tx.w.Delete(queueKey(id, ino))
+			}
+			if len(inos) < removeBatch {
+				tx.w.Delete(inoKey(kindJob, Ino(id)))
+			}
+			return nil
+		})
+		if err != nil || len(inos) < removeBatch {
+			return err
+		}
+	}
 }
 
 // Jobs returns all jobs in the order of their numbers.
 func (s *Store) Jobs(ctx context.Context) ([]*Job, error) {
 	var all []*Job
-	var failed error
-	err := s.kv.View(ctx, func(r kv.Reader) error {
-		all, failed = nil, nil
-		return r.Scan(ctx, []byte{kindJob}, []byte{kindJob + 1}, 0, func(k, v []byte) bool {
-			var j *Job
-			if j, failed = s.openJob(k, v); failed != nil {
-				return false
-			}
+	err := s.View(ctx, func(tx *Tx) error {
+		all = nil
+		return tx.scanJobs(func(j *Job) bool {
 			all = append(all, j)
 			return true
 		})
+	})
+	return all, err
+}
+
+// scanJobs calls fn with every job in the order of their numbers until it returns false.
+func (tx *Tx) scanJobs(fn func(*Job) bool) error {
+	var failed error
+	err := tx.r.Scan(tx.ctx, []byte{kindJob}, []byte{kindJob + 1}, 0, func(k, v []byte) bool {
+		var j *Job
+		if j, failed = tx.s.openJob(k, v); failed != nil {
+			return false
+		}
+		return fn(j)
 	})
 	if err == nil {
 		err = failed
 	}
 	if err != nil {
-		return nil, fmt.Errorf("scan jobs: %w", err)
+		return fmt.Errorf("scan jobs: %w", err)
 	}
-	return all, nil
+	return nil
 }
 
 // Newest returns the largest inode number that has been given out.

@@ -18,6 +18,7 @@ const (
 	kindCounter = 'N'
 	kindOrphan  = 'O'
 	kindPolicy  = 'P'
+	kindQueue   = 'Q'
 	kindSymlink = 'S'
 	kindXattr   = 'X'
 	kindZone    = 'Z'

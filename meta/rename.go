@@ -30,6 +30,7 @@ type RenameResult struct {
 	Replaced *Attr
 	Whiteout *Attr // the inode left under the old name by RenameWhiteout
 	Same     bool  // both names led to one inode: nothing was changed, only Moved is set
+	Queued   JobID // of MoveAcross: the job that seals the content anew; 0 if there is nothing to seal
 }
 
 // Rename moves a name, replacing what is under the new one as rename(2) and renameat2(2) say. It is one transaction and costs the same for
@@ -47,7 +48,7 @@ func (s *Store) RenameAs(ctx context.Context, owner Owner, oldParent Ino, oldNam
 	return s.renameBy(ctx, renaming{s: s, owner: owner, flags: flags, open: open}, oldParent, oldName, newParent, newName)
 }
 
-// MoveZone is Rename of a zone's own directory within the zone around it, whose wraps are bound to its place: wraps are those for the new one. Not with
+// MoveZone is Rename of a zone's own directory, also into another zone, whose wraps are bound to its place: wraps are those for the new one. Not with
 // RenameExchange or RenameWhiteout. Errors: Rename's; ErrCrossZone if zone is not the one under the old name; ErrStale if its wraps are others than zone has.
 func (s *Store) MoveZone(ctx context.Context, zone *Zone, wraps []ZoneWrap, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
 	if flags&^RenameNoReplace != 0 {
@@ -79,8 +80,9 @@ type renaming struct {
 	before   []ZoneWrap // with zone: as they have to be
 	wraps    []ZoneWrap // with zone: as they become
 
+	across *Crossing // of MoveAcross, else nil
+
 	tx  *Tx
-	zk  *ZoneKeys
 	old side
 	new side
 }
@@ -90,6 +92,7 @@ type side struct {
 	dirIno Ino
 	name   []byte
 	dir    *txAttr
+	zk     *ZoneKeys // of dir's zone
 	at     place
 	dentry *dentry // nil if there is no such name
 	node   *txAttr // where the dentry leads
@@ -111,8 +114,10 @@ func (r *renaming) run(ctx context.Context) (RenameResult, error) {
 	if err := r.check(); err != nil {
 		return RenameResult{}, err
 	}
-	if err := r.s.warm(ctx, r.old.dirIno); err != nil {
-		return RenameResult{}, err
+	for _, dir := range []Ino{r.old.dirIno, r.new.dirIno} {
+		if err := r.s.warm(ctx, dir); err != nil {
+			return RenameResult{}, err
+		}
 	}
 	if r.flags&RenameWhiteout != 0 {
 		var err error
@@ -149,6 +154,9 @@ func (r *renaming) result(same bool) RenameResult {
 	if r.white != nil {
 		result.Whiteout = r.white.cur.Clone()
 	}
+	if r.across != nil {
+		result.Queued = r.across.queued
+	}
 	return result
 }
 
@@ -160,10 +168,7 @@ func (r *renaming) prepare() (same bool, err error) {
 	if r.new.dir, err = r.tx.liveDir(r.new.dirIno); err != nil {
 		return false, err
 	}
-	if r.old.dir.cur.Zone != r.new.dir.cur.Zone {
-		return false, ErrCrossZone
-	}
-	if r.zk, err = r.s.zoneKeys(r.tx.ctx, r.old.dir.cur.Zone); err != nil {
+	if err := r.keys(); err != nil {
 		return false, err
 	}
 	if err := r.find(&r.old); err != nil {
@@ -181,14 +186,35 @@ func (r *renaming) prepare() (same bool, err error) {
 	if err := r.checkLoops(); err != nil {
 		return false, err
 	}
+	if r.carries() {
+		if err := r.checkCarried(); err != nil {
+			return false, err
+		}
+	}
 	return false, r.checkTypes()
+}
+
+// keys fetches the keys of both directories' zones. Nothing but a zone's own directory goes from one to another, unless that is asked for.
+func (r *renaming) keys() (err error) {
+	from, to := r.old.dir.cur.Zone, r.new.dir.cur.Zone
+	if from != to && r.across == nil && r.zone == 0 {
+		return ErrCrossZone
+	}
+	if r.old.zk, err = r.s.zoneKeys(r.tx.ctx, from); err != nil {
+		return err
+	}
+	r.new.zk = r.old.zk
+	if from != to {
+		r.new.zk, err = r.s.zoneKeys(r.tx.ctx, to)
+	}
+	return err
 }
 
 // find reads a side's dentry and inode. ErrNotFound leaves both nil.
 func (r *renaming) find(s *side) error {
 	s.dentry, s.node = nil, nil
-	s.at = place{s.dirIno, r.zk.nameTag(s.dirIno, s.name)}
-	d, err := r.tx.dentry(r.zk, s.dirIno, s.at.tag, s.name)
+	s.at = place{s.dirIno, s.zk.nameTag(s.dirIno, s.name)}
+	d, err := r.tx.dentry(s.zk, s.dirIno, s.at.tag, s.name)
 	if err != nil {
 		return err
 	}
@@ -266,26 +292,30 @@ func (r *renaming) apply() error {
 	}
 	tx.touchDir(r.old.dir)
 	tx.touchDir(r.new.dir)
-	if err := tx.moveName(r.zk, r.old.node, r.old.at, r.new.at); err != nil {
+	if r.carries() {
+		if err := r.carry(); err != nil {
+			return err
+		}
+	} else if err := tx.moveName(r.old.zk, r.old.node, r.old.at, r.new.at); err != nil {
 		return err
 	}
 	if err := r.rebind(); err != nil {
 		return err
 	}
 	moved := &dentry{ino: r.old.dentry.ino, typ: r.old.dentry.typ, name: r.new.name}
-	if err := tx.putDentry(r.zk, r.new.dirIno, r.new.at.tag, moved); err != nil {
+	if err := tx.putDentry(r.new.zk, r.new.dirIno, r.new.at.tag, moved); err != nil {
 		return err
 	}
 	if r.exchange() {
-		if err := tx.moveName(r.zk, r.new.node, r.new.at, r.old.at); err != nil {
+		if err := tx.moveName(r.old.zk, r.new.node, r.new.at, r.old.at); err != nil {
 			return err
 		}
 		back := &dentry{ino: r.new.dentry.ino, typ: r.new.dentry.typ, name: r.old.name}
-		return tx.putDentry(r.zk, r.old.dirIno, r.old.at.tag, back)
+		return tx.putDentry(r.old.zk, r.old.dirIno, r.old.at.tag, back)
 	}
 	if r.new.node != nil {
 		var err error
-		if r.dropped, err = tx.dropName(r.zk, r.new.node, r.new.at, r.open); err != nil {
+		if r.dropped, err = tx.dropName(r.new.zk, r.new.node, r.new.at, r.open); err != nil {
 			return err
 		}
 	}
@@ -350,5 +380,5 @@ func (r *renaming) putWhiteout() error {
 	a := r.tx.newAttr(r.whiteIno, r.old.dir.cur, &n)
 	a.Parent, a.Tag, a.Nlink = r.old.at.parent, r.old.at.tag, 1
 	r.white = r.tx.insert(a)
-	return r.tx.putDentry(r.zk, r.old.dirIno, r.old.at.tag, &dentry{ino: a.Ino, typ: a.Type(), name: r.old.name})
+	return r.tx.putDentry(r.old.zk, r.old.dirIno, r.old.at.tag, &dentry{ino: a.Ino, typ: a.Type(), name: r.old.name})
 }

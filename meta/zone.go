@@ -46,6 +46,9 @@ const (
 // Locked reports whether the zone is locked.
 func (z *Zone) Locked() bool { return z.Flags&ZoneLocked != 0 }
 
+// HasPolicy reports whether the zone has a policy.
+func (z *Zone) HasPolicy() bool { return z.PolicyHash != [sha256.Size]byte{} }
+
 // NewZone returns the row of a new zone with a fresh names key. Wraps are the caller's to fill in; zoneKey stays the caller's.
 func NewZone(volume VolumeID, id ZoneID, dir Ino, zoneKey *blockcrypt.Key) (*Zone, error) {
 	z := &Zone{ID: id, Dir: dir, Params: DefaultParams()}

@@ -67,7 +67,7 @@ func TestMoveZone(t *testing.T) {
 	_, err := v.MoveZone(bg, &meta.Zone{ID: 77}, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
 	want(t, "another zone", err, meta.ErrCrossZone)
 	_, err = v.MoveZone(bg, z, wraps, meta.RootIno, []byte("d"), d.Ino, []byte("x"), 0, nil)
-	want(t, "into itself", err, meta.ErrCrossZone)
+	want(t, "into itself", err, meta.ErrLoop)
 	_, err = v.MoveZone(bg, &meta.Zone{ID: z.ID, Wraps: wraps}, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
 	want(t, "wrapped anew meanwhile", err, meta.ErrStale)
 	_, err = v.MoveZone(bg, z, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)

@@ -27,7 +27,7 @@ type ReencryptConfig struct {
 type JobStatus struct {
 	Volume     string    `json:"volume"`
 	ID         uint64    `json:"id"`
-	What       string    `json:"what"`  // "reencrypt"
+	What       string    `json:"what"`  // "reencrypt"; "reencrypt moved": what was moved into a zone
 	State      string    `json:"state"` // running, waiting, paused, done, cancelled
 	Root       string    `json:"root"`  // path in the volume of what it is about
 	UID        uint32    `json:"uid"`   // who submitted it
@@ -253,10 +253,12 @@ func (d *daemon) handleJobWait(ctx context.Context, call *control.Call) (any, er
 	}
 }
 
+var jobNames = [...]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved"}
+
 // jobStatus says about a job what people want to know.
 func (d *daemon) jobStatus(ctx context.Context, s jobs.Status) JobStatus {
 	st := JobStatus{
-		Volume: d.volume.Dir, ID: uint64(s.ID), What: "reencrypt", UID: s.UID, Submitted: s.Made.Time(), TotalFiles: s.TotalFiles, TotalBytes: s.TotalBytes,
+		Volume: d.volume.Dir, ID: uint64(s.ID), What: jobNames[s.Kind], UID: s.UID, Submitted: s.Made.Time(), TotalFiles: s.TotalFiles, TotalBytes: s.TotalBytes,
 		Files: s.Files, Bytes: s.Bytes, Failed: s.Failed, Seconds: float64(s.Millis) / 1000, Speed: s.Speed, Rate: s.Rate, CPU: s.CPU, Problem: s.Problem,
 	}
 	switch {
@@ -289,16 +291,18 @@ func (v *Volume) allowJob(ctx context.Context, j *meta.Job) error {
 	if err != nil {
 		return err
 	}
-	zones, err := v.zonesBelow(ctx, j.Root)
-	if err != nil {
-		return err
+	var zones []meta.ZoneID
+	if j.Kind != meta.JobMoved { // which is about files of one zone
+		if zones, err = v.zonesBelow(ctx, j.Root); err != nil {
+			return err
+		}
 	}
 	for _, id := range append(zones, a.Zone) { // the last one twice, perhaps
 		z, err := v.meta.Zone(ctx, id)
 		if errors.Is(err, meta.ErrNotFound) { // dissolved meanwhile
 			continue
 		}
-		if err == nil {
+		if err == nil && (j.Kind != meta.JobMoved || z.HasPolicy()) { // where there is none permissions decide, and did when it was moved
 			err = v.opensFor(ctx, by, z)
 		}
 		if err != nil {

@@ -21,11 +21,9 @@ type File struct {
 	users  int  // guarded by e.mu
 	orphan bool // guarded by e.mu; to be freed at the last Close
 
-	loading sync.Mutex
-	loaded  bool // guarded by loading
-	// Set by load, constant afterwards.
-	zone meta.ZoneID
-
+	loading   sync.Mutex
+	loaded    bool          // guarded by loading
+	zone      atomic.Uint64 // changed by Carry
 	size      atomic.Uint64 // st.size, for Size
 	blockSize atomic.Uint32 // st.params.BlockSize, for BlockSize
 	epoch     atomic.Uint32 // that new blocks are sealed under; changed with mu held
@@ -144,7 +142,7 @@ func (f *File) load(ctx context.Context) error {
 		f.e.release(f)
 		return fmt.Errorf("open content of inode %d: %w", f.ino, err)
 	}
-	f.zone = a.Zone
+	f.zone.Store(uint64(a.Zone))
 	f.epoch.Store(a.Epoch)
 	f.mu.Lock()
 	f.uses.used = a.Wrap(a.Epoch).Uses

@@ -72,12 +72,10 @@ var errEpochFull = errors.New("block key is used up")
 // locked: the key of an epoch, a key that is not used up, or the certainty that the file has no capabilities. op locks the File; no lock is held
 // while keys are fetched.
 func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
-	zone, err := f.e.keys.Zone(ctx, f.zone)
-	if err == nil && zone.Valid != nil {
-		err = zone.Valid()
-	}
+	id := f.zone.Load()
+	zone, err := f.zoneKeys(ctx, id)
 	if err != nil {
-		return fmt.Errorf("keys of inode %d: %w", f.ino, err)
+		return err
 	}
 	var k keys
 	key := f.presentKey()
@@ -109,6 +107,12 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 		default:
 			return err
 		}
+		if now := f.zone.Load(); now != id { // moved meanwhile
+			if zone, err = f.zoneKeys(ctx, now); err != nil {
+				return err
+			}
+			id = now
+		}
 		if _, err := k.get(key.epoch, key.size); err == nil {
 			return fmt.Errorf("inode %d asks for the key of epoch %d again: %w", f.ino, key.epoch, meta.ErrCorrupt)
 		}
@@ -117,6 +121,18 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 
 // presentKey names the cipher that new blocks of the present plane are sealed by.
 func (f *File) presentKey() sizedEpoch { return sizedEpoch{f.epoch.Load(), f.BlockSize()} }
+
+// zoneKeys returns the keys of a zone if they may be used now.
+func (f *File) zoneKeys(ctx context.Context, id uint64) (*meta.ZoneKeys, error) {
+	zone, err := f.e.keys.Zone(ctx, meta.ZoneID(id))
+	if err == nil && zone.Valid != nil {
+		err = zone.Valid()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keys of inode %d: %w", f.ino, err)
+	}
+	return zone, nil
+}
 
 // fetch returns the block cipher of an epoch, from the cache or by unwrapping the file key.
 func (f *File) fetch(ctx context.Context, zone *meta.ZoneKeys, want sizedEpoch) (*blockcrypt.BlockCipher, error) {

@@ -42,7 +42,7 @@ func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step
 		if err := f.writable(0, 0); err != nil {
 			return err
 		}
-		if now := f.epoch.Load(); epoch > now {
+		if now := f.settledEpoch(); epoch > now {
 			return fmt.Errorf("re-encrypt inode %d for epoch %d, its last is %d: %w", ino, epoch, now, meta.ErrInvalid)
 		}
 		if err := f.resealAll(ctx, epoch, step); err != nil {
@@ -50,6 +50,40 @@ func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step
 		}
 		return f.retire(ctx, epoch)
 	})
+}
+
+// settledEpoch returns the current epoch once nobody is about to begin another.
+func (f *File) settledEpoch() uint32 {
+	f.rotating.Lock()
+	defer f.rotating.Unlock()
+	return f.epoch.Load()
+}
+
+// Carry has op put a file into another zone, under a fresh key (meta.Store.MoveAcross): op returns the file as it is then. Who has it open goes on. The
+// error is op's, or as Open's.
+func (e *Engine) Carry(ctx context.Context, ino meta.Ino, op func() (*meta.Attr, error)) error {
+	f, err := e.Open(ctx, ino)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.carry(op), f.Close())
+}
+
+func (f *File) carry(op func() (*meta.Attr, error)) error {
+	f.rotating.Lock()
+	defer f.rotating.Unlock()
+	a, err := op()
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a.Epoch != f.epoch.Load() {
+		f.uses = keyUses{}
+		f.epoch.Store(a.Epoch)
+	}
+	f.zone.Store(uint64(a.Zone))
+	return nil
 }
 
 // with runs op with a file open.

@@ -69,6 +69,13 @@ func New(cfg Config) *Runner {
 	return &Runner{cfg: cfg, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
+// Wake has the runner look for jobs that were submitted in the transactions of others: files that were moved into another zone.
+func (r *Runner) Wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notify()
+}
+
 // notify tells that something changed. Called with mu held.
 func (r *Runner) notify() {
 	close(r.changed)
@@ -84,7 +91,7 @@ func (r *Runner) notify() {
 //
 // Errors: meta.ErrNotFound, meta.ErrInvalid (no file and no directory), ErrDenied.
 func (r *Runner) Reencrypt(ctx context.Context, root meta.Ino, uid, gid uint32, rate uint64, cpu uint8) (Status, error) {
-	j := &meta.Job{ID: 1, Kind: meta.JobReencrypt, State: meta.JobRunning, UID: uid, GID: gid, Root: root, Rate: rate, CPU: cpu}
+	j := &meta.Job{Kind: meta.JobReencrypt, State: meta.JobRunning, UID: uid, GID: gid, Root: root, Rate: rate, CPU: cpu}
 	a, err := r.cfg.Meta.Getattr(ctx, root)
 	switch {
 	case err != nil:
@@ -107,13 +114,10 @@ func (r *Runner) Reencrypt(ctx context.Context, root meta.Ino, uid, gid uint32, 
 	if err != nil {
 		return Status{}, err
 	}
-	if len(all) > 0 {
-		j.ID = all[len(all)-1].ID + 1
-	}
 	if err := r.forget(ctx, all); err != nil {
 		return Status{}, err
 	}
-	if err := r.cfg.Meta.PutJob(ctx, j); err != nil {
+	if err := r.cfg.Meta.AddJob(ctx, j); err != nil {
 		return Status{}, err
 	}
 	r.notify()

@@ -171,6 +171,9 @@ func (u *run) work(ctx context.Context) error {
 	if err := u.r.cfg.Allow(ctx, &u.job); err != nil {
 		return err
 	}
+	if u.job.Kind == meta.JobMoved {
+		return u.moved(ctx)
+	}
 	if u.job.TotalFiles == 0 {
 		if err := u.count(ctx); err != nil {
 			return err
