@@ -289,7 +289,7 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 		return err
 	}
 	run := server.RunConfig{Dir: dir, Ready: func(err error) { ready(adviseAudit(err)) }, Listen: cfg.Listen, TLS: cfg.TLS, Options: keyStoreOptions(log)}
-	run.AcceptRestore = cfg.AcceptRestore
+	run.AcceptRestore, run.ReplayMemory = cfg.AcceptRestore, int64(cfg.ReplayMemory)<<20
 	run.AWSLimits, run.GrantDelay, run.Secret = cfg.AWSLimits, cfg.GrantDelay, held.buf
 	if given != "" && run.Secret == nil {
 		conf, err := keystore.Load(dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
@@ -18,7 +19,11 @@ type KeydOptions struct {
 	AWSLimits     bool          // AWS' limit of rotations on demand
 	AcceptRestore bool          // of a key store that is older than its token knows
 	GrantDelay    time.Duration // how long a new grant is seen only by who presents its token
+	ReplayMemory  int           // for signatures that must not come again, in MiB; 0: the default
 }
+
+// maxReplayMemory bounds KeydOptions.ReplayMemory, in MiB.
+const maxReplayMemory = 64 << 10
 
 // args are the options as `kmsfs keyd` takes them.
 func (o KeydOptions) args() (args []string) {
@@ -39,6 +44,9 @@ func (o KeydOptions) args() (args []string) {
 	}
 	if o.GrantDelay != 0 {
 		args = append(args, "--grant-delay", o.GrantDelay.String())
+	}
+	if o.ReplayMemory != 0 {
+		args = append(args, "--replay-memory", strconv.Itoa(o.ReplayMemory))
 	}
 	return args
 }
@@ -62,6 +70,9 @@ func (o *KeydOptions) absolute() error {
 func (o KeydOptions) check() error {
 	if o.GrantDelay < 0 {
 		return fmt.Errorf("%w: --grant-delay is negative", ErrUsage)
+	}
+	if o.ReplayMemory < 0 || o.ReplayMemory > maxReplayMemory {
+		return fmt.Errorf("%w: --replay-memory is not between 1 and %d MiB", ErrUsage, maxReplayMemory)
 	}
 	withTLS := o.TLS != (server.TLSFiles{})
 	switch {
@@ -97,7 +108,7 @@ func (cfg *KeydConfig) background(ctx context.Context, dir string, held *heldSec
 	}
 	keys := dialKeys(dir)
 	defer keys.Close()
-	if st, err := keydStatus(ctx, keys); err == nil && st.Listen == cfg.Listen && st.TLS == (cfg.TLS != server.TLSFiles{}) && !cfg.AWSLimits && cfg.GrantDelay == 0 {
+	if st, err := keydStatus(ctx, keys); err == nil && st.Listen == cfg.Listen && st.TLS == (cfg.TLS != server.TLSFiles{}) && !cfg.AWSLimits && cfg.GrantDelay == 0 && cfg.ReplayMemory == 0 {
 		return nil
 	}
 	return advise(fmt.Errorf("%w: a key daemon of %s runs already", ErrInUse, dir), "kmsfs keystore lock ends it")

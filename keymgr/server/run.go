@@ -29,6 +29,9 @@ type RunConfig struct {
 	Listen string
 	TLS    TLSFiles
 
+	// ReplayMemory is for the signatures that must not come again, in bytes; 0: DefaultReplayMemory. Where it is full, new requests are throttled.
+	ReplayMemory int64
+
 	keystore.Options // Log is the server's log, too
 
 	bounds *bounds // nil: defaultBounds; for tests

@@ -65,7 +65,7 @@ type server struct {
 	certificate *certificate                   // over tcp; nil: no TLS
 	store       atomic.Pointer[keystore.Store] // nil: locked
 
-	signatures signatures
+	signatures *signatures
 	ending     chan struct{} // closed when the server is told to end: nobody waits for changes any more
 
 	unlocking chan struct{} // holds one token: who unlocks has taken it
@@ -79,9 +79,9 @@ type server struct {
 
 func newServer(cfg RunConfig, conf keystore.Config) *server {
 	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), ending: make(chan struct{}), users: &users{owner: os.Geteuid()},
-		signatures: signatures{now: time.Now}}
+		signatures: newSignatures(time.Now, cfg.ReplayMemory)}
 	if cfg.Now != nil {
-		s.signatures.now = cfg.Now
+		s.signatures = newSignatures(cfg.Now, cfg.ReplayMemory)
 	}
 	if cfg.bounds != nil {
 		s.bounds = *cfg.bounds

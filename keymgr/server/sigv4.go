@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -26,9 +25,7 @@ const (
 
 	// AWS' command line signs the second, target and body, nothing that is different for each request: two equal ones within a second have one signature. So one is taken
 	// again for this long after it was seen first.
-	sigRepeat   = 5 * time.Second
-	sigRemember = 2 * sigSkew // no signature is good for longer
-	maxSeen     = 200_000     // signatures remembered
+	sigRepeat = 5 * time.Second
 )
 
 // signature is an Authorization header.
@@ -40,13 +37,16 @@ type signature struct {
 
 // signatures verifies signed requests.
 type signatures struct {
-	now func() time.Time
+	now     func() time.Time
+	replays replays
+}
 
-	mu struct {
-		sync.Mutex
-		seen map[string]time.Time // when first
-		next time.Time            // when old ones are dropped
+// newSignatures verifies by a clock, and remembers signatures in so much memory, in bytes (0: DefaultReplayMemory).
+func newSignatures(now func() time.Time, memory int64) *signatures {
+	if memory <= 0 {
+		memory = DefaultReplayMemory
 	}
+	return &signatures{now: now, replays: replays{now: now, limit: int(memory / signatureSize)}}
 }
 
 func fail(class error, format string, args ...any) error {
@@ -66,7 +66,7 @@ func (s *signatures) verify(ctx context.Context, r *http.Request, body []byte, k
 	if err != nil {
 		return nobody, err
 	}
-	at, err := s.checkTime(r)
+	at, signed, err := s.checkTime(r)
 	if err != nil {
 		return nobody, err
 	}
@@ -86,7 +86,7 @@ func (s *signatures) verify(ctx context.Context, r *http.Request, body []byte, k
 	if !hmac.Equal([]byte(sig.sign(secret, at, r, body)), []byte(sig.hex)) {
 		return nobody, fail(keymgr.ErrInvalidSignature, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
-	return who, s.checkReplay(sig.hex)
+	return who, s.replays.check(sig.hex, signed)
 }
 
 // parseSignature reads the Authorization header.
@@ -119,24 +119,23 @@ func parseSignature(r *http.Request) (sig signature, err error) {
 	return signature{scope[0], scope[1], scope[2], scope[3], scope[4], strings.Split(parts["SignedHeaders"], ";"), parts["Signature"]}, nil
 }
 
-// checkTime returns the header's time of the request, if it is near enough.
-func (s *signatures) checkTime(r *http.Request) (string, error) {
+// checkTime returns the header's time of the request, as it stands there and read, if it is near enough.
+func (s *signatures) checkTime(r *http.Request) (text string, at time.Time, err error) {
 	values := r.Header.Values("X-Amz-Date")
 	if len(values) != 1 {
-		return "", fail(keymgr.ErrIncompleteSignature, "Authorization header requires existence of an 'X-Amz-Date' header.")
+		return "", at, fail(keymgr.ErrIncompleteSignature, "Authorization header requires existence of an 'X-Amz-Date' header.")
 	}
-	at, err := time.Parse(sigTime, values[0])
-	if err != nil {
-		return "", fail(keymgr.ErrIncompleteSignature, "Date must be in ISO-8601 'basic format'. Got '%.32s'.", values[0])
+	if at, err = time.Parse(sigTime, values[0]); err != nil {
+		return "", at, fail(keymgr.ErrIncompleteSignature, "Date must be in ISO-8601 'basic format'. Got '%.32s'.", values[0])
 	}
 	now := s.now().UTC().Truncate(time.Second)
 	switch {
 	case at.Before(now.Add(-sigSkew)):
-		return "", fail(keymgr.ErrInvalidSignature, "Signature expired: %s is now earlier than %s (%s - 5 min.)", values[0], now.Add(-sigSkew).Format(sigTime), now.Format(sigTime))
+		return "", at, fail(keymgr.ErrInvalidSignature, "Signature expired: %s is now earlier than %s (%s - 5 min.)", values[0], now.Add(-sigSkew).Format(sigTime), now.Format(sigTime))
 	case at.After(now.Add(sigSkew)):
-		return "", fail(keymgr.ErrInvalidSignature, "Signature not yet current: %s is still later than %s (%s + 5 min.)", values[0], now.Add(sigSkew).Format(sigTime), now.Format(sigTime))
+		return "", at, fail(keymgr.ErrInvalidSignature, "Signature not yet current: %s is still later than %s (%s + 5 min.)", values[0], now.Add(sigSkew).Format(sigTime), now.Format(sigTime))
 	}
-	return values[0], nil
+	return values[0], at, nil
 }
 
 // checkScope compares the credential's scope with the request and with us.
@@ -208,33 +207,4 @@ func headerValue(r *http.Request, name string) string {
 		values[i] = strings.Join(strings.Fields(v), " ")
 	}
 	return strings.Join(values, ",")
-}
-
-// checkReplay refuses a signature that was used already.
-func (s *signatures) checkReplay(hexSignature string) error {
-	now := s.now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.After(s.mu.next) {
-		for k, at := range s.mu.seen {
-			if now.Sub(at) > sigRemember {
-				delete(s.mu.seen, k)
-			}
-		}
-		s.mu.next = now.Add(time.Minute)
-	}
-	first, ok := s.mu.seen[hexSignature]
-	switch {
-	case ok && now.Sub(first) > sigRepeat:
-		return fail(keymgr.ErrInvalidSignature, "Signature was used already: a request cannot be sent again.")
-	case ok:
-		return nil
-	case len(s.mu.seen) >= maxSeen:
-		return fail(keymgr.ErrThrottling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
-	}
-	if s.mu.seen == nil {
-		s.mu.seen = map[string]time.Time{}
-	}
-	s.mu.seen[hexSignature] = now
-	return nil
 }

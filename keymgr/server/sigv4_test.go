@@ -166,32 +166,6 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-// TestReplay: a request that is sent again later is refused; two equal ones within a moment, as AWS' command line may sign them, are not.
-func TestReplay(t *testing.T) {
-	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
-	s := signatures{now: func() time.Time { return now }}
-	for _, c := range []struct {
-		signature string
-		after     time.Duration
-		ok        bool
-	}{{"a", 0, true}, {"a", sigRepeat, true}, {"b", 0, true}, {"a", 1, false}, {"a", 9 * time.Minute, false}, {"b", 0, false}, {"c", 0, true}} {
-		now = now.Add(c.after)
-		if err := s.checkReplay(c.signature); (err == nil) != c.ok || err != nil && !errors.Is(err, keymgr.ErrInvalidSignature) {
-			t.Errorf("%s at %v: %v", c.signature, now, err)
-		}
-	}
-	now = now.Add(sigRemember + 2*time.Minute)
-	if err := s.checkReplay("d"); err != nil || len(s.mu.seen) != 1 {
-		t.Errorf("%d signatures are remembered, %v", len(s.mu.seen), err)
-	}
-	for i := range maxSeen {
-		s.mu.seen[fmt.Sprint(i)] = now
-	}
-	if err := s.checkReplay("e"); !errors.Is(err, keymgr.ErrThrottling) {
-		t.Errorf("full: %v", err)
-	}
-}
-
 // TestSignedRequests: over TCP an identity is nobody but itself, and our operations are not there.
 func TestSignedRequests(t *testing.T) {
 	address, c, s := listening(t, time.Now)
