@@ -53,6 +53,7 @@ type Loop struct {
 	active  requests
 	lease   lease
 	poll    pollWindow // used by the leader only
+	syncs   syncPolicy
 	stats   struct{ requests, polled, slept, handovers, stolen atomic.Uint64 }
 }
 

@@ -31,6 +31,7 @@ type flat struct {
 	release     chan struct{}
 	entered     chan struct{}
 	interrupted chan struct{}
+	slowSync    bool // an fsync blocks as an open of "slow" does
 }
 
 func newFlat() *flat {
@@ -121,7 +122,14 @@ func (f *flat) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut)
 	return fuse.OK
 }
 
-func (f *flat) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
+func (f *flat) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status {
+	if f.slowSync {
+		f.entered <- struct{}{}
+		<-f.release
+	}
+	return fuse.OK
+}
+
 func (f *flat) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 // mounted is a transport that serves a mount of its own.
@@ -279,6 +287,40 @@ func testSlowRequestsBlockNobody(t *testing.T, kind transport.Kind) {
 	close(f.release)
 	for _, cat := range cats {
 		if err := cat.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An fsync that its reader keeps the lead for must not keep others waiting once it takes long, and the next one is handed over.
+func TestSlowSyncsBlockNobody(t *testing.T) {
+	overBoth(t, testSlowSyncsBlockNobody)
+}
+
+func testSlowSyncsBlockNobody(t *testing.T, kind transport.Kind) {
+	f := newFlat()
+	f.slowSync = true
+	m := mount(t, f, kind, transport.Options{})
+	const blocked = 3
+	var syncs []*exec.Cmd
+	for i := range blocked {
+		m.run(t, fmt.Sprintf("echo y > f%d", i))
+		sync := exec.Command("sync", filepath.Join(m.dir, fmt.Sprintf("f%d", i)))
+		if err := sync.Start(); err != nil {
+			t.Fatal(err)
+		}
+		syncs = append(syncs, sync)
+		<-f.entered
+		if got := m.run(t, "cat f0"); got != "y\n" {
+			t.Fatalf("read %q", got)
+		}
+	}
+	if s := m.Stats(); kind == transport.Device && s.Stolen < 1 {
+		t.Errorf("the lead was never taken away: %+v", s)
+	}
+	close(f.release)
+	for _, sync := range syncs {
+		if err := sync.Wait(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -100,16 +100,24 @@ func (r *reader) step() bool {
 	if !ok {
 		return false
 	}
-	r.loop.stats.requests.Add(1)
-	if takesLong(r.in[:n]) {
-		r.loop.stats.handovers.Add(1)
-		r.loop.handOver()
+	l := r.loop
+	l.stats.requests.Add(1)
+	sync := n >= inHeaderSize && isSync(binary.NativeEndian.Uint32(r.in[4:]))
+	if sync && !l.syncs.keep() || !sync && takesLong(r.in[:n]) {
+		l.stats.handovers.Add(1)
+		l.handOver()
 		r.handle(n)
 		return false
 	}
-	token := r.loop.lease.begin()
-	r.handle(n)
-	return r.loop.lease.finish(token)
+	token := l.lease.begin()
+	answer := r.answerTo(n)
+	waiting := sync && l.waiting() // before the answer: what comes after it is not in the way
+	r.reply(answer)
+	leads := l.lease.finish(token)
+	if sync {
+		l.syncs.kept(waiting || !leads)
+	}
+	return leads
 }
 
 // receive waits for a request: it polls for as long as that pays, then sleeps. False: the connection is over.
@@ -177,15 +185,22 @@ func isLong(opcode uint32, arg []byte, payload int) bool {
 }
 
 // handle has the request in r.in[:n] answered.
-func (r *reader) handle(n int) {
-	l := r.loop
+func (r *reader) handle(n int) { r.reply(r.answerTo(n)) }
+
+// answerTo has the request in r.in[:n] handled and returns the length of the answer in r.out; 0: there is none.
+func (r *reader) answerTo(n int) int {
 	r.inVec[0], r.outVec[0] = r.in[:n], r.out
-	answer, status := l.request(r.inVec[:], r.outVec[:])
+	answer, status := r.loop.request(r.inVec[:], r.outVec[:])
 	if answer == 0 && !status.Ok() {
 		answer = r.refuse(n, int32(status))
 	}
-	if answer > 0 {
-		l.send(r.out[:answer])
+	return answer
+}
+
+// reply sends the answer in r.out[:n].
+func (r *reader) reply(n int) {
+	if n > 0 {
+		r.loop.send(r.out[:n])
 	}
 	r.answered = time.Now()
 }
