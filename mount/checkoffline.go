@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -72,5 +73,6 @@ func repairSuperblock(ctx context.Context, store, dir string, report func(Fault)
 	if err != nil || wrong == "" {
 		return 0, err
 	}
+	reportViolation(ctx, keys, client.Violation{Path: dir, Code: "Damaged", Message: "kmsfs.json " + wrong}, nil)
 	return 1, report(Fault{Where: "kmsfs.json", What: wrong, Fixed: true})
 }

@@ -32,6 +32,10 @@ var (
 	ErrNoPolicy = errors.New("no policy there")
 	// ErrNoDenial: the caller was refused nothing.
 	ErrNoDenial = errors.New("nothing was denied to you")
+	// errForeign: what a volume key is wrapped with is no key of its key store.
+	errForeign = errors.New("no key of this key store wraps it")
+	// errLost: a volume lay there.
+	errLost = errors.New("the key store knows a volume there")
 	// ErrDaemon: a daemon ended before it was ready.
 	ErrDaemon = errors.New("daemon ended early")
 )

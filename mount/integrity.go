@@ -3,8 +3,12 @@ package mount
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"path/filepath"
 
+	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/client"
 )
 
 // recorder returns the volume's audit log, nil while it has none.
@@ -31,23 +35,49 @@ func (v *Volume) violation(ctx context.Context, doing string, e audit.Event) (re
 	return true
 }
 
-// refused records why a volume is not opened, if that is because of what it is.
+// refused records why a volume is not opened, if that is because of what it is: in its own stream of the audit log, or where that cannot be opened, in the
+// key daemon's.
 func (v *Volume) refused(ctx context.Context, cfg OpenConfig, cause error) {
-	class := ClassOf(cause)
-	if v.keys == nil || class != ClassRollback && class != ClassDamaged {
+	code := violationOf(cause)
+	if code == "" {
 		return
 	}
-	if v.audit == nil {
-		if err := v.openAudit(ctx, cfg); err != nil {
-			v.log.Error("a refused volume could not be recorded in the audit log", "found", cause, "error", err)
-			return
-		}
+	message := withoutAdvice(cause).Error()
+	if v.keys != nil && (v.audit != nil || v.openAudit(ctx, cfg) == nil) && v.violation(ctx, "open volume", audit.Event{ErrorCode: code, ErrorMessage: message}) {
+		return
 	}
-	code := "Damaged"
-	if class == ClassRollback {
-		code = "Rollback"
+	keys := client.New(cfg.Socket, client.Options{})
+	defer keys.Close()
+	reportViolation(ctx, keys, client.Violation{Volume: v.ID, Path: v.Dir, Code: code, Message: message}, v.log)
+}
+
+// violationOf says what kind of finding an error is; "" for one that is none.
+func violationOf(err error) string {
+	switch ClassOf(err) {
+	case ClassRollback:
+		return "Rollback"
+	case ClassDamaged:
+		return "Damaged"
+	case ClassUnsupported:
+		return "Unsupported"
 	}
-	v.violation(ctx, "open volume", audit.Event{ErrorCode: code, ErrorMessage: withoutAdvice(cause).Error()})
+	switch {
+	case errors.Is(err, keymgr.ErrIncorrectKey), errors.Is(err, errForeign):
+		return "ForeignKey"
+	case errors.Is(err, errLost):
+		return "Missing"
+	}
+	return ""
+}
+
+// reportViolation has the key daemon record a finding; that it cannot is told to log (nil: nobody).
+func reportViolation(ctx context.Context, keys *client.Client, v client.Violation, log *slog.Logger) {
+	if dir, err := filepath.Abs(v.Path); err == nil {
+		v.Path = dir
+	}
+	if err := keys.ReportViolation(ctx, v); err != nil && log != nil {
+		log.Error("a refused volume could not be recorded in the audit log", "found", v.Message, "error", err)
+	}
 }
 
 // withoutAdvice is the error that advice was given for.

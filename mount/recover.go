@@ -28,6 +28,9 @@ func superblockAdvice(ctx context.Context, keys *client.Client, dir string, err 
 		return fmt.Errorf("volume %s: %w", dir, err)
 	}
 	if _, ferr := findRecord(ctx, keys, dir); ferr == nil {
+		if errors.Is(err, superblock.ErrMissing) {
+			err = fmt.Errorf("%w: %w", err, errLost)
+		}
 		return advise(fmt.Errorf("volume %s: %w", dir, err), "the key store has a copy of kmsfs.json: kmsfs fsck --repair %s puts it back", dir)
 	}
 	return fmt.Errorf("volume %s: %w", dir, err)

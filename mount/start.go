@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
@@ -144,6 +145,11 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 // volumeIDOf reads the volume's id from its superblock, which is not verified yet: the daemon does that.
 func volumeIDOf(ctx context.Context, p place) (string, error) {
 	sb, _, err := readSuperblock(ctx, socketOf(p.KeyStore), p.Volume)
+	if code := violationOf(err); code != "" {
+		keys := dialKeys(p.KeyStore)
+		defer keys.Close()
+		reportViolation(ctx, keys, client.Violation{Path: p.Volume, Code: code, Message: withoutAdvice(err).Error()}, nil)
+	}
 	if err != nil {
 		return "", err
 	}

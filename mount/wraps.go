@@ -105,7 +105,7 @@ func (o volumeOpener) forKey(ctx context.Context, arn string) *client.Client {
 // openVolumeKey tries the wraps in order. Only keys that the key store knows for the volume count: the file is the attacker's to write.
 func openVolumeKey(ctx context.Context, keys volumeOpener, sb *superblock.Superblock, record keymgr.VolumeRecord) (*blockcrypt.Key, uint32, error) {
 	var errs []error
-	foreign := fmt.Errorf("open the key of volume %s: %w: no key of this key store wraps it", sb.Volume, keymgr.ErrNotFound)
+	foreign := fmt.Errorf("open the key of volume %s: %w: %w", sb.Volume, keymgr.ErrNotFound, errForeign)
 	for _, blob := range sb.Wraps {
 		arn := wrapKey(record, blob)
 		if arn == "" {

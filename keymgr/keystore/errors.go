@@ -1,6 +1,12 @@
 package keystore
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
+	"github.com/kmsfs/kmsfs/meta/kv"
+)
 
 var (
 	// ErrNone: there is no key store in the directory.
@@ -18,3 +24,13 @@ var (
 	// ErrNoSecret: the key store does not open by itself: it wants a secret from somebody.
 	ErrNoSecret = errors.New("the key store needs its secret")
 )
+
+// Changed tells errors that say that the key store is not as it was left from all others.
+func Changed(err error) bool {
+	for _, sentinel := range []error{ErrDamaged, kv.ErrCorrupt, kv.ErrRollback, keymgr.ErrRollback, trail.ErrDamaged} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}

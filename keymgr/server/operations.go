@@ -122,8 +122,11 @@ var kmsfsOperations = map[string]operation{
 	"Authorize":      use(authorize),
 	"Watch":          {run: watch},
 	"BackupKeyStore": {run: backupKeyStore, slow: true},
-	"Status":         {run: status},
-	"Unlock":         {run: unlock, slow: true},
+
+	"ReportViolation": {run: reportViolation},
+
+	"Status": {run: status},
+	"Unlock": {run: unlock, slow: true},
 }
 
 // call is an operation on the unlocked key store.

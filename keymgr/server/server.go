@@ -240,6 +240,9 @@ func (s *server) unlock(ctx context.Context, by keymgr.Caller, secret *locked.Bu
 	if rerr := s.record(by, operation, detail, err); rerr != nil && err == nil {
 		err = rerr
 	}
+	if keystore.Changed(err) {
+		s.violation(by, err)
+	}
 	if err != nil {
 		if opened != nil {
 			err = errors.Join(err, opened.Close())

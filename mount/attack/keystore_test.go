@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
@@ -93,13 +96,22 @@ func (c *keyStoreCase) oldRows() rows {
 // refused checks that a key store serves nobody.
 func (c *keyStoreCase) refused(what, dir string) {
 	c.t.Helper()
+	began := time.Now().Truncate(time.Millisecond)
 	d, err := startKeys(dir)
-	if err != nil {
-		return
+	if err == nil {
+		if _, err := d.DescribeKey(c.p.ctx, caller, c.key); err == nil {
+			c.t.Errorf("%s: the key store serves", what)
+		}
+		c.must(d.stop())
 	}
-	defer d.stop()
-	if _, err := d.DescribeKey(c.p.ctx, caller, c.key); err == nil {
-		c.t.Errorf("%s: the key store serves", what)
+	told := false
+	q := trail.Query{Since: began, Name: audit.Damage, Internal: true}
+	c.must(trail.Search(c.p.ctx, filepath.Dir(keystore.LogPath(dir)), q, func(f trail.Found) error {
+		told = told || strings.Contains(f.Event.ErrorMessage, tampered)
+		return nil
+	}))
+	if !told {
+		c.t.Errorf("%s: no event says so", what)
 	}
 }
 

@@ -7,7 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount"
 )
@@ -147,20 +151,43 @@ type expect struct {
 // expect opens, reads, checks and closes the volume.
 func (c *scene) expect(what string, want expect) {
 	c.t.Helper()
+	began := time.Now()
 	v, err := open(c.r.ctx, c.r.keys, c.dir)
 	if err != nil {
-		c.refused(what, want, err)
+		c.refused(what, want, err, began)
 		return
 	}
 	c.opened(what, want, v)
 	_ = v.Close(c.r.ctx) // an error says more about the damage
 }
 
-func (c *scene) refused(what string, want expect, err error) {
+func (c *scene) refused(what string, want expect, err error, began time.Time) {
 	c.t.Helper()
 	if class := mount.ClassOf(err); class != want.refused || !strings.Contains(err.Error(), want.says) {
 		c.t.Errorf("%s: refused: %s (%v), want %q with %q", what, class, err, want.refused, want.says)
 	}
+	if want.refused == mount.ClassInUse { // nothing was changed
+		return
+	}
+	if events := c.violations(began); !slices.ContainsFunc(events, func(e *audit.Event) bool { return strings.Contains(e.ErrorMessage, want.says) && c.about(e) }) {
+		c.t.Errorf("%s: refused (%v), but of %d events none says so", what, err, len(events))
+	}
+}
+
+// violations returns what was recorded since then as found changed, in the volume's stream of the audit log and in the key daemon's.
+func (c *scene) violations(since time.Time) (events []*audit.Event) {
+	c.t.Helper()
+	q := trail.Query{Since: since.Truncate(time.Millisecond), Name: audit.Damage, Internal: true}
+	c.must(trail.Search(c.r.ctx, filepath.Dir(keystore.LogPath(c.r.keys.dir)), q, func(f trail.Found) error {
+		events = append(events, f.Event)
+		return nil
+	}))
+	return events
+}
+
+// about tells whether an event is about this volume: by its id, or by its directory where the id was lost.
+func (c *scene) about(e *audit.Event) bool {
+	return e.Volume == c.s.ID.String() || e.Parameters["directory"] == c.dir
 }
 
 // opened is expect for a volume that is open.
@@ -194,6 +221,7 @@ func (c *scene) opened(what string, want expect, v *mount.Volume) {
 
 func (c *scene) fsck(what string, want []string, v *mount.Volume) {
 	c.t.Helper()
+	began := time.Now()
 	var faults []mount.Fault
 	sum, err := v.Check(c.r.ctx, false, func(f mount.Fault) error {
 		faults = append(faults, f)
@@ -209,6 +237,21 @@ func (c *scene) fsck(what string, want []string, v *mount.Volume) {
 		where, which, _ := strings.Cut(w, " | ")
 		if !slices.ContainsFunc(faults, func(f mount.Fault) bool { return strings.Contains(f.Where, where) && strings.Contains(f.What, which) }) {
 			c.t.Errorf("%s: fsck does not find %q: %v", what, w, faults)
+		}
+	}
+	c.recorded(what, faults, began)
+}
+
+// recorded checks that there is an event for each fault, which says what was found and where.
+func (c *scene) recorded(what string, faults []mount.Fault, began time.Time) {
+	c.t.Helper()
+	told := map[string]bool{}
+	for _, e := range c.violations(began) {
+		told[e.ErrorMessage] = c.about(e)
+	}
+	for _, f := range faults {
+		if !told[f.Where+": "+f.What] {
+			c.t.Errorf("%s: no event for %v", what, f)
 		}
 	}
 }

@@ -227,6 +227,7 @@ func attackA24(t *testing.T, p *props) {
 		c := p.scene(t, p.closed)
 		if x.part == "kmsfs.json" {
 			c.must(copyFile(filepath.Join(p.other.Dir, x.part), c.path(x.part)))
+			c.s.ID = p.other.ID // it says that it is that one
 		} else {
 			c.putOlder(x.part, p.other.Dir)
 		}

@@ -72,5 +72,12 @@ func TestViolationsAreRecorded(t *testing.T) {
 	}
 	r.Refused(4, nil, r.MountArgs()...)
 	violations(t, r, "Damaged")
+	superblock := filepath.Join(r.Volume, "kmsfs.json")
+	w.check(os.WriteFile(superblock, []byte("{\"format\": 7}"), 0o600))
+	r.Refused(4, nil, r.MountArgs()...)
+	violations(t, r, "kmsfs.json is damaged", r.Volume)
+	w.check(os.Remove(superblock))
+	r.Refused(3, nil, r.MountArgs()...)
+	violations(t, r, "no kmsfs.json", "Missing")
 	r.Must(secretly(r, "audit", "verify")...)
 }
