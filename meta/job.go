@@ -37,6 +37,18 @@ func (s JobState) Ended() bool { return s == JobDone || s == JobCancelled }
 // MaxProblem is the longest Job.Problem, in bytes.
 const MaxProblem = 1024
 
+// Limits of what a job's row says of files that could not be done.
+const (
+	MaxSkipped = 16
+	MaxWhy     = 200 // bytes
+)
+
+// Skipped is a file that a job could not do.
+type Skipped struct {
+	Ino Ino
+	Why string
+}
+
 // Job is the row of a job: all that is needed to go on with it.
 type Job struct {
 	ID       JobID
@@ -54,16 +66,25 @@ type Job struct {
 	File   Ino    // the one being worked on, 0 if none
 	Epoch  uint32 // of File: what was sealed before is sealed anew; 0 if none
 
-	TotalFiles, TotalBytes uint64 // what there was when it began
-	Files, Bytes, Failed   uint64 // what is done, and files that could not be
-	Millis                 uint64 // time that it ran
-	Problem                string // why it waits, was paused, or what the last failure was
+	TotalFiles, TotalBytes uint64    // what there was when it began
+	Files, Bytes, Failed   uint64    // what is done, and files that could not be
+	Millis                 uint64    // time that it ran
+	Skipped                []Skipped // the first of those files, at most MaxSkipped
+	Problem                string    // why it waits, was paused, or what the last failure was
+}
+
+// Skip adds a file that could not be done, if there is room, and counts it.
+func (j *Job) Skip(ino Ino, why string) {
+	j.Failed++
+	if len(j.Skipped) < MaxSkipped {
+		j.Skipped = append(j.Skipped[:len(j.Skipped):len(j.Skipped)], Skipped{ino, why[:min(len(why), MaxWhy)]})
+	}
 }
 
 func (j *Job) check() error {
 	switch {
 	case j.ID == 0, j.Root == 0, j.Kind == 0, j.Kind > lastJobKind, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
-		(j.File == 0) != (j.Epoch == 0), j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem:
+		(j.File == 0) != (j.Epoch == 0), j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem, len(j.Skipped) > MaxSkipped:
 		return fmt.Errorf("job %d: kind %d, state %d, root %d, cpu %d", j.ID, j.Kind, j.State, j.Root, j.CPU)
 	}
 	return nil
@@ -80,6 +101,11 @@ func encodeJob(j *Job) []byte {
 	for _, v := range [...]uint64{uint64(j.Limit), uint64(j.Cursor), uint64(j.File), j.TotalFiles, j.TotalBytes, j.Files, j.Bytes, j.Failed, j.Millis} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
+	b = append(b, byte(len(j.Skipped)))
+	for _, f := range j.Skipped {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(f.Ino)), byte(len(f.Why)))
+		b = append(b, f.Why...)
+	}
 	return append(b, j.Problem...)
 }
 
@@ -90,6 +116,9 @@ func decodeJob(id JobID, b []byte) (*Job, error) {
 	j.Rate, j.CPU, j.Epoch = d.u64(), d.u8(), d.u32()
 	j.Limit, j.Cursor, j.File = Ino(d.u64()), Ino(d.u64()), Ino(d.u64())
 	j.TotalFiles, j.TotalBytes, j.Files, j.Bytes, j.Failed, j.Millis = d.u64(), d.u64(), d.u64(), d.u64(), d.u64(), d.u64()
+	for n := d.u8(); n > 0 && len(j.Skipped) <= MaxSkipped; n-- {
+		j.Skipped = append(j.Skipped, Skipped{Ino: Ino(d.u64()), Why: string(d.take(int(d.u8())))})
+	}
 	j.Problem = string(d.take(len(d.b)))
 	if err := d.done(); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +27,8 @@ type ReencryptConfig struct {
 // JobStatus is a job as `kmsfs jobs` shows it.
 type JobStatus struct {
 	Volume     string    `json:"volume"`
-	ID         uint64    `json:"id"`
-	What       string    `json:"what"`  // "reencrypt"; "reencrypt moved": what was moved into a zone
+	ID         uint64    `json:"id"`    // 0 of a rewrap
+	What       string    `json:"what"`  // "reencrypt"; "reencrypt moved": what was moved into a zone; "rewrap"
 	State      string    `json:"state"` // running, waiting, paused, done, cancelled
 	Root       string    `json:"root"`  // path in the volume of what it is about
 	UID        uint32    `json:"uid"`   // who submitted it
@@ -37,12 +38,24 @@ type JobStatus struct {
 	Files      uint64    `json:"files"`
 	Bytes      uint64    `json:"bytes"`
 	Failed     uint64    `json:"failed"`
+	TotalKeys  uint64    `json:"total_keys,omitempty"` // of a rewrap
+	Keys       uint64    `json:"keys,omitempty"`
 	Seconds    float64   `json:"seconds"` // that it has run
 	Speed      float64   `json:"bytes_per_second,omitempty"`
 	Left       float64   `json:"seconds_left,omitempty"`
 	Rate       uint64    `json:"rate,omitempty"`
 	CPU        uint8     `json:"cpu,omitempty"`
 	Problem    string    `json:"problem,omitempty"`
+	Ended      time.Time `json:"ended,omitzero"`    // of a job that is over
+	Skipped    []Skipped `json:"skipped,omitempty"` // the first of the files that could not be done
+	Proof      string    `json:"proof,omitempty"`   // the command that proves, of a job that is done
+}
+
+// Skipped is a file that a job could not do.
+type Skipped struct {
+	Inode uint64 `json:"inode"`
+	Path  string `json:"path,omitempty"` // by its primary name, while it has one
+	Why   string `json:"why"`
 }
 
 // Over tells that nothing will happen any more without a command.
@@ -179,14 +192,14 @@ func (d *daemon) handleReencrypt(ctx context.Context, call *control.Call) (any, 
 	if err := call.Args(&args); err != nil {
 		return nil, err
 	}
-	if d.cfg.Options.ReadOnly {
-		return nil, fmt.Errorf("%w: the volume is mounted read-only", ErrUsage)
-	}
 	if args.CPU > 100 || args.Inode == 0 {
 		return nil, fmt.Errorf("%w: a share of %d percent", ErrUsage, args.CPU)
 	}
 	st, err := d.jobs.Reencrypt(ctx, meta.Ino(args.Inode), uint32(call.Peer.UID), uint32(call.Peer.GID), args.Rate, args.CPU)
 	if err != nil {
+		return nil, d.refusedJob(ctx, call.Peer, meta.Ino(args.Inode), err)
+	}
+	if err := d.submitted(ctx, call.Peer, st); err != nil {
 		return nil, err
 	}
 	return d.jobStatus(ctx, st), nil
@@ -201,7 +214,18 @@ func (d *daemon) handleJobs(ctx context.Context, _ *control.Call) (any, error) {
 	for i, st := range list {
 		all[i] = d.jobStatus(ctx, st)
 	}
+	if st, ok := d.volume.wraps.running(); ok {
+		all = append(all, d.rewrapStatus(ctx, st))
+	}
 	return all, nil
+}
+
+// rewrapStatus shows a rewrap among the jobs. It has no number: who started it waits for it, and ends it by ending.
+func (d *daemon) rewrapStatus(ctx context.Context, s rewrapState) JobStatus {
+	return JobStatus{
+		Volume: d.volume.Dir, What: "rewrap", State: "running", Root: d.volume.pathOr(ctx, meta.Ino(max(s.inode, uint64(meta.RootIno)))), UID: uint32(s.by.UID),
+		Submitted: s.began, TotalKeys: s.total, Keys: s.done, Seconds: time.Since(s.began).Seconds(),
+	}
 }
 
 func (d *daemon) handleJob(ctx context.Context, call *control.Call) (any, error) {
@@ -210,16 +234,19 @@ func (d *daemon) handleJob(ctx context.Context, call *control.Call) (any, error)
 		return nil, err
 	}
 	id := meta.JobID(args.ID)
-	switch args.Do {
-	case JobPause:
-		return struct{}{}, d.jobs.Pause(ctx, id)
-	case JobResume:
-		return struct{}{}, d.jobs.Resume(ctx, id)
-	case JobCancel:
-		return struct{}{}, d.jobs.Cancel(ctx, id)
-	default:
+	do := map[string]func(context.Context, meta.JobID) error{JobPause: d.jobs.Pause, JobResume: d.jobs.Resume, JobCancel: d.jobs.Cancel}[args.Do]
+	if do == nil {
 		return nil, fmt.Errorf("%w: jobs %s", ErrUsage, args.Do)
 	}
+	if _, _, err := d.jobs.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	err := do(ctx, id)
+	st, _, gerr := d.jobs.Get(ctx, id)
+	if gerr != nil {
+		return nil, errors.Join(err, gerr)
+	}
+	return struct{}{}, errors.Join(err, d.volume.recordJob(ctx, &call.Peer, jobEvents[args.Do], st, err))
 }
 
 // progressEvery is how often progress is told to who waits for a job.
@@ -253,35 +280,57 @@ func (d *daemon) handleJobWait(ctx context.Context, call *control.Call) (any, er
 	}
 }
 
-var jobNames = [...]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved"}
+// jobName is what a kind of job is called.
+func jobName(kind meta.JobKind) string {
+	return map[meta.JobKind]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved"}[kind]
+}
+
+func jobState(s jobs.Status) string {
+	switch {
+	case s.State == meta.JobPaused:
+		return "paused"
+	case s.State == meta.JobDone:
+		return "done"
+	case s.State == meta.JobCancelled:
+		return "cancelled"
+	case s.Working:
+		return "running"
+	}
+	return "waiting"
+}
 
 // jobStatus says about a job what people want to know.
 func (d *daemon) jobStatus(ctx context.Context, s jobs.Status) JobStatus {
 	st := JobStatus{
-		Volume: d.volume.Dir, ID: uint64(s.ID), What: jobNames[s.Kind], UID: s.UID, Submitted: s.Made.Time(), TotalFiles: s.TotalFiles, TotalBytes: s.TotalBytes,
+		Volume: d.volume.Dir, ID: uint64(s.ID), What: jobName(s.Kind), State: jobState(s), UID: s.UID, Submitted: s.Made.Time(), TotalFiles: s.TotalFiles, TotalBytes: s.TotalBytes,
 		Files: s.Files, Bytes: s.Bytes, Failed: s.Failed, Seconds: float64(s.Millis) / 1000, Speed: s.Speed, Rate: s.Rate, CPU: s.CPU, Problem: s.Problem,
-	}
-	switch {
-	case s.State == meta.JobPaused:
-		st.State = "paused"
-	case s.State == meta.JobDone:
-		st.State = "done"
-	case s.State == meta.JobCancelled:
-		st.State = "cancelled"
-	case s.Working:
-		st.State = "running"
-	default:
-		st.State = "waiting"
 	}
 	if s.Speed > 0 && s.TotalBytes > s.Bytes {
 		st.Left = float64(s.TotalBytes-s.Bytes) / s.Speed
 	}
-	if path, err := d.volume.meta.Path(ctx, s.Root); err == nil {
-		st.Root = string(path)
-	} else {
-		st.Root = fmt.Sprintf("inode %d", s.Root)
+	st.Root = d.volume.pathOr(ctx, s.Root)
+	for _, f := range s.Skipped {
+		one := Skipped{Inode: uint64(f.Ino), Why: f.Why}
+		if path, err := d.volume.meta.Path(ctx, f.Ino); err == nil {
+			one.Path = string(path)
+		}
+		st.Skipped = append(st.Skipped, one)
+	}
+	if s.State.Ended() {
+		st.Ended = s.Changed.Time()
+	}
+	if s.State == meta.JobDone && s.Kind == meta.JobReencrypt {
+		st.Proof = fmt.Sprintf("kmsfs census --before %s %s", st.Submitted.Format(time.RFC3339Nano), d.server.MountPoint()+"/"+strings.TrimPrefix(st.Root, "/"))
 	}
 	return st
+}
+
+// pathOr is the path of an inode in the volume, or its number.
+func (v *Volume) pathOr(ctx context.Context, ino meta.Ino) string {
+	if path, err := v.meta.Path(ctx, ino); err == nil {
+		return string(path)
+	}
+	return fmt.Sprintf("inode %d", ino)
 }
 
 // allowJob decides whether who submitted a job may have it done: the keys of the zones that it touches must open for them.

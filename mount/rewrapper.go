@@ -59,6 +59,17 @@ func (v *Volume) rewrap(ctx context.Context, by keymgr.Caller, args rewrapArgs, 
 	if err != nil {
 		return err
 	}
+	keys := len(zones)
+	if args.Inode == 0 {
+		keys++
+	}
+	v.wraps.begin(by, args.Inode, keys)
+	defer v.wraps.end()
+	told := report
+	report = func(one Rewrapped) error {
+		v.wraps.step()
+		return told(one)
+	}
 	for _, id := range zones {
 		if err := r.zone(ctx, id, report); err != nil {
 			return fmt.Errorf("zone %d: %w", id, err)

@@ -109,7 +109,9 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.jobs = jobs.New(jobs.Config{Meta: d.volume.meta, Content: d.volume.content, Allow: d.volume.allowJob, Log: d.log})
+	d.jobs = jobs.New(jobs.Config{
+		Meta: d.volume.meta, Content: d.volume.content, Ready: d.readyForJob, Allow: d.volume.allowJob, Ended: d.volume.jobEnded, Log: d.log,
+	})
 	if err := d.mount(place.MountPoint); err != nil {
 		return err
 	}

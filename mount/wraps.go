@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -22,8 +23,45 @@ type volumeWraps struct {
 		sync.Mutex
 		record     keymgr.VolumeRecord
 		superblock *superblock.Superblock
-		version    uint32 // of the CMK that opened the volume key
+		version    uint32       // of the CMK that opened the volume key
+		running    *rewrapState // nil: keys are not being wrapped anew
 	}
+}
+
+// rewrapState is how far a rewrap is.
+type rewrapState struct {
+	by          keymgr.Caller
+	inode       uint64 // of a directory; 0: all of the volume
+	began       time.Time
+	total, done uint64 // keys
+}
+
+func (w *volumeWraps) begin(by keymgr.Caller, inode uint64, keys int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.running = &rewrapState{by: by, inode: inode, began: time.Now(), total: uint64(keys)}
+}
+
+func (w *volumeWraps) step() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.running.done++
+}
+
+func (w *volumeWraps) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.running = nil
+}
+
+// running returns how far the rewrap is that runs, if one does.
+func (w *volumeWraps) running() (rewrapState, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.running == nil {
+		return rewrapState{}, false
+	}
+	return *w.mu.running, true
 }
 
 func (w *volumeWraps) set(record keymgr.VolumeRecord, sb *superblock.Superblock, version uint32) {

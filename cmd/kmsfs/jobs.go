@@ -38,7 +38,7 @@ func reencryptCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := io.print(asJSON, st, func(w *tabwriter.Writer) { printJobs(w, []mount.JobStatus{st}) }); err != nil {
+			if err := io.print(asJSON, st, func(w *tabwriter.Writer) { printJob(w, st, wait) }); err != nil {
 				return err
 			}
 			return jobFailure(wait, st)
@@ -111,7 +111,7 @@ func waitCommand(io stdio) *cobra.Command {
 			}
 			st, err := waitForJob(cmd.Context(), io, asJSON, args[0], id)
 			if err == nil {
-				err = io.print(asJSON, st, func(w *tabwriter.Writer) { printJobs(w, []mount.JobStatus{st}) })
+				err = io.print(asJSON, st, func(w *tabwriter.Writer) { printJob(w, st, true) })
 			}
 			if err != nil {
 				return err
@@ -159,9 +159,37 @@ func printJobs(w *tabwriter.Writer, all []mount.JobStatus) {
 		if st.Left > 0 {
 			left = (time.Duration(st.Left) * time.Second).String()
 		}
+		if st.What == "rewrap" {
+			fmt.Fprintf(w, "-\t%s\t%s\t%s %s\t%d/%d keys\t\t\t\t\n", st.State, st.What, quote(st.Volume), quote(st.Root), st.Keys, st.TotalKeys)
+			continue
+		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s %s\t%d/%d\t%s/%s\t%s\t%s\t%s\n", st.ID, st.State, st.What, quote(st.Volume), quote(st.Root),
 			st.Files, st.TotalFiles, size(st.Bytes), size(st.TotalBytes), speed, left, quote(st.Problem))
 	}
+}
+
+// printJob prints one job: as a line of the list, or what became of it.
+func printJob(w *tabwriter.Writer, st mount.JobStatus, report bool) {
+	if !report {
+		printJobs(w, []mount.JobStatus{st})
+		return
+	}
+	line(w, "job", fmt.Sprintf("%d, %s of %s %s", st.ID, st.What, quote(st.Volume), quote(st.Root)))
+	line(w, "state", st.State)
+	line(w, "problem", st.Problem)
+	line(w, "files", fmt.Sprintf("%d of %d, %s", st.Files, st.TotalFiles, size(st.Bytes)))
+	took := (time.Duration(st.Seconds*1000) * time.Millisecond).String()
+	if st.Seconds > 0 {
+		took += fmt.Sprintf(", %s/s", size(uint64(float64(st.Bytes)/st.Seconds)))
+	}
+	line(w, "took", took)
+	if st.Failed > 0 {
+		line(w, "skipped", fmt.Sprint(st.Failed))
+	}
+	for _, f := range st.Skipped {
+		line(w, "  "+quote(f.Path), fmt.Sprintf("inode %d: %s", f.Inode, f.Why))
+	}
+	line(w, "proof", st.Proof)
 }
 
 func parseJob(text string) (uint64, error) {

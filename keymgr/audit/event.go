@@ -74,6 +74,11 @@ const (
 	Lock         = "LockZone"
 	Unlock       = "UnlockZone"
 	Damage       = "IntegrityViolation"
+	SubmitJob    = "SubmitJob" // long work on a volume; the others likewise
+	PauseJob     = "PauseJob"
+	ResumeJob    = "ResumeJob"
+	CancelJob    = "CancelJob"
+	EndJob       = "EndJob" // nobody's request: it is done, or not allowed any more
 )
 
 // Event is one event. The recorder sets ID, Time (where zero) and Sequence. Strings are valid UTF-8 or are made so when written; a member that is empty is not written.

@@ -26,10 +26,14 @@ type rig struct {
 	t *testing.T
 	m *fstest.Mount
 	*jobs.Runner
-	stop  func()
-	allow func(j *meta.Job) error
-	slow  func(ino meta.Ino) error // called at every step of a file; nil: nothing
-	files map[string][]byte
+	stop   func()
+	allow  func(j *meta.Job) error
+	slow   func(ino meta.Ino) error // called at every step of a file; nil: nothing
+	files  map[string][]byte
+	before func()     // called before the job hears of a step; nil: nothing
+	clock  jobs.Clock // nil: the machine's
+	ready  func() error
+	ended  []jobs.Status // that were told of; read when a job is over
 }
 
 // seam is the content of the mount, with the rig's function between the steps.
@@ -40,6 +44,9 @@ type seam struct {
 
 func (s seam) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step func(int) error) error {
 	return s.Engine.Reencrypt(ctx, ino, epoch, func(n int) error {
+		if s.r.before != nil {
+			s.r.before()
+		}
 		err := step(n)
 		if err == nil && s.r.slow != nil {
 			err = s.r.slow(ino)
@@ -56,7 +63,14 @@ func newRig(t *testing.T) *rig {
 
 // start begins to work on the jobs, as a daemon does.
 func (r *rig) start() {
-	r.Runner = jobs.New(jobs.Config{Meta: r.m.Store, Content: seam{r.m.Content, r}, Allow: func(_ context.Context, j *meta.Job) error { return r.allow(j) }})
+	r.Runner = jobs.New(jobs.Config{Meta: r.m.Store, Content: seam{r.m.Content, r}, Allow: func(_ context.Context, j *meta.Job) error { return r.allow(j) }, Clock: r.clock,
+		Ready: func(context.Context, *meta.Job) error {
+			if r.ready != nil {
+				return r.ready()
+			}
+			return nil
+		},
+		Ended: func(st jobs.Status, _ error) { r.ended = append(r.ended, st) }})
 	ctx, cancel := context.WithCancel(bg)
 	var running sync.WaitGroup
 	running.Go(func() { r.Run(ctx) })
@@ -304,8 +318,11 @@ func TestFailures(t *testing.T) {
 	j, err := r.Reencrypt(bg, meta.RootIno, 0, 0, 0, 0)
 	must(t, err)
 	st := r.done(j.ID)
-	if st.Failed != 1 || st.Files != 2 || st.Problem == "" {
+	if st.Failed != 1 || st.Files != 2 || st.Problem == "" || len(st.Skipped) != 1 || st.Skipped[0].Ino != bad || st.Skipped[0].Why != st.Problem {
 		t.Errorf("%+v", st)
+	}
+	if ended := r.ended; len(ended) != 1 || ended[0].ID != j.ID || ended[0].State != meta.JobDone || ended[0].Files != 2 {
+		t.Errorf("told of %+v", ended)
 	}
 	r.allow = func(*meta.Job) error { return fmt.Errorf("%w: not you", jobs.ErrDenied) }
 	if _, err := r.Reencrypt(bg, meta.RootIno, 0, 0, 0, 0); !errors.Is(err, jobs.ErrDenied) {
@@ -361,4 +378,106 @@ func TestForgotten(t *testing.T) {
 	if len(list) > 34 || list[len(list)-1].ID != last || last != 40 {
 		t.Errorf("%d jobs, the last is %d", len(list), list[len(list)-1].ID)
 	}
+}
+
+// handClock goes on by what is slept, and by what a test says the work took.
+type handClock struct {
+	mu    sync.Mutex
+	now   time.Time
+	slept time.Duration
+	spent time.Duration
+}
+
+func (c *handClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *handClock) Sleep(_ context.Context, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now, c.slept = c.now.Add(d), c.slept+d
+}
+
+func (c *handClock) work(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now, c.spent = c.now.Add(d), c.spent+d
+}
+
+// TestLimits accounts for every byte and every moment of whole jobs, by a clock of the test: at a rate they take what the bytes take, with a share of the time the rest of it is slept.
+func TestLimits(t *testing.T) {
+	const step = 10 * time.Millisecond // that a step takes
+	for _, c := range []struct {
+		name string
+		rate uint64
+		cpu  uint8
+		took func(bytes uint64, spent time.Duration) time.Duration // work and sleep
+	}{
+		{"no limit", 0, 0, func(_ uint64, spent time.Duration) time.Duration { return spent }},
+		{"rate", 1 << 20, 0, func(n uint64, _ time.Duration) time.Duration { return time.Duration(n) * time.Second >> 20 }},
+		{"share", 0, 20, func(_ uint64, spent time.Duration) time.Duration { return 5 * spent }},
+		{"the lower of both", 1 << 30, 50, func(_ uint64, spent time.Duration) time.Duration { return 2 * spent }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			for i := range 20 {
+				r.file(fmt.Sprint("f", i), 100_000+i*30_000)
+			}
+			clock := &handClock{now: time.Unix(1_000_000, 0)}
+			r.clock = clock
+			r.slow = func(meta.Ino) error { return nil }
+			r.before = func() { clock.work(step) }
+			r.start()
+			j, err := r.Reencrypt(bg, meta.RootIno, 0, 0, c.rate, c.cpu)
+			must(t, err)
+			st := r.done(j.ID)
+			clock.mu.Lock()
+			defer clock.mu.Unlock()
+			total, want := clock.spent+clock.slept, c.took(st.Bytes, clock.spent)
+			if clock.spent < 20*step || total < want*95/100 || total > want*105/100 {
+				t.Errorf("%d bytes: worked %v and slept %v, want %v in all", st.Bytes, clock.spent, clock.slept, want)
+			}
+		})
+	}
+}
+
+// TestReady: what stands against a job refuses it at submission and on resume, and nothing is left of it.
+func TestReady(t *testing.T) {
+	r := newRig(t)
+	ino := r.file("f", 10)
+	no := errors.New("no room")
+	r.ready = func() error { return no }
+	r.start()
+	if _, err := r.Reencrypt(bg, ino, 0, 0, 0, 0); !errors.Is(err, no) {
+		t.Errorf("submission: %v", err)
+	}
+	if list, err := r.List(bg); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	r.ready = nil
+	asked := 0
+	r.allow = func(*meta.Job) error { // at submission, not when the work begins
+		if asked++; asked > 1 {
+			return fmt.Errorf("%w: not any more", jobs.ErrDenied)
+		}
+		return nil
+	}
+	j, err := r.Reencrypt(bg, ino, 0, 0, 0, 0)
+	must(t, err)
+	r.until(j.ID, "paused", func(st jobs.Status) bool { return st.State == meta.JobPaused && !st.Working })
+	if len(r.ended) != 1 || r.ended[0].State != meta.JobPaused {
+		t.Errorf("told of %+v", r.ended)
+	}
+	r.halt()
+	r.allow = func(*meta.Job) error { return nil }
+	r.ready = func() error { return no }
+	r.restart()
+	if err := r.Resume(bg, j.ID); !errors.Is(err, no) {
+		t.Errorf("resume: %v", err)
+	}
+	r.ready = nil
+	must(t, r.Resume(bg, j.ID))
+	r.done(j.ID)
 }

@@ -5,8 +5,31 @@ import (
 	"time"
 )
 
+// Clock is what time it is, and how it passes.
+type Clock interface {
+	Now() time.Time
+	// Sleep returns after d, or when ctx is done.
+	Sleep(ctx context.Context, d time.Duration)
+}
+
+// realClock is the machine's.
+type realClock struct{}
+
+func (realClock) Now() time.Time { return time.Now() }
+
+func (realClock) Sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 // pace holds work to a rate and a share of the time.
 type pace struct {
+	clock Clock
+
 	rate uint64 // bytes per second; 0: any
 	cpu  uint8  // percent; 0: all
 
@@ -19,26 +42,22 @@ type pace struct {
 // smallSleep is the least that is slept at a time.
 const smallSleep = 5 * time.Millisecond
 
-func newPace(rate uint64, cpu uint8, now time.Time) pace {
-	return pace{rate: rate, cpu: cpu, from: now, last: now}
+func newPace(clock Clock, rate uint64, cpu uint8) pace {
+	now := clock.Now()
+	return pace{clock: clock, rate: rate, cpu: cpu, from: now, last: now}
 }
 
 // begin says that work begins now.
-func (p *pace) begin(now time.Time) { p.last = now }
+func (p *pace) begin() { p.last = p.clock.Now() }
 
 // step comes after n bytes of work, and returns when the next may begin, or ctx is done.
 func (p *pace) step(ctx context.Context, n int) {
-	p.owe(time.Now(), n)
+	p.owe(p.clock.Now(), n)
 	if p.owed >= smallSleep {
-		t := time.NewTimer(p.owed)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
+		p.clock.Sleep(ctx, p.owed)
 		p.owed = 0
 	}
-	p.last = time.Now()
+	p.last = p.clock.Now()
 }
 
 // owe works out how long to sleep.

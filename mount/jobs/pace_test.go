@@ -1,9 +1,16 @@
 package jobs
 
 import (
+	"context"
 	"testing"
 	"time"
 )
+
+// handClock goes on when it is slept by.
+type handClock struct{ now time.Time }
+
+func (c *handClock) Now() time.Time                           { return c.now }
+func (c *handClock) Sleep(_ context.Context, d time.Duration) { c.now = c.now.Add(d) }
 
 // TestPace works with a clock of its own: n bytes, then the sleep that is owed.
 func TestPace(t *testing.T) {
@@ -23,16 +30,14 @@ func TestPace(t *testing.T) {
 		{"all of the time", 0, 100, 10 * time.Millisecond, time.Second},
 		{"both", 10 << 20, 25, 10 * time.Millisecond, 10 * time.Second},
 	} {
-		now := begin
-		p := newPace(c.rate, c.cpu, now)
+		clock := &handClock{now: begin}
+		p := newPace(clock, c.rate, c.cpu)
 		for range 100 {
-			now = now.Add(c.work)
-			if p.owe(now, 1<<20); p.owed >= smallSleep {
-				now = now.Add(p.owed)
-				p.owed = 0
-			}
-			p.last = now
+			p.begin()
+			clock.now = clock.now.Add(c.work)
+			p.step(t.Context(), 1<<20)
 		}
+		now := clock.now
 		if took := now.Sub(begin); took < c.want*95/100 || took > c.want*105/100 {
 			t.Errorf("%s: %v, want %v", c.name, took, c.want)
 		}
@@ -42,7 +47,7 @@ func TestPace(t *testing.T) {
 // TestPaceAfterAPause: time in which nothing was done is not made up for.
 func TestPaceAfterAPause(t *testing.T) {
 	now := time.Unix(1000, 0)
-	p := newPace(1<<20, 0, now)
+	p := newPace(&handClock{now: now}, 1<<20, 0)
 	now = now.Add(time.Hour)
 	p.owe(now, 1<<20)
 	p.owed = 0

@@ -42,6 +42,13 @@ type Config struct {
 	// Allow returns ErrDenied, with the reason, if the submitter may not have the job done; other errors may pass.
 	Allow func(ctx context.Context, j *meta.Job) error
 	Log   *slog.Logger // nil: silent
+
+	// Ready returns what stands against a job, asked at submission and on resume, before Allow. nil: nothing does.
+	Ready func(ctx context.Context, j *meta.Job) error
+	// Ended is told of a job that is done (cause is nil), or that was paused because of ErrDenied. It is called with the Runner's lock held and must not call it. nil: nobody is told.
+	Ended func(st Status, cause error)
+	// Clock is what rates and shares of time are measured by; nil: the machine's.
+	Clock Clock
 }
 
 // Status is a job as it is now.
@@ -65,6 +72,12 @@ type Runner struct {
 func New(cfg Config) *Runner {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = realClock{}
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func(context.Context, *meta.Job) error { return nil }
 	}
 	return &Runner{cfg: cfg, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 }
@@ -105,7 +118,7 @@ func (r *Runner) Reencrypt(ctx context.Context, root meta.Ino, uid, gid uint32, 
 			return Status{}, err
 		}
 	}
-	if err := r.cfg.Allow(ctx, j); err != nil {
+	if err := r.allow(ctx, j); err != nil {
 		return Status{}, err
 	}
 	r.mu.Lock()
@@ -122,6 +135,14 @@ func (r *Runner) Reencrypt(ctx context.Context, root meta.Ino, uid, gid uint32, 
 	}
 	r.notify()
 	return Status{Job: *j}, nil
+}
+
+// allow says whether a job may begin.
+func (r *Runner) allow(ctx context.Context, j *meta.Job) error {
+	if err := r.cfg.Ready(ctx, j); err != nil {
+		return err
+	}
+	return r.cfg.Allow(ctx, j)
 }
 
 // forget deletes the oldest jobs that are over, if there are many.
@@ -199,7 +220,7 @@ func (r *Runner) set(ctx context.Context, id meta.JobID, state meta.JobState) er
 		return nil
 	}
 	if state == meta.JobRunning {
-		if err := r.cfg.Allow(ctx, &st.Job); err != nil {
+		if err := r.allow(ctx, &st.Job); err != nil {
 			return err
 		}
 	}

@@ -108,7 +108,7 @@ func (r *Runner) begin(ctx context.Context) (*run, error) {
 	for _, j := range all {
 		if j.State == meta.JobRunning {
 			now := time.Now()
-			u := &run{r: r, id: j.ID, job: *j, over: make(chan struct{}), began: now, saved: now, pace: newPace(j.Rate, j.CPU, now)}
+			u := &run{r: r, id: j.ID, job: *j, over: make(chan struct{}), began: now, saved: now, pace: newPace(r.cfg.Clock, j.Rate, j.CPU)}
 			u.stopping, u.stop = context.WithCancel(context.Background())
 			r.current = u
 			return u, nil
@@ -141,6 +141,9 @@ func (r *Runner) end(ctx context.Context, u *run, err error) error {
 	close(u.over)
 	r.notify()
 	if err == nil || errors.Is(err, ErrDenied) {
+		if r.cfg.Ended != nil {
+			r.cfg.Ended(st, err)
+		}
 		r.cfg.Log.Info("job", "id", u.id, "state", st.State, "files", st.Files, "bytes", st.Bytes, "failed", st.Failed, "problem", st.Problem)
 		err = nil
 	}
@@ -217,7 +220,7 @@ func (u *run) file(ctx context.Context, a *meta.Attr) error {
 }
 
 func (u *run) reencrypt(ctx context.Context, ino meta.Ino, epoch uint32) error {
-	u.pace.begin(time.Now())
+	u.pace.begin()
 	err := u.r.cfg.Content.Reencrypt(ctx, ino, epoch, func(n int) error {
 		u.change(func(j *meta.Job) {
 			j.Bytes += uint64(n)
@@ -241,7 +244,10 @@ func (u *run) failed(ctx context.Context, ino meta.Ino, err error) error {
 	case errors.Is(err, meta.ErrNotFound):
 	case errors.Is(err, meta.ErrAuth), errors.Is(err, meta.ErrCorrupt):
 		u.r.cfg.Log.Error("file not sealed anew", "job", u.id, "cause", err)
-		u.change(func(j *meta.Job) { j.Failed, j.Problem = j.Failed+1, problem(err) })
+		u.change(func(j *meta.Job) {
+			j.Problem = problem(err)
+			j.Skip(ino, j.Problem)
+		})
 	default:
 		return err
 	}

@@ -24,6 +24,12 @@ type jobStatus struct {
 	Bytes      int
 	Failed     int
 	Problem    string
+	Ended      string
+	Proof      string
+	Skipped    []struct {
+		Inode     uint64
+		Path, Why string
+	}
 }
 
 type census struct {
@@ -300,4 +306,73 @@ func TestReencryptDenied(t *testing.T) {
 	r.Must("key", "enable", "alias/vault")
 	r.Must("jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
 	r.Must("jobs", "cancel", r.Mnt, fmt.Sprint(j.ID))
+}
+
+// jobEvent is what the audit log says of something done to a job.
+type jobEvent struct {
+	Name       string         `json:"eventName"`
+	Type       string         `json:"eventType"`
+	Code       string         `json:"errorCode"`
+	Parameters map[string]any `json:"requestParameters"`
+	Response   map[string]any `json:"responseElements"`
+}
+
+// jobEvents returns all of them in order.
+func (r *rig) jobEvents() (all []jobEvent) {
+	r.T.Helper()
+	for line := range strings.Lines(r.Must("audit", "query", "--json", "--internal", "--path", "/*")) {
+		var e jobEvent
+		decode(r.T, line, &e)
+		if strings.HasSuffix(e.Name, "Job") {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// TestJobReport: what was asked of jobs, and what became of them, is in the audit log, with counts; a job that is over names what it passed over and the proof to run.
+func TestJobReport(t *testing.T) {
+	r := newRig(t)
+	r.Init()
+	r.Mount()
+	files := tree(t, r.Mnt+"/tree", rand.New(rand.NewPCG(3, 9)))
+	var st []struct {
+		Keys struct{ Key string }
+	}
+	decode(t, r.Must("status", "--json", r.Mnt), &st)
+	j := r.reencrypt("--rate", "200K", "--cpu", "30%", r.Mnt+"/tree")
+	id := fmt.Sprint(j.ID)
+	r.Must("jobs", "pause", r.Mnt, id)
+	r.Must("jobs", "resume", r.Mnt, id)
+	r.Must("jobs", "cancel", r.Mnt, id)
+	done := r.reencrypt("--wait", r.Mnt+"/tree")
+	if done.Ended < done.Submitted || len(done.Skipped) != 0 || !strings.HasPrefix(done.Proof, "kmsfs census --before ") {
+		t.Errorf("%+v", done)
+	}
+	proof := strings.Fields(done.Proof)
+	r.Must(proof[1:]...)
+	if out := r.Must("jobs", "wait", r.Mnt, fmt.Sprint(done.ID)); !strings.Contains(out, done.Proof) || !strings.Contains(out, fmt.Sprintf("%d of %d", len(files), len(files))) {
+		t.Errorf("the report:\n%s", out)
+	}
+	r.Must("key", "disable", st[0].Keys.Key)
+	r.Refused(exitKeyRefused, nil, "reencrypt", r.Mnt)
+	r.Must("key", "enable", st[0].Keys.Key)
+	events := r.jobEvents()
+	var names []string
+	for _, e := range events {
+		names = append(names, e.Name+e.Code)
+	}
+	if want := []string{"SubmitJob", "PauseJob", "ResumeJob", "CancelJob", "SubmitJob", "EndJob", "SubmitJobkey-refused"}; !slices.Equal(names, want) {
+		t.Fatalf("events %q, want %q", names, want)
+	}
+	if p := events[0].Parameters; p["jobId"] != 1.0 || p["jobKind"] != "reencrypt" || p["rate"] != 200.0*1024 || p["cpu"] != 30.0 {
+		t.Errorf("submitted: %v", p)
+	}
+	if e := events[5]; e.Response["files"] != float64(done.Files) || e.Response["bytes"] != float64(done.Bytes) || e.Response["state"] != "done" || e.Response["failed"] != 0.0 || e.Type != "AwsServiceEvent" {
+		t.Errorf("ended: %+v, job %+v", e, done)
+	}
+	r.Must("audit", "verify")
+	r.Umount()
+	r.Mount("-o", "ro")
+	r.Refused(exitUsage, []string{"mounted read-only", "-o ro"}, "reencrypt", r.Mnt)
 }
