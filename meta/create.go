@@ -184,6 +184,22 @@ func (s *Store) paramsOf(tx *Tx, id ZoneID, n *NewNode) (Params, error) {
 	if n.Params != nil {
 		return *n.Params, nil
 	}
+	return s.zoneParams(tx, id)
+}
+
+// ZoneParams returns the parameters of files that are made in a zone now. ErrNotFound if there is no such zone.
+func (s *Store) ZoneParams(ctx context.Context, id ZoneID) (p Params, err error) {
+	err = s.View(ctx, func(tx *Tx) error {
+		p, err = s.zoneParams(tx, id)
+		return err
+	})
+	if err != nil {
+		return Params{}, fmt.Errorf("parameters of zone %d: %w", id, err)
+	}
+	return p, nil
+}
+
+func (s *Store) zoneParams(tx *Tx, id ZoneID) (Params, error) {
 	p, turn, ok := s.params.get(id)
 	if ok {
 		return p, nil

@@ -47,8 +47,10 @@ func (tx *Tx) removeInode(e *txAttr) error {
 	case a.Layout == LayoutInline:
 		tx.w.Delete(inoKey(kindInline, a.Ino))
 	case a.Layout == LayoutSlots:
-		if err := tx.PutGarbage(Garbage{Ino: a.Ino, Serial: a.Serial, Op: GarbageObject}); err != nil {
-			return err
+		for _, p := range a.Planes() {
+			if err := tx.PutGarbage(Garbage{Ino: a.Ino, Serial: p.Serial, Op: GarbageObject}); err != nil {
+				return err
+			}
 		}
 	case a.Type() == ModeSymlink:
 		tx.w.Delete(inoKey(kindSymlink, a.Ino))

@@ -131,6 +131,7 @@ func (c *change) commit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	f.watch.note(c)
 	f.setState(c.next)
 	f.changes++
 	if f.plainAt == c.was {

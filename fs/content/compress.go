@@ -61,6 +61,20 @@ func (f *File) compress(params meta.Params, plain []byte, unit int) (loan pooled
 	return loan, coded, nil
 }
 
+// compressBeside is compress for a block, without the File locked.
+func (f *File) compressBeside(params meta.Params, plain []byte) (loan pooled, coded []byte, err error) {
+	if len(plain) <= slotPage || !codec.Promising(plain) {
+		return pooled{}, nil, nil
+	}
+	loan, buf := borrow(codec.Room(len(plain)))
+	coded, err = f.e.coder.Compress(buf, plain, params.Codec, params.Level)
+	if err != nil || pages(len(coded)) >= pages(len(plain)) {
+		loan.giveBack()
+		return pooled{}, nil, err
+	}
+	return loan, coded, nil
+}
+
 // compressed is what a piece of a write was compressed to.
 type compressed struct {
 	piece int // that was tried, counted from 1; 0: none

@@ -127,6 +127,7 @@ func newCutter(t *testing.T, rng *rand.Rand, opts rigOptions) *cutter {
 }
 
 func (c *cutter) run() {
+	c.r.opts.direct = c.rng.IntN(2) == 0
 	for range 3 {
 		ino := c.r.create()
 		c.files = append(c.files, &history{ino: ino, versions: [][]byte{nil}})
@@ -196,8 +197,8 @@ func (c *cutter) step() {
 		off = off / c.bs * c.bs
 	}
 	n := 1 + c.rng.IntN(3*c.bs)
-	switch op := c.rng.IntN(21); {
-	case op == 20:
+	switch op := c.rng.IntN(22); {
+	case op >= 20:
 		c.reencrypt(h)
 	case op < 6:
 		c.write(h, off, n)
@@ -264,6 +265,7 @@ func (c *cutter) reencrypt(h *history) {
 		epoch, err = c.r.eng.NewEpoch(ctx, h.ino)
 		must(c.t, err)
 	}
+	c.rezone()
 	stop, steps := errors.New("stop"), c.rng.IntN(3)
 	c.logf("%d: re-encrypt for epoch %d, %d steps", h.ino, epoch, steps)
 	err := c.r.eng.Reencrypt(ctx, h.ino, epoch, func(int) error {
@@ -275,6 +277,21 @@ func (c *cutter) reencrypt(h *history) {
 	if err != nil && !errors.Is(err, stop) {
 		c.fatalf("re-encrypt: %v", err)
 	}
+}
+
+// rezone may give the zone other parameters, with blocks that are no smaller.
+func (c *cutter) rezone() {
+	p := *c.r.params()
+	switch c.rng.IntN(4) {
+	case 0:
+		p.BlockSize *= 4
+	case 1:
+		p.BlockSize, p.Codec, p.Level, p.Inline = 131072, meta.CodecZstd, 3, uint32(c.rng.IntN(2))*20_000
+	case 2:
+		return
+	}
+	c.logf("the zone has %+v", p)
+	c.r.rezone(p)
 }
 
 func (c *cutter) allDurable() {

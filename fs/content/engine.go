@@ -68,6 +68,7 @@ type Engine struct {
 
 	maxSize uint64 // of a file
 	maxUses uint64 // of a block key
+	byImage uint64 // up to this size files move by images
 
 	rows    *lru[rowKey, *meta.MapRow]
 	ciphers *lru[cipherKey, *cipherEntry]
@@ -75,6 +76,8 @@ type Engine struct {
 	// tidy: a checkpoint has been made since the volume was opened. Before, images and released slots of earlier may exist that no residue
 	// knows of, and data that was written but not synced.
 	tidy atomic.Bool
+
+	moved atomic.Uint64 // bytes that were moved to other objects since the last checkpoint began
 
 	checkpointing sync.Mutex // one checkpoint at a time, garbage included
 
@@ -120,6 +123,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg:   cfg, meta: cfg.Meta, keys: cfg.Keys, objects: cfg.Objects, namer: cfg.Namer, log: cfg.Log,
 		maxSize:  min(blockcrypt.MaxFileSize, uint64(space.MaxFileSize)/blockcrypt.MaxBlockSize*blockcrypt.MaxBlockSize),
 		maxUses:  blockcrypt.MaxKeyUses,
+		byImage:  movedByImage,
 		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),
 		ciphers:  newLRU[cipherKey, *cipherEntry](cachedCiphers),
 		files:    map[meta.Ino]*File{},

@@ -36,6 +36,9 @@ type File struct {
 	trial   trial   // guarded by mu
 	native  bool    // guarded by mu; the object was begun since the volume was opened, so all about its slots is known
 
+	watch watch // guarded by mu; of the move that is under way
+
+	moving   sync.Mutex   // one re-encryption at a time; before rotating
 	rotating sync.Mutex   // one newEpoch at a time
 	syncing  sync.Mutex   // one Datasync at a time
 	syncs    atomic.Int64 // calls of Sync
@@ -202,3 +205,10 @@ func (f *File) mayHaveImage(block uint64) bool {
 
 // untidy: images of before the volume was opened may exist that the residue does not know. Called with mu held.
 func (f *File) untidy() bool { return !f.native && !f.e.tidy.Load() }
+
+// paramsNow returns how new content is stored.
+func (f *File) paramsNow() meta.Params {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.st.params
+}

@@ -85,7 +85,7 @@ func runModel(tb testing.TB, t *rapid.T, bs, inline int, disk bool) {
 
 func runModelOf(tb testing.TB, t *rapid.T, o rigOptions) {
 	bs := int(o.blockSize)
-	o.maxUses, o.untidy = 5000, rapid.Bool().Draw(t, "untidy")
+	o.maxUses, o.untidy, o.direct = 5000, rapid.Bool().Draw(t, "untidy"), rapid.Bool().Draw(t, "direct")
 	r := newRigFor(tb, t, o)
 	m := &model{t: t, r: r, bs: bs, max: 40 * bs}
 	for range 2 {
@@ -306,9 +306,16 @@ func (m *model) reopen(t *rapid.T) {
 	}
 }
 
-// reencrypt seals a file anew, under a fresh key or going on with the last one, to the end or not.
+// reencrypt seals a file anew, under a fresh key or going on with the last one, for the parameters of the zone, which may be others, to the end or not.
 func (m *model) reencrypt(t *rapid.T) {
 	mf := m.pick(t)
+	if rapid.Bool().Draw(t, "rezone") {
+		p := rapid.SampledFrom(moveParams).Draw(t, "params")
+		if rapid.IntRange(0, 2).Draw(t, "back") == 0 {
+			p = *m.r.params()
+		}
+		m.r.rezone(p)
+	}
 	epoch := mf.f.epoch.Load()
 	if rapid.Bool().Draw(t, "fresh") || epoch > 1000 {
 		if a, err := mf.f.Attr(ctx); err != nil || len(a.Wraps) < 8 {

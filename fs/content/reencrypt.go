@@ -32,9 +32,9 @@ func (e *Engine) NewEpoch(ctx context.Context, ino meta.Ino) (epoch uint32, err 
 }
 
 // Reencrypt seals everything in a file that is sealed under epochs before epoch, which the file has had since a NewEpoch, anew under its current one,
-// and then drops the keys of the epochs before. Readers and writers go on: the file is locked for one step at a time, of at most 1 MiB, after
-// which step is called with the bytes done, and no lock held. Neither times nor attributes change. Where it was interrupted, by an error of step too,
-// which is returned, it goes on with what is left, and where nothing is left it only drops keys.
+// as the parameters of its zone say by then, and then drops the keys of the epochs before. Readers and writers go on: the file is locked for one step
+// at a time, of at most 1 MiB, after which step is called with the bytes done, and no lock held. Neither times nor attributes change. Where it was
+// interrupted, by an error of step too, which is returned, it goes on with what is left, and where nothing is left it only drops keys.
 //
 // Errors: meta.ErrNotFound; those of reading and writing.
 func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step func(bytes int) error) error {
@@ -42,8 +42,13 @@ func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step
 		if err := f.writable(0, 0); err != nil {
 			return err
 		}
+		f.moving.Lock()
+		defer f.moving.Unlock()
 		if now := f.settledEpoch(); epoch > now {
 			return fmt.Errorf("re-encrypt inode %d for epoch %d, its last is %d: %w", ino, epoch, now, meta.ErrInvalid)
+		}
+		if err := f.relocate(ctx, epoch, step); err != nil {
+			return err
 		}
 		if err := f.resealAll(ctx, epoch, step); err != nil {
 			return err
@@ -84,6 +89,29 @@ func (f *File) carry(op func() (*meta.Attr, error)) error {
 	}
 	f.zone.Store(uint64(a.Zone))
 	return nil
+}
+
+// relocate ends a move that was interrupted, gives the file the parameters of its zone, and makes the move that this may need.
+func (f *File) relocate(ctx context.Context, epoch uint32, step func(bytes int) error) error {
+	if err := f.move(ctx, step); err != nil {
+		return err
+	}
+	want, err := f.e.meta.ZoneParams(ctx, meta.ZoneID(f.zone.Load()))
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = f.withKeys(ctx, func(k *keys) (err error) {
+		n, err = f.convert(ctx, k, epoch, want)
+		return err
+	})
+	if err == nil && n > 0 {
+		err = step(n)
+	}
+	if err != nil {
+		return err
+	}
+	return f.move(ctx, step)
 }
 
 // with runs op with a file open.

@@ -117,7 +117,7 @@ func TestReencryptGoesOn(t *testing.T) {
 	r := newRig(t, rigOptions{disk: true})
 	f := r.file()
 	ino := f.Ino()
-	data := pattern(5<<20, 3)
+	data := pattern(11<<20, 3)
 	mustWrite(t, f, data, 0)
 	must(t, f.Close())
 	epoch, err := r.eng.NewEpoch(ctx, ino)
@@ -125,10 +125,9 @@ func TestReencryptGoesOn(t *testing.T) {
 	stop := errors.New("stop")
 	total, runs := 0, 0
 	for ; ; runs++ {
-		steps := 0
 		err := r.eng.Reencrypt(ctx, ino, epoch, func(n int) error {
 			total += n
-			if steps++; steps == 2 && n > 0 {
+			if n > 0 {
 				return stop
 			}
 			return nil
@@ -141,7 +140,9 @@ func TestReencryptGoesOn(t *testing.T) {
 		if got := mustRead(t, f, 0, len(data)); !bytes.Equal(got, data) {
 			t.Fatalf("run %d: differs at %d", runs, diff(got, data))
 		}
-		wantErr(t, f.retire(ctx, epoch), errOlder)
+		if total < len(data) {
+			wantErr(t, f.retire(ctx, epoch), errOlder)
+		}
 		must(t, f.Close())
 		if runs%2 == 0 {
 			r.kill()
@@ -157,7 +158,7 @@ func TestReencryptGoesOn(t *testing.T) {
 
 // TestReencryptInUse re-encrypts a file again and again while it is read, written, cut, punched and synced.
 func TestReencryptInUse(t *testing.T) {
-	for _, o := range []rigOptions{{disk: true, large: true}, compressing(rigOptions{disk: true, large: true, inline: 4096})} {
+	for _, o := range []rigOptions{{disk: true, large: true, direct: true}, compressing(rigOptions{disk: true, large: true, inline: 4096})} {
 		t.Run(fmt.Sprint(o.codec), func(t *testing.T) {
 			r := newRig(t, o)
 			f := r.file()
@@ -166,7 +167,8 @@ func TestReencryptInUse(t *testing.T) {
 			var busy sync.WaitGroup
 			busy.Go(func() {
 				defer over.Store(true)
-				for range 6 {
+				for i := range 8 {
+					r.rezone(moveParams[i%len(moveParams)])
 					epoch, err := r.eng.NewEpoch(ctx, f.Ino())
 					if err == nil {
 						err = r.eng.Reencrypt(ctx, f.Ino(), epoch, func(int) error { return nil })

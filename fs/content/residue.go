@@ -21,6 +21,7 @@ type residue struct {
 	oldReleased ranges              // guarded by mu
 	written     uint64              // guarded by mu; direct writes
 	synced      uint64              // guarded by mu; how many of them are durable in the object
+	elsewhere   bool                // guarded by mu; some were to an object that the file has left since
 }
 
 // settledLater records what a committed change left behind.
@@ -145,7 +146,28 @@ func (r *residue) endCheckpoint(written uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.oldImages, r.oldReleased = nil, nil
-	r.synced = max(r.synced, written)
+	r.reach(written)
+}
+
+// reach notes that the first written direct writes are durable. Called with mu held.
+func (r *residue) reach(written uint64) {
+	if r.synced = max(r.synced, written); r.synced == r.written {
+		r.elsewhere = false
+	}
+}
+
+// left says that the file has left an object that was written to. What it held is durable where it is now.
+func (r *residue) left() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.elsewhere = r.written > r.synced
+}
+
+// wroteElsewhere tells whether some of the direct writes that are not known to be durable were to an object that the file has left.
+func (r *residue) wroteElsewhere() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.elsewhere
 }
 
 // unsynced returns the count of direct writes, and whether some are not known to be durable.
@@ -159,14 +181,14 @@ func (r *residue) unsynced() (written uint64, dirty bool) {
 func (r *residue) markSynced(written uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.synced = max(r.synced, written)
+	r.reach(written)
 }
 
 // forgetWrites says that the object that was written to is garbage, so that there is nothing to sync.
 func (r *residue) forgetWrites() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.synced = r.written
+	r.reach(r.written)
 }
 
 // empty tells whether there is nothing to remember.

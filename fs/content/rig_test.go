@@ -40,6 +40,7 @@ type rigOptions struct {
 	codec     meta.Codec                      // of new files, at its default level
 	lower     func(object.Lower) object.Lower // wraps the objects directory
 	maxUses   uint64
+	direct    bool // files move by direct writes, however small
 	large     bool // with disk: the journal is as large as a volume's
 	cutting   bool // with disk: journal and objects lie on disks that forget (see cutPower)
 	untidy    bool // leave out the checkpoint that Run begins with
@@ -104,8 +105,19 @@ func newRigFor(tb testing.TB, t tester, opts rigOptions) *rig {
 		r.vol = metatest.NewVolumeOn(tb, r.kept)
 	}
 	r.open()
+	r.rezone(*r.params())
 	t.Cleanup(r.shut)
 	return r
+}
+
+// rezone changes the parameters of the zone, which files get when they are re-encrypted.
+func (r *rig) rezone(p meta.Params) {
+	r.t.Helper()
+	_, _, err := r.meta.ChangeZone(ctx, meta.RootZone, nil, func(z *meta.Zone) error {
+		z.Params = p
+		return nil
+	})
+	must(r.t, err)
 }
 
 // tempDir makes a directory that shut or reopenAt removes: not before the store in it is closed.
@@ -174,6 +186,9 @@ func (r *rig) open() {
 	must(r.t, err)
 	if r.opts.maxUses != 0 {
 		r.eng.maxUses = r.opts.maxUses
+	}
+	if r.opts.direct {
+		r.eng.byImage = 0
 	}
 	if !r.opts.untidy {
 		must(r.t, r.eng.Checkpoint(ctx))

@@ -89,14 +89,13 @@ func (f *File) syncContent(ctx context.Context) error {
 	return nil
 }
 
-// syncPlanes makes the objects of a file durable. Of two, one may not have been written to yet.
+// syncPlanes makes the objects of a file durable. One of two may not have been written to yet, nor the one that a file has moved to.
 func (f *File) syncPlanes(st *state) error {
-	var missing error
 	planes := st.planes()
 	for _, p := range planes {
 		err := f.syncObject(p.Serial)
-		if errors.Is(err, object.ErrMissing) && len(planes) > 1 && missing == nil {
-			missing, err = err, nil
+		if errors.Is(err, object.ErrMissing) && (len(planes) > 1 || f.res.wroteElsewhere()) {
+			continue
 		}
 		if err != nil {
 			return err

@@ -122,6 +122,7 @@ func (e *Engine) checkpoint(ctx context.Context) error {
 // checkpointLocked is checkpoint for who holds checkpointing.
 func (e *Engine) checkpointLocked(ctx context.Context) error {
 	rev := e.meta.LastRev()
+	e.moved.Store(0)
 	covered := e.beginCheckpoint()
 	garbage, unlisted := e.listGarbage(ctx)
 	if unlisted != nil {

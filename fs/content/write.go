@@ -429,8 +429,11 @@ func (w *writer) base(block uint64) *meta.MapRow {
 	return w.rows[row-from]
 }
 
-func (w *writer) entry(s blockcrypt.Sealed, n int) meta.Entry {
-	return meta.Entry{Present: true, CRC: s.CRC, Epoch: w.c.epoch, PlainLen: uint32(n), StoredLen: uint32(n), Nonce: s.Nonce, Tag: s.Tag}
+func (w *writer) entry(s blockcrypt.Sealed, n int) meta.Entry { return entryOf(s, w.c.epoch, n) }
+
+// entryOf describes a block of n bytes that is stored as it is.
+func entryOf(s blockcrypt.Sealed, epoch uint32, n int) meta.Entry {
+	return meta.Entry{Present: true, CRC: s.CRC, Epoch: epoch, PlainLen: uint32(n), StoredLen: uint32(n), Nonce: s.Nonce, Tag: s.Tag}
 }
 
 // objectFor returns the inode's object to write to. One that has blocks already is looked for first: it counts as new when it is made.
