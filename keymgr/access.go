@@ -82,6 +82,9 @@ func (m *Manager) decide(ctx context.Context, by Caller, u *Use, action string, 
 		return decision{}, err
 	}
 	r := m.request(by, action, k, resource, a)
+	if by.isEmergency() {
+		return decideEmergency(r, u, action)
+	}
 	var identity []policy.Decision
 	documents, err := m.identityPolicies(ctx, by)
 	if err != nil {

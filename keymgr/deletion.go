@@ -19,12 +19,24 @@ func (m *Manager) ScheduleKeyDeletion(ctx context.Context, by Caller, keyID stri
 	if window == 0 {
 		window = MaxWindow
 	}
-	u := &Use{Operation: "ScheduleKeyDeletion", Key: printable(keyID)}
-	out := ScheduledDeletion{Days: window}
+	in := scheduleParams{KeyID: keyID, Days: window}
+	return m.scheduleKeyDeletion(ctx, by, in, &guarded{params: in})
+}
+
+type scheduleParams struct {
+	KeyID string `json:"keyId"`
+	Days  int    `json:"pendingWindowInDays"`
+}
+
+func (in scheduleParams) describeTo(c *policy.Context) {
+	c.Number("kms:ScheduleKeyDeletionPendingWindowInDays", int64(in.Days))
+}
+
+func (m *Manager) scheduleKeyDeletion(ctx context.Context, by Caller, in scheduleParams, g *guarded) (ScheduledDeletion, error) {
+	u := &Use{Operation: "ScheduleKeyDeletion", Key: printable(in.KeyID), Alert: true}
+	out, window := ScheduledDeletion{Days: in.Days}, in.Days
 	bad := checkRange("pendingWindowInDays", window, MinWindow, MaxWindow)
-	err := m.changeKey(ctx, by, u, ask{key: keyID, bad: bad, conditions: func(c *policy.Context) {
-		c.Number("kms:ScheduleKeyDeletionPendingWindowInDays", int64(window))
-	}, look: func(k *cmk) error {
+	err := m.changeKeyGuarded(ctx, by, u, g, ask{key: in.KeyID, bad: bad, conditions: in.describeTo, look: func(k *cmk) error {
 		dependents, err := m.dependents(ctx, k)
 		u.Detail = fmt.Sprintf("in %d days%s", window, dependents)
 		return err

@@ -57,6 +57,8 @@ var (
 	ErrIncorrectMaterial = newClass("IncorrectKeyMaterialException", "incorrect key material", nil)
 	// ErrDryRun: the request would have succeeded, and asked that nothing be done.
 	ErrDryRun = newClass("DryRunOperationException", "dry run", nil)
+	// ErrApprovalRequired: the change waits for a second person; the message names the request. Not AWS'.
+	ErrApprovalRequired = newClass("ApprovalRequiredException", "a second person has to approve", nil)
 	// ErrMalformedPolicy: not a policy document, one that says what has no meaning here, or one that would lock its author out.
 	ErrMalformedPolicy = newClass("MalformedPolicyDocumentException", "malformed policy document", nil)
 	// ErrTag: tags that are doubled, too many, reserved or malformed.
@@ -102,7 +104,7 @@ func classes() []error {
 		ErrNotAuthorized, ErrValidation, ErrInvalidAlias, ErrInvalidArn, ErrInvalidMarker, ErrLimit, ErrMissingToken, ErrIncompleteSignature,
 		ErrInvalidSignature, ErrUnrecognizedClient, ErrThrottling, ErrInvalidGrantToken, ErrInvalidGrantID,
 		ErrInvalidImportToken, ErrExpiredImportToken, ErrIncorrectMaterial,
-		ErrDryRun, ErrMalformedPolicy, ErrTag, ErrUnsupported, ErrUnknownOperation,
+		ErrDryRun, ErrApprovalRequired, ErrMalformedPolicy, ErrTag, ErrUnsupported, ErrUnknownOperation,
 		ErrSerialization, ErrInternal, ErrDependencyTimeout, ErrLocked, ErrRecord, ErrKeyUnavailable, ErrWrongSecret, ErrRollback}
 }
 

@@ -12,7 +12,7 @@ func (u *Use) Event() *audit.Event {
 		Identity: audit.Identity{Principal: u.Principal, UID: u.UID, GID: u.GID, PID: u.PID, Program: u.Program, Via: u.Via},
 		Object: audit.Object{Key: u.Key, KeyVersion: u.Version, Context: u.Context, DestinationKey: u.DestinationKey, DestinationVersion: u.DestinationVersion,
 			DestinationContext: u.DestinationContext, Volume: u.Volume, Path: u.Path},
-		Decision: audit.Decision(u.Decision), Statement: u.Reason, ErrorCode: u.Error, Detail: u.Detail}
+		Decision: audit.Decision(u.Decision), Statement: u.Reason, ErrorCode: u.Error, Detail: u.Detail, Alert: u.Alert}
 	return e
 }
 

@@ -278,6 +278,7 @@ func (f *fixture) reopen(t *testing.T) {
 	if f.Manager, err = Open(t.Context(), f.cfg); err != nil {
 		t.Fatal(err)
 	}
+	f.emergency.cost = hashCost{passes: 1, memory: 64}
 }
 
 func (f *fixture) newKey(t *testing.T, alias string) KeyMetadata {

@@ -117,7 +117,13 @@ func (g *grant) public() Grant {
 // from a grant can only hand on what that grant allows, under constraints at least as strict, and for no longer. Errors: ErrValidation, ErrInvalidArn, ErrInvalidGrantToken, ErrNotFound, ErrDisabled,
 // ErrInvalidState, ErrLimit, ErrAccessDenied, ErrDryRun, and those that are ErrKeyUnavailable.
 func (m *Manager) CreateGrant(ctx context.Context, by Caller, in CreateGrantInput) (NewGrant, error) {
-	u := &Use{Operation: "CreateGrant", Key: printable(in.KeyID)}
+	params := in
+	params.Tokens = nil // good for minutes, and what they stand for is seen by then
+	return m.createGrant(ctx, by, in, &guarded{params: params})
+}
+
+func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInput, guard *guarded) (NewGrant, error) {
+	u := &Use{Operation: "CreateGrant", Key: printable(in.KeyID), Alert: true}
 	in.Operations = slices.Compact(slices.Sorted(slices.Values(in.Operations)))
 	g := &grant{grantRecord: grantRecord{Name: in.Name, Grantee: in.Grantee, Retiring: in.Retiring, Operations: in.Operations, Constraints: in.Constraints,
 		Created: m.now().UTC(), Expires: in.Expires.UTC(), CreatedBy: by.Principal}}
@@ -125,7 +131,7 @@ func (m *Manager) CreateGrant(ctx context.Context, by Caller, in CreateGrantInpu
 	if in.Expires.IsZero() {
 		g.Expires = time.Time{}
 	}
-	err := m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+	err := m.changeGuarded(ctx, by, u, guard, func() (func(kv.Txn) error, error) {
 		k, err := m.admitGrant(ctx, by, u, in, g)
 		if err != nil {
 			return nil, err
@@ -136,7 +142,7 @@ func (m *Manager) CreateGrant(ctx context.Context, by Caller, in CreateGrantInpu
 			return nil, err
 		}
 		if same != nil {
-			g = same
+			g, guard.free, u.Alert = same, guard.approved == nil, false // nothing is given; an approved request is used up all the same
 			u.Detail = "grant " + g.id.String()
 			return func(kv.Txn) error { return nil }, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,9 @@ type accessKeyRecord struct {
 
 // userARN is the ARN of an identity.
 func userARN(name string) string { return userPrefix + name }
+
+// IdentityARN is the ARN of the identity of that name.
+func IdentityARN(name string) string { return userARN(name) }
 
 const userPrefix = "arn:aws:iam::" + AccountID + ":user/"
 
@@ -155,9 +159,12 @@ func (rec *identityRecord) newKey() {
 	rec.Secret = base64.StdEncoding.EncodeToString(raw[10:])
 }
 
+// quietIdentityChanges take authority away; the others give some, and are alerts.
+var quietIdentityChanges = []string{"DisableIdentity", "DeleteIdentity", "UnmapIdentity", "DeleteIdentityPolicy"}
+
 // changeIdentity replaces the row of an identity by what edit makes of the one that is there (nil: none), with its access key's row.
 func (m *Manager) changeIdentity(ctx context.Context, by Caller, operation, name, detail string, edit func(kv.Txn, *identityRecord) (identityRecord, error)) error {
-	u := &Use{Operation: operation, Detail: detail}
+	u := &Use{Operation: operation, Detail: detail, Alert: !slices.Contains(quietIdentityChanges, operation)}
 	apply := func(tx kv.Txn) error {
 		old, err := m.loadIdentity(ctx, tx, name)
 		if err != nil {
@@ -182,13 +189,22 @@ func (m *Manager) changeIdentity(ctx context.Context, by Caller, operation, name
 			return nil, err
 		}
 		u.Reason = "the owner"
-		return apply, checkIdentityName(name)
+		if err := checkIdentityName(name); err != nil {
+			return nil, err
+		}
+		if operation == "RotateIdentityKey" || operation == "DeleteIdentity" {
+			return apply, m.keptApprover(ctx, by, name)
+		}
+		return apply, nil
 	}, nil)
 }
 
 func checkIdentityName(name string) error {
 	if err := checkLength("name", name, 1, MaxIdentityName, true); err != nil {
 		return err
+	}
+	if name == emergencyName {
+		return fault(ErrValidation, "the name %s is kept for emergencies", emergencyName)
 	}
 	for _, c := range []byte(name) {
 		if !aliasCharacter(c) && !strings.ContainsRune("+=,.@", rune(c)) || c == ':' || c == '/' {
@@ -257,6 +273,9 @@ func (rec *identityRecord) identity() Identity {
 
 // Credentials finds who signs with an access key: the secret, and the principal whom a good signature proves. ErrUnrecognizedClient for one that is not there, or not good any more.
 func (m *Manager) Credentials(ctx context.Context, accessKeyID string) (secret string, who policy.Principal, err error) {
+	if secret, who, ok := m.emergencyCredentials(accessKeyID); ok {
+		return secret, who, nil
+	}
 	name, err := cached(&m.cache, func(c *cache) map[string]string { return c.mu.accessKeys }, accessKeyID, func() (string, error) {
 		var rec accessKeyRecord
 		err := m.view(ctx, func(r kv.Reader) error {

@@ -145,16 +145,8 @@ func (m *Manager) identityOf(ctx context.Context, by Caller) (*identityRecord, e
 		if by.Who.Unix == nil || by.Who.Root {
 			return nil, nil
 		}
-		uid := by.Who.Unix.UID
 		var err error
-		name, err = cached(&m.cache, func(c *cache) map[uint32]string { return c.mu.users }, uid, func() (string, error) {
-			var rec userRecord
-			err := m.view(ctx, func(r kv.Reader) error {
-				_, err := m.rows.get(ctx, r, userKey(uid), &rec)
-				return err
-			})
-			return rec.Name, err
-		})
+		name, err = m.mappedTo(ctx, by.Who.Unix.UID)
 		if err != nil || name == "" {
 			return nil, err
 		}
@@ -164,6 +156,18 @@ func (m *Manager) identityOf(ctx context.Context, by Caller) (*identityRecord, e
 		return nil, err
 	}
 	return rec, nil
+}
+
+// mappedTo is the name of the identity that a user of the host is mapped to; "" if there is none.
+func (m *Manager) mappedTo(ctx context.Context, uid uint32) (string, error) {
+	return cached(&m.cache, func(c *cache) map[uint32]string { return c.mu.users }, uid, func() (string, error) {
+		var rec userRecord
+		err := m.view(ctx, func(r kv.Reader) error {
+			_, err := m.rows.get(ctx, r, userKey(uid), &rec)
+			return err
+		})
+		return rec.Name, err
+	})
 }
 
 // attached are the policies of an identity: of an administrator, of its role, and its own.

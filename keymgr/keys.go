@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
@@ -14,13 +15,17 @@ import (
 // CreateKey makes a CMK with one backing key, generated in the token, and its alias if one is given. The key is enabled. Errors: ErrValidation,
 // ErrInvalidAlias, ErrNotAuthorized (reserved alias), ErrAlreadyExists (alias), and those that are ErrKeyUnavailable.
 func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (KeyMetadata, error) {
+	return m.createKey(ctx, by, in, &guarded{params: in, free: !in.Bypass})
+}
+
+func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g *guarded) (KeyMetadata, error) {
 	id, err := newKeyUUID()
 	if err != nil {
 		return KeyMetadata{}, err
 	}
-	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias)}
+	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias), Alert: in.Bypass}
 	var k *cmk
-	err = m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+	err = m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
 		if err := m.checkCreate(ctx, by, u, id, in); err != nil {
 			return nil, err
 		}
@@ -309,7 +314,11 @@ func (m *Manager) listable(ctx context.Context, by Caller, operation string, bad
 
 // changeKey is change for what changes one key: apply gets the key as it is in the transaction.
 func (m *Manager) changeKey(ctx context.Context, by Caller, u *Use, a ask, apply func(kv.Txn, *cmk) error) error {
-	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+	return m.changeKeyGuarded(ctx, by, u, nil, a, apply)
+}
+
+func (m *Manager) changeKeyGuarded(ctx context.Context, by Caller, u *Use, g *guarded, a ask, apply func(kv.Txn, *cmk) error) error {
+	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
 		k, err := m.admitted(ctx, by, u, a)
 		if err != nil {
 			return nil, err
@@ -327,6 +336,11 @@ func (m *Manager) changeKey(ctx context.Context, by Caller, u *Use, a ask, apply
 // change is the frame of everything that changes rows: check decides (a denial is recorded) and returns the transaction; the decision is recorded;
 // prepare (may be nil) does what has to be done outside the store and returns how to undo it; the transaction is committed. What fails after the decision is recorded too.
 func (m *Manager) change(ctx context.Context, by Caller, u *Use, check func() (func(kv.Txn) error, error), prepare func() (undo func(), err error)) error {
+	return m.changeGuarded(ctx, by, u, nil, check, prepare)
+}
+
+// changeGuarded is change for what may have to wait for a second person (g not nil): then it is only stored, and the answer is ErrApprovalRequired.
+func (m *Manager) changeGuarded(ctx context.Context, by Caller, u *Use, g *guarded, check func() (func(kv.Txn) error, error), prepare func() (undo func(), err error)) error {
 	if by.Via != "" {
 		return m.record(ctx, by, u, fault(ErrAccessDenied, "%s is not for front ends to forward", u.Operation))
 	}
@@ -338,6 +352,16 @@ func (m *Manager) change(ctx context.Context, by Caller, u *Use, check func() (f
 	apply, err := check()
 	if err != nil {
 		return m.record(ctx, by, u, err)
+	}
+	wait, err := m.waits(ctx, by, g)
+	switch {
+	case err != nil:
+		return m.record(ctx, by, u, err)
+	case wait:
+		return m.postpone(ctx, by, u, g)
+	case g != nil && g.approved != nil:
+		apply = m.consume(ctx, *g.approved, apply)
+		u.Detail = strings.TrimPrefix(fmt.Sprintf("%s; request %s, approved by %s", u.Detail, g.approved, by.approvedBy), "; ")
 	}
 	u.Decision = Allow
 	if err := m.record(ctx, by, u, nil); err != nil {

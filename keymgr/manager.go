@@ -48,6 +48,7 @@ type Manager struct {
 	builtin    builtin
 	tokens     *tokens
 	imports    *importTokens
+	emergency  emergency
 	wrapping   chan struct{} // holds one token: whoever makes a wrapping key has taken it
 	grantDelay time.Duration
 	grantLimit int // MaxGrants; less in tests
@@ -126,7 +127,8 @@ func newManager(cfg Config) (*Manager, error) {
 	if m.imports, err = newImportTokens(cfg.ID, cfg.StoreKey); err != nil {
 		return nil, err
 	}
-	m.wrapping = make(chan struct{}, 1)
+	m.wrapping, m.emergency.verifying = make(chan struct{}, 1), make(chan struct{}, 1)
+	m.emergency.cost = emergencyCost
 	if m.builtin, err = newBuiltin(); err != nil {
 		return nil, fmt.Errorf("read built-in policies: %w", err)
 	}

@@ -30,7 +30,7 @@ func (m *Manager) Observe(ctx context.Context, by Caller) error {
 		return ctx.Err()
 	}
 	step, jumped := m.observed.step(m.now(), m.elapsed())
-	return errors.Join(m.retellToken(ctx), m.countDown(ctx, by, step, jumped), m.eachOf(ctx, rowExpiry, func(ctx context.Context, id keyUUID) error {
+	return errors.Join(m.retellToken(ctx), m.endEmergency(ctx, by), m.countDown(ctx, by, step, jumped), m.eachOf(ctx, rowExpiry, func(ctx context.Context, id keyUUID) error {
 		return m.expireMaterial(ctx, by, id)
 	}), m.eachOf(ctx, rowRemains, m.removeRemains), m.eachOf(ctx, rowRotation, func(ctx context.Context, id keyUUID) error {
 		return m.rotateIfDue(ctx, by, id)

@@ -32,6 +32,9 @@ const (
 	rowRotation  = 'r' // UUID x[16]: it rotates by period
 	rowExpiry    = 'z' // UUID x[16]: its key material expires
 	rowRemains   = 'x' // UUID x[16]: what is left of a deleted CMK
+	rowApproval  = 'f' // alone: who approves
+	rowRequest   = 't' // request id x[16]: a change that waits for a second person
+	rowEmergency = 'w' // alone: the secrets of break-glass
 	rowAuditKey  = 'l' // alone: the key that seals audit logs
 	rowAuditHead = 'h' // name of a stream: its anchored head
 

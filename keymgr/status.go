@@ -16,6 +16,9 @@ type Status struct {
 	TLS        bool     // Listen speaks TLS
 	LogError   string   // why the key-use log could not be written last time, or ""
 	Volumes    []string // ids of the volumes whose front ends are connected, sorted
+
+	Approvers int       // who approve changes; 0: nobody need. Known while it is unlocked
+	Emergency Emergency // break-glass; known while it is unlocked
 }
 
 // TokenStatus describes the token behind a key store.

@@ -26,6 +26,8 @@ type Caller struct {
 	Who           policy.Principal // who that is, for policies; set by the server
 	From          Origin           // set by the server
 	RequestID     string           // identifies the request in the key-use log; set by the server, drawn where empty
+
+	approvedBy string // ARN of who approved what is done now
 }
 
 // Limits of the service; those of AWS KMS, but for MaxContext, which AWS does not publish.

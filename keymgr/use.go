@@ -43,6 +43,7 @@ type Use struct {
 	Decision           string    `json:"decision"`
 	Reason             string    `json:"reason,omitempty"` // the statement of a policy, or the grant, that decided
 	Error              string    `json:"error,omitempty"`  // code
+	Alert              bool      `json:"alert,omitempty"`  // somebody should look at it, whoever did it
 }
 
 // recordTimeout bounds the wait for one record, whatever became of the request's own deadline.

@@ -55,6 +55,7 @@ const (
 	ClassNoSpace     Class = "no-space"
 	ClassPermission  Class = "permission"
 	ClassPolicy      Class = "policy"
+	ClassApproval    Class = "approval"
 	ClassInterrupted Class = "interrupted"
 )
 
@@ -65,6 +66,7 @@ var classOfError = []struct {
 }{
 	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
 	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap}},
+	{ClassApproval, []error{keymgr.ErrApprovalRequired}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},
 	{ClassNotMounted, []error{ErrNotMounted, syscall.ENOTCONN}},

@@ -124,6 +124,9 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 		if km.Token.Kind == hsm.KindKMS {
 			st.Keys.Token += fmt.Sprintf("; what it revokes counts here within %v (--key-ttl)", d.cfg.KeyTTL)
 		}
+		if e := km.Emergency; e.Open || !e.Opened.IsZero() {
+			st.Warning = "break-glass: " + describeEmergency(e)
+		}
 		if km.Token.Error != "" {
 			st.Problem = "token: " + km.Token.Error
 		}

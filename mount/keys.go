@@ -89,6 +89,9 @@ type KeyStoreState struct {
 	TLS       bool      `json:"tls,omitempty"`    // Listen speaks TLS
 	Volumes   []string  `json:"mounted_volumes"`
 	Problem   string    `json:"problem,omitempty"`
+
+	Approvers  int    `json:"approvers"`             // who approve changes; 0: nobody need
+	BreakGlass string `json:"break_glass,omitempty"` // how it stands, for people
 }
 
 // KeyStoreStatus describes a key store; it needs no secret and starts nothing.
@@ -123,7 +126,21 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 		out.Problem = "token: " + st.Token.Error
 	}
 	out.Volumes = append(out.Volumes, st.Volumes...)
+	out.Approvers, out.BreakGlass = st.Approvers, describeEmergency(st.Emergency)
 	return out, nil
+}
+
+// describeEmergency says how break-glass stands.
+func describeEmergency(e keymgr.Emergency) string {
+	switch {
+	case e.Open:
+		return fmt.Sprintf("OPEN until %s, by %s: %s", e.Until.Format(time.RFC3339), e.By, e.Reason)
+	case !e.Opened.IsZero():
+		return fmt.Sprintf("was opened on %s by %s (%s); look at the audit log, then kmsfs break-glass setup", e.Opened.Format(time.RFC3339), e.By, e.Reason)
+	case !e.Set.IsZero():
+		return "set up on " + e.Set.Format(time.RFC3339)
+	}
+	return ""
 }
 
 // UnlockKeyStore unlocks a key store's daemon, or starts one. On an unlocked one it checks the secret, if one was given. A key store that is older than its token knows is

@@ -142,6 +142,9 @@ func readSecretFile(path string, text bool) (*locked.Buffer, error) {
 	return b, nil
 }
 
+// ReadSecretFile reads a secret that somebody wrote down, without a newline at its end. The caller closes it. ErrNoSecret.
+func ReadSecretFile(path string) (*locked.Buffer, error) { return readSecretFile(path, true) }
+
 // trimNewline returns the secret without one newline at its end.
 func trimNewline(b *locked.Buffer) (*locked.Buffer, error) {
 	trimmed, found := bytes.CutSuffix(b.Bytes(), []byte("\n"))

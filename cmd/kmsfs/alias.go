@@ -54,7 +54,7 @@ func aliasSetCommand(use, short string, do func(*mount.Keys, context.Context, ke
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 
@@ -68,7 +68,7 @@ func aliasDeleteCommand() *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 
@@ -101,7 +101,7 @@ func aliasListCommand(io stdio) *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

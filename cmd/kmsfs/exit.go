@@ -40,6 +40,7 @@ var exits = []exit{
 	{20, mount.ClassNoSpace, "no space left", "free some space; nothing was lost"},
 	{21, mount.ClassPermission, "not permitted for this user", ""},
 	{22, mount.ClassPolicy, "the policy is malformed, or would lock its author out", "docs/POLICY.md has an example; nothing was changed"},
+	{23, mount.ClassApproval, "the change waits for a second person, and is not made yet", "kmsfs approval show ID; an approver: kmsfs approval approve ID --identity FILE"},
 	{130, mount.ClassInterrupted, "interrupted", ""},
 }
 

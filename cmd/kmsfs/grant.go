@@ -66,7 +66,7 @@ func grantCreateCommand(io stdio) *cobra.Command {
 	f.StringToStringVar(&equals, "equals", nil, "only with this encryption context, as `NAME=VALUE`")
 	f.StringToStringVar(&subset, "subset", nil, "only with an encryption context that has `NAME=VALUE`")
 	f.DurationVar(&lasts, "expires", 0, "how long it lasts; 0: until it is ended")
-	store.add(cmd)
+	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -103,7 +103,7 @@ func grantListCommand(io stdio) *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -122,6 +122,6 @@ func grantEndCommand() *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }

@@ -54,7 +54,7 @@ func keyCommand(io stdio) *cobra.Command {
 
 // withKeys runs fn with the key manager of the key store that the flags name.
 func withKeys(ctx context.Context, store *storeFlags, fn func(*mount.Keys) error) error {
-	keys, err := mount.OpenKeys(ctx, store.dir, store.secret)
+	keys, err := mount.OpenKeysAs(ctx, store.dir, store.secret, store.as)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func keyCreateCommand(io stdio) *cobra.Command {
 	cmd.Flags().StringVar(&in.Alias, "alias", "", "`NAME` to give it")
 	cmd.Flags().StringVar(&policyFile, "policy", "", "its key policy, from `FILE`")
 	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for")
-	store.add(cmd)
+	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -118,7 +118,7 @@ func keyListCommand(io stdio) *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -138,7 +138,7 @@ func keyDescribeCommand(io stdio) *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -154,7 +154,7 @@ func keySwitchCommand(use, short string, do func(*mount.Keys, context.Context, s
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 

@@ -38,7 +38,7 @@ func keyRotateCommand() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&every, "every", 0, "from now on every `DAYS` (90 to 2560)")
 	cmd.Flags().BoolVar(&never, "never", false, "no longer by period")
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 
@@ -86,7 +86,7 @@ func keyDeleteCommand(io stdio) *cobra.Command {
 	f.BoolVar(&cancel, "cancel", false, "keep a key that waits for its deletion; it is disabled then")
 	f.BoolVar(&confirm, "confirm", false, "go on with a deletion that a jump of the clock has stopped")
 	f.BoolVar(&yes, "yes", false, "don't ask")
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 
@@ -128,7 +128,7 @@ func keyPolicyGetCommand(io stdio) *cobra.Command {
 			})
 		},
 	}
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 
@@ -148,6 +148,6 @@ func keyPolicyPutCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&bypass, "bypass-lockout-check", false, "also a policy under which you could not change it again")
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }

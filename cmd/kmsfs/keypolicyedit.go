@@ -30,7 +30,7 @@ func keyPolicyEditCommand(io stdio) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&bypass, "bypass-lockout-check", false, "also a policy under which you could not change it again")
-	store.add(cmd)
+	store.addAs(cmd)
 	return cmd
 }
 

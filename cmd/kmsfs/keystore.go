@@ -63,6 +63,10 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 				line(w, "token", st.Token)
 				line(w, "imported keys", imports(st))
 				line(w, "audit log", quote(st.KeyUseLog))
+				if st.Approvers > 0 {
+					line(w, "approval", fmt.Sprintf("on, %d approvers", st.Approvers))
+				}
+				line(w, "break-glass", st.BreakGlass)
 				line(w, "problem", st.Problem)
 				for _, id := range st.Volumes {
 					line(w, "mounted volume", id)

@@ -28,7 +28,7 @@ func rootCommand(io stdio) *cobra.Command {
 		rebuildCommand(io), backupCommand(io), restoreCommand(io),
 		reencryptCommand(io), jobsCommand(io), censusCommand(io), importCommand(io), exportCommand(io),
 		policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io),
-		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), auditCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
+		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), approvalCommand(io), breakGlassCommand(io), auditCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
 	)
 	return root
 }

@@ -18,11 +18,19 @@ import (
 type storeFlags struct {
 	dir    string
 	secret mount.SecretSource
+	as     mount.IdentitySource
 }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
 	f.addDir(cmd)
 	f.addSecret(cmd)
+}
+
+// addAs is add for commands that identities may call as well.
+func (f *storeFlags) addAs(cmd *cobra.Command) {
+	f.add(cmd)
+	cmd.Flags().StringVar(&f.as.File, "identity", "", "ask in the name of the identity whose access key is in `FILE`, as identity create --json prints it")
+	cmd.Flags().StringVar(&f.as.Endpoint, "endpoint", "", "`URL` of a key daemon that listens (https://HOST:PORT), with --identity")
 }
 
 func (f *storeFlags) addDir(cmd *cobra.Command) {

@@ -55,6 +55,7 @@ type additional struct {
 	DestinationVersion uint32            `json:"destinationKeyVersion"`
 	DestinationContext map[string]string `json:"destinationEncryptionContext"`
 	KeyRequestID       string            `json:"keyRequestId"`
+	Alert              bool              `json:"alert"`
 	Cached             bool              `json:"cached"`
 	LatencyMicros      uint32            `json:"latencyMicros"`
 	BytesRead          uint64            `json:"bytesRead"`
@@ -82,7 +83,7 @@ func Parse(data []byte) (*Event, error) {
 			DestinationVersion: a.DestinationVersion, DestinationContext: a.DestinationContext, Volume: a.Volume, Zone: a.Zone, Path: exact(a.Path, a.PathBytes),
 			NewPath: exact(a.NewPath, a.NewPathBytes), Inode: a.Inode},
 		Parameters: l.RequestParameters, Response: l.ResponseElements, Decision: a.Decision, Statement: a.Statement, ErrorCode: l.ErrorCode, ErrorMessage: l.ErrorMessage,
-		Detail: a.Detail, Latency: time.Duration(a.LatencyMicros) * time.Microsecond, Cached: a.Cached, BytesRead: a.BytesRead, BytesWritten: a.BytesWritten, Count: a.Count}
+		Detail: a.Detail, Latency: time.Duration(a.LatencyMicros) * time.Microsecond, Alert: a.Alert, Cached: a.Cached, BytesRead: a.BytesRead, BytesWritten: a.BytesWritten, Count: a.Count}
 	if e.Class == 0 || e.Name == "" || a.Sequence == nil || e.Decision != Allow && e.Decision != Deny {
 		return nil, fmt.Errorf("%w: a member is missing", ErrEvent)
 	}

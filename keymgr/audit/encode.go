@@ -278,6 +278,9 @@ func (w *writer) additional(e *Event) {
 	w.number("destinationKeyVersion", uint64(e.DestinationVersion))
 	w.pairs("destinationEncryptionContext", e.DestinationContext)
 	w.optional("keyRequestId", e.KeyRequestID)
+	if e.Alert {
+		w.flag("alert", true)
+	}
 	if e.Cached {
 		w.flag("cached", true)
 	}

@@ -106,6 +106,7 @@ type Event struct {
 	ErrorMessage string        // for people
 	Detail       string        // what a change is about, a cause; for people
 	Latency      time.Duration // from the request to the decision
+	Alert        bool          // somebody should look at it: authority was given, taken or used in an emergency
 	Cached       bool          // decided with a key or decision in memory
 
 	BytesRead, BytesWritten uint64 // of Close

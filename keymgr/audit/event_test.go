@@ -19,7 +19,7 @@ func full() *Event {
 			DestinationKey: "arn:aws:kms:local:000000000000:key/2", DestinationVersion: 3, DestinationContext: map[string]string{"c": "ü"},
 			Volume: "00", Zone: 4, Path: "/a\x00\xff/b\u2028\x7f", NewPath: "/ü\xc3", Inode: 5},
 		Parameters: map[string]any{"numberOfBytes": 32.0}, Response: map[string]any{"grantId": "g"}, Decision: Allow, Statement: "s", ErrorCode: "E", ErrorMessage: "m",
-		Detail: "d", Latency: 6 * time.Microsecond, Cached: true, BytesRead: 7, BytesWritten: 8, Count: 9,
+		Detail: "d", Latency: 6 * time.Microsecond, Alert: true, Cached: true, BytesRead: 7, BytesWritten: 8, Count: 9,
 	}
 }
 

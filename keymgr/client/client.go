@@ -35,6 +35,11 @@ type Options struct {
 	// is asked for as a front end's (kms:ViaService).
 	FrontEnd      *blockcrypt.Key
 	FrontEndRight bool
+
+	// Identity signs every request in the name of an identity; nil: the user of this process asks. With it Endpoint may be where keyd listens ("http://127.0.0.1:PORT", "https://HOST:PORT"), in place of the
+	// socket; the system's certificate authorities count, and $SSL_CERT_FILE.
+	Identity *AccessKey
+	Endpoint string
 }
 
 // Client is the near end of a key manager. Make one with Dial or New.
@@ -54,10 +59,20 @@ func New(socket string, opts Options) *Client {
 		DialContext: c.dialer.dial, DisableCompression: true, MaxIdleConns: 4, MaxIdleConnsPerHost: 4,
 		IdleConnTimeout: time.Minute, // the server keeps them longer, so it is not the one to hang up
 	}
+	if opts.Endpoint != "" {
+		c.http.DialContext, c.http.TLSHandshakeTimeout = nil, opts.Timeout
+	}
 	if !opts.Volume.IsZero() {
 		c.http.IdleConnTimeout = 0 // as long as it is connected, Status shows the volume
 	}
 	return c
+}
+
+func (c *Client) endpoint() string {
+	if c.opts.Endpoint != "" {
+		return c.opts.Endpoint + "/"
+	}
+	return "http://keyd/"
 }
 
 // Dial is New followed by one call of Status: keymgr.ErrKeyUnavailable when nobody answers, keymgr.ErrAccessDenied when the socket's directory or the
@@ -90,7 +105,7 @@ func (c *Client) callWithin(ctx context.Context, timeout time.Duration, by keymg
 	}
 	src := &source{body: body}
 	defer src.wipe()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://keyd/", src.reader())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint(), src.reader())
 	if err != nil {
 		return fmt.Errorf("%s: %w", target, err)
 	}
@@ -100,6 +115,9 @@ func (c *Client) callWithin(ctx context.Context, timeout time.Duration, by keymg
 	req.Header.Set(wire.HeaderTarget, target)
 	if by.Via != "" {
 		req.Header.Set(wire.HeaderForward, wire.EncodeForward(by))
+	}
+	if c.opts.Identity != nil {
+		c.opts.Identity.sign(req, body, time.Now())
 	}
 	resp, err := c.http.RoundTrip(req)
 	if err != nil {

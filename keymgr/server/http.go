@@ -81,6 +81,9 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, id string) (opera
 	if !ok || !allowedPeer(sess.peer) {
 		return operation{}, nil, &keymgr.Fault{Class: keymgr.ErrAccessDenied, Message: "this key manager answers its owner only"}
 	}
+	if len(r.Header.Values("Authorization")) > 0 { // an identity, not the user of the process
+		return s.signed(w, r, id)
+	}
 	op, err := operationOf(r)
 	if err != nil {
 		return op, nil, err

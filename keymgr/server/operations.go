@@ -14,6 +14,7 @@ type operation struct {
 	forwardable bool // a registered front end may ask for others
 	slow        bool // has the time of Unlock
 	aws         bool // one of AWS'
+	signed      bool // ours, and open to identities, which sign
 	run         func(ctx context.Context, s *server, r *request) (any, error)
 }
 
@@ -105,6 +106,15 @@ var kmsfsOperations = map[string]operation{
 	"MapIdentity":          manage(mapIdentity),
 	"UnmapIdentity":        manage(unmapIdentity),
 
+	"SetApproval":          signed(manage(setApproval)),
+	"GetApproval":          signed(manage(getApproval)),
+	"ListApprovalRequests": signed(manage(listApprovalRequests)),
+	"ApproveRequest":       signed(manage(approveRequest)),
+	"RejectRequest":        signed(manage(rejectRequest)),
+	"SetBreakGlass":        slowly(manage(setBreakGlass)),
+	"OpenBreakGlass":       slowly(manage(openBreakGlass)),
+	"CloseBreakGlass":      signed(manage(closeBreakGlass)),
+
 	"RegisterVolume": {run: registerVolume},
 	"PutVolume":      manage(putVolume),
 	"GetVolume":      manage(getVolume),
@@ -138,6 +148,12 @@ func manage[In, Out any](fn call[In, Out]) operation { return operation{run: run
 // slowly gives an operation the time of Unlock.
 func slowly(op operation) operation {
 	op.slow = true
+	return op
+}
+
+// signed opens an operation to identities.
+func signed(op operation) operation {
+	op.signed = true
 	return op
 }
 

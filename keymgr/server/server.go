@@ -287,6 +287,7 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 	}
 	if store := s.store.Load(); store != nil {
 		st.Locked = false
+		st.Emergency, st.Approvers = authority(ctx, store)
 		st.Token = tokenStatus(ctx, store)
 	}
 	s.mu.Lock()
@@ -298,6 +299,13 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 	}
 	slices.Sort(st.Volumes)
 	return st
+}
+
+// authority says how approval and break-glass stand, as far as it can be found out.
+func authority(ctx context.Context, store *keystore.Store) (e keymgr.Emergency, approvers int) {
+	e, _ = store.Manager.Emergency(ctx)
+	list, _ := store.Manager.Approvers(ctx)
+	return e, len(list)
 }
 
 // tokenLabel names a token that does not answer.

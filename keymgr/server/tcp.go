@@ -79,7 +79,7 @@ func (c *tcpConn) Close() error {
 	return c.Conn.Close()
 }
 
-// signed answers a request that came over TCP: its signature says who asks. Only AWS' operations are there.
+// signed answers a request whose signature says who asks, as all over TCP do. Only AWS' operations are there, and what identities may do of ours.
 func (s *server) signed(w http.ResponseWriter, r *http.Request, id string) (operation, *request, error) {
 	body, err := readBody(w, r)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *server) signedRequest(r *http.Request, body []byte, id string) (op oper
 	if op, err = operationOf(r); err != nil {
 		return op, nil, err
 	}
-	if !op.aws || len(r.Header.Values("X-Kmsfs-Forward")) > 0 {
+	if !op.aws && !op.signed || len(r.Header.Values("X-Kmsfs-Forward")) > 0 {
 		return op, nil, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
 	}
 	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent(), TLS: r.TLS != nil}}

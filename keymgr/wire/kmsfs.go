@@ -83,10 +83,12 @@ type StatusResponse struct {
 	Started         Time
 	Token           Token
 	KeyUseLog       string
-	KeyUseLogError  string   `json:",omitempty"`
-	Listen          string   `json:",omitempty"`
-	TLS             bool     `json:",omitempty"`
-	FrontEndVolumes []string `json:",omitempty"`
+	KeyUseLogError  string     `json:",omitempty"`
+	Listen          string     `json:",omitempty"`
+	TLS             bool       `json:",omitempty"`
+	FrontEndVolumes []string   `json:",omitempty"`
+	Approvers       int        `json:",omitempty"`
+	Emergency       *Emergency `json:",omitempty"`
 }
 
 // Token describes the token.
@@ -136,11 +138,11 @@ func (a Anchor) Anchor() (keymgr.Anchor, error) {
 // FromStatus makes the wire's shape of a status.
 func FromStatus(s keymgr.Status) StatusResponse {
 	return StatusResponse{KeyStoreId: s.KeyStoreID, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: Time{s.Started},
-		Token: Token(s.Token), KeyUseLog: s.KeyUseLog, KeyUseLogError: s.LogError, Listen: s.Listen, TLS: s.TLS, FrontEndVolumes: s.Volumes}
+		Token: Token(s.Token), KeyUseLog: s.KeyUseLog, KeyUseLogError: s.LogError, Listen: s.Listen, TLS: s.TLS, FrontEndVolumes: s.Volumes, Approvers: s.Approvers, Emergency: fromEmergency(s.Emergency)}
 }
 
 // Status is the inverse of FromStatus.
 func (s StatusResponse) Status() keymgr.Status {
 	return keymgr.Status{KeyStoreID: s.KeyStoreId, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: s.Started.Time,
-		Token: keymgr.TokenStatus(s.Token), KeyUseLog: s.KeyUseLog, LogError: s.KeyUseLogError, Listen: s.Listen, TLS: s.TLS, Volumes: s.FrontEndVolumes}
+		Token: keymgr.TokenStatus(s.Token), KeyUseLog: s.KeyUseLog, LogError: s.KeyUseLogError, Listen: s.Listen, TLS: s.TLS, Volumes: s.FrontEndVolumes, Approvers: s.Approvers, Emergency: s.Emergency.emergency()}
 }
