@@ -22,9 +22,10 @@ type Decider interface {
 	// Administer returns nil, or why the caller may not administer the zone.
 	Administer(ctx context.Context, by access.Requester, zone meta.ZoneID) error
 	// Closed records that a file which was opened by an allowed request is closed, and how many bytes were exchanged.
-	Closed(ctx context.Context, by access.Requester, zone meta.ZoneID, ino meta.Ino, read, written uint64) error
-	// Moved says that something was renamed.
-	Moved()
+	// Nobody waits for it.
+	Closed(by access.Requester, zone meta.ZoneID, ino meta.Ino, read, written uint64) error
+	// Renamed says that inodes, as they are now, have got or lost a name. It is called before the request that did it is answered.
+	Renamed(inodes ...*meta.Attr)
 	// Settings says how open files of a zone use the kernel's caches.
 	Settings(zone meta.ZoneID) access.Settings
 }
@@ -218,10 +219,5 @@ func (fs *FS) recordClose(h *handle) {
 	if h.zone == 0 || !fs.deciding() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-	defer cancel()
-	fs.status("close", uint64(h.ino), fs.access.Closed(ctx, h.by, h.zone, h.ino, h.got.Load(), h.put.Load()))
+	fs.status("close", uint64(h.ino), fs.access.Closed(h.by, h.zone, h.ino, h.got.Load(), h.put.Load()))
 }
-
-// closeWait bounds the record of a close, for which nobody waits.
-const closeWait = 5 * time.Second

@@ -47,6 +47,7 @@ func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fus
 	defer r.done()
 	victim, err := fs.meta.Unlink(ctx, meta.Ino(in.NodeId), []byte(name), r.busy)
 	if err == nil {
+		fs.renamed(victim)
 		fs.orphan(victim)
 		fs.upkeep.shrunk()
 	}
@@ -64,6 +65,7 @@ func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse
 	defer r.done()
 	victim, err := fs.meta.Rmdir(ctx, meta.Ino(in.NodeId), []byte(name), r.busy)
 	if err == nil {
+		fs.renamed(victim)
 		fs.orphan(victim)
 		fs.upkeep.shrunk()
 	}

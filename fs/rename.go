@@ -35,9 +35,7 @@ func (fs *FS) rename(ctx *requestContext, in *fuse.InHeader, from, to place, fla
 	if err != nil {
 		return err
 	}
-	if fs.access != nil {
-		fs.access.Moved()
-	}
+	fs.renamed(res.Moved, res.Replaced)
 	if flags&meta.RenameExchange == 0 {
 		fs.orphan(res.Replaced)
 	}
@@ -65,6 +63,13 @@ func (fs *FS) renameWithin(ctx *requestContext, in *fuse.InHeader, from, to plac
 		return fs.renameZone(ctx, in, zone, from, to, flags, r.busy)
 	}
 	return fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
+}
+
+// renamed makes known whose paths are not what they were.
+func (fs *FS) renamed(inodes ...*meta.Attr) {
+	if fs.access != nil {
+		fs.access.Renamed(inodes...)
+	}
 }
 
 // syncBeforeReplace makes the content of a file durable before it takes the place of another. Many programs write a new version under another name,
@@ -97,6 +102,7 @@ func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 		return fs.status("link", in.Oldnodeid, err)
 	}
 	fs.nodes.named(a.Ino)
+	fs.renamed(a)
 	fs.reply(a, out)
 	return fuse.OK
 }

@@ -2,8 +2,11 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
@@ -29,7 +32,12 @@ func (v *Volume) openAudit(ctx context.Context, cfg OpenConfig) error {
 	if err != nil {
 		return err
 	}
-	v.audit, err = trail.Open(trail.Options{Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue, Sinks: sinks, Log: v.log})
+	spools, err := spoolDirs()
+	if err != nil {
+		return err
+	}
+	v.audit, err = trail.Open(trail.Options{Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue,
+		Sinks: sinks, Spools: spools, Log: v.log})
 	if err != nil {
 		return err
 	}
@@ -40,4 +48,23 @@ func (v *Volume) openAudit(ctx context.Context, cfg OpenConfig) error {
 		return nil
 	})
 	return adviseAudit(v.audit.Attach(ctx, v.keys))
+}
+
+// sharedMemory is a tmpfs on every host.
+const sharedMemory = "/dev/shm"
+
+// spoolDirs are the directories for the audit log's spool, in order: $KMSFS_SPOOL_DIR alone; else the runtime directory, which is on a tmpfs on most hosts, and one of this user in shared memory.
+func spoolDirs() ([]string, error) {
+	if dir := os.Getenv("KMSFS_SPOOL_DIR"); dir != "" {
+		return []string{dir}, checkPrivateDir(dir)
+	}
+	run, err := RuntimeDir()
+	if err != nil {
+		return nil, err
+	}
+	shared := filepath.Join(sharedMemory, "kmsfs-"+strconv.Itoa(os.Geteuid()))
+	if err := os.Mkdir(shared, 0o700); err != nil && !errors.Is(err, os.ErrExist) || checkPrivateDir(shared) != nil {
+		return []string{run}, nil
+	}
+	return []string{run, shared}, nil
 }

@@ -90,14 +90,12 @@ func (g *Guard) recording() bool { return g.cfg.Recorder != nil && g.cfg.Level !
 // subject finds out about the caller what the zone's policy asks for.
 func (g *Guard) subject(ctx context.Context, z *zone, by Requester) Subject {
 	p := z.policy
-	who := Subject{Requester: by}
-	who.Principal = g.cfg.Identity.Principal(by.PID, by.UID, by.GID, p != nil && p.Statements != nil)
-	switch {
-	case p != nil && (p.Programs || p.Digests):
-		who.Program = g.cfg.Identity.Program(ctx, by.PID, p.Digests)
-	case g.cfg.Recorder != nil, p != nil && !p.Learn.IsZero():
-		who.Program.Claim = g.cfg.Identity.Claim(by.PID)
+	var w identity.Wants
+	if p != nil {
+		w = identity.Wants{Groups: p.Statements != nil, Program: p.Programs || p.Digests, Digest: p.Digests}
 	}
+	who := Subject{Requester: by}
+	who.Principal, who.Program = g.cfg.Identity.Caller(ctx, by.PID, by.UID, by.GID, w)
 	return who
 }
 
@@ -127,7 +125,7 @@ func (g *Guard) byPolicy(ctx context.Context, z *zone, who Subject, action Actio
 		}
 	}
 	programTo(&r.Context, who.Program)
-	r.Context.Text("kmsfs:Volume", g.cfg.Meta.Volume().String())
+	r.Context.Text("kmsfs:Volume", g.volume)
 	d.Policy, d.Statement = true, z.policy.Statements.Evaluate(r)
 	switch d.Statement.Effect {
 	case policy.ExplicitDeny:
@@ -180,7 +178,7 @@ func (g *Guard) pathsTo(ctx context.Context, z *zone, at Target, c *policy.Conte
 	if err != nil {
 		return err
 	}
-	root, err := g.cfg.Meta.Path(ctx, z.dir)
+	root, err := g.directory(ctx, z.dir)
 	if err != nil {
 		return err
 	}
@@ -189,7 +187,7 @@ func (g *Guard) pathsTo(ctx context.Context, z *zone, at Target, c *policy.Conte
 	}
 	within := make([]string, 0, len(paths))
 	for _, p := range paths {
-		within = append(within, below(string(root), p))
+		within = append(within, below(root, p))
 	}
 	c.Text("kmsfs:Path", within...)
 	if !complete {
@@ -213,11 +211,11 @@ func below(dir, path string) string {
 // paths are the names of the target. An inode without a name has none, and that is not all.
 func (g *Guard) paths(ctx context.Context, at Target) (paths []string, complete bool, err error) {
 	if at.Name == nil {
-		paths, complete, err = g.cfg.Meta.Paths(ctx, at.Ino, maxPaths)
+		paths, complete, err = g.inodePaths(ctx, at.Ino)
 	} else {
-		var dir []byte
-		dir, err = g.cfg.Meta.Path(ctx, at.Dir)
-		paths, complete = []string{strings.TrimSuffix(string(dir), "/") + "/" + string(at.Name)}, true
+		var dir string
+		dir, err = g.directory(ctx, at.Dir)
+		paths, complete = []string{strings.TrimSuffix(dir, "/") + "/" + string(at.Name)}, true
 	}
 	if errors.Is(err, meta.ErrNotFound) {
 		return nil, false, nil
@@ -298,7 +296,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 		Latency: g.cfg.Now().Sub(start), Cached: d.Cached, Statement: d.reason()}
 	e.Identity = audit.Identity{Principal: who.Principal.ARN, UID: int(who.UID), GID: int(who.GID), PID: int(who.PID), Program: who.Program.Claim,
 		ProgramSHA256: hex.EncodeToString(who.Program.Digest)}
-	e.Object = audit.Object{Volume: g.cfg.Meta.Volume().String(), Zone: uint64(z.id), Inode: uint64(at.Ino), Path: d.Path}
+	e.Object = audit.Object{Volume: g.volume, Zone: uint64(z.id), Inode: uint64(at.Ino), Path: d.Path}
 	if len(d.Rights) > 0 {
 		e.Key = d.Rights[0].Key
 	} else if len(z.keys) > 0 {
@@ -323,15 +321,20 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 	return nil
 }
 
+// closeWait bounds the record of a close, for which nobody waits.
+const closeWait = 5 * time.Second
+
 // Closed records that an open file is closed, and how many bytes were exchanged, at the full level.
-func (g *Guard) Closed(ctx context.Context, by Requester, id meta.ZoneID, ino meta.Ino, read, written uint64) error {
+func (g *Guard) Closed(by Requester, id meta.ZoneID, ino meta.Ino, read, written uint64) error {
 	z := g.table.Load().zones[id]
 	if z == nil || g.cfg.Recorder == nil || g.level(z) != audit.LevelFull {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
 	e := audit.Event{Class: audit.Access, Durable: true, Source: audit.Files, Name: audit.Close, ReadOnly: written == 0, Decision: audit.Allow, BytesRead: read, BytesWritten: written}
-	e.Identity = audit.Identity{Principal: g.cfg.Identity.Principal(by.PID, by.UID, by.GID, false).ARN, UID: int(by.UID), GID: int(by.GID), PID: int(by.PID)}
-	e.Object = audit.Object{Volume: g.cfg.Meta.Volume().String(), Zone: uint64(id), Inode: uint64(ino)}
+	e.Identity = audit.Identity{Principal: g.cfg.Identity.Named(by.UID).ARN, UID: int(by.UID), GID: int(by.GID), PID: int(by.PID)}
+	e.Object = audit.Object{Volume: g.volume, Zone: uint64(id), Inode: uint64(ino)}
 	e.Path, _ = g.recordPath(ctx, Read, Target{Zone: id, Ino: ino})
 	if err := g.cfg.Recorder.Record(ctx, &e); err != nil {
 		return fmt.Errorf("record %s: %w", e.Name, err)

@@ -31,6 +31,7 @@ type Config struct {
 // Guard decides for all zones of a mount.
 type Guard struct {
 	cfg    Config
+	volume string
 	change sync.Mutex // of table
 	table  atomic.Pointer[table]
 	// generation counts the changes after which a decision may be another one.
@@ -48,7 +49,7 @@ func New(ctx context.Context, cfg Config) (*Guard, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Guard{cfg: cfg}
+	g := &Guard{cfg: cfg, volume: cfg.Meta.Volume().String()}
 	g.table.Store(&table{})
 	g.answers.reset()
 	return g, g.Reload(ctx)

@@ -9,33 +9,50 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
-// maxPlaces bounds the directories whose paths are remembered.
-const maxPlaces = 4096
+// maxPlaces bounds the directories, and the files, whose paths are remembered.
+const maxPlaces = 8192
 
-// places remembers paths of directories for what is recorded. Decisions read them anew. The zero places is empty; safe for concurrent use.
+// places remembers paths, until a name changes. The zero places is empty; safe for concurrent use.
 type places struct {
 	mu    sync.Mutex
-	moves uint64              // guarded by mu; how often something was renamed
-	known map[meta.Ino]string // guarded by mu
+	moves uint64                 // guarded by mu; how often a name was changed
+	known map[meta.Ino]string    // guarded by mu; of directories
+	files map[meta.Ino]filePaths // guarded by mu
 }
 
-// Moved makes known that something was renamed: paths that are remembered may be old ones.
-func (g *Guard) Moved() {
+// filePaths are the paths of what is no directory.
+type filePaths struct {
+	primary  string   // "": not remembered
+	all      []string // shared; nil: not remembered
+	complete bool     // all are all
+}
+
+// Renamed makes known that inodes, as they are now, have got or lost a name: paths that are remembered may be old ones. It must be called before whoever did it goes on.
+func (g *Guard) Renamed(inodes ...*meta.Attr) {
 	p := &g.places
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.moves++
-	p.known = nil
+	for _, a := range inodes {
+		switch {
+		case a == nil:
+		case a.IsDir() && !a.Flags.Orphan(): // everything below it has moved, too
+			p.known, p.files = nil, nil
+		default:
+			delete(p.known, a.Ino)
+			delete(p.files, a.Ino)
+		}
+	}
 }
 
-// get returns the path of a directory if it is remembered, and how often something was renamed so far.
+// get returns the path of a directory if it is remembered, and how often a name was changed so far.
 func (p *places) get(dir meta.Ino) (path string, moves uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.known[dir], p.moves
 }
 
-// put remembers the path of a directory, unless something was renamed since moves were.
+// put remembers the path of a directory, unless a name was changed since moves were.
 func (p *places) put(dir meta.Ino, path string, moves uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,6 +63,33 @@ func (p *places) put(dir meta.Ino, path string, moves uint64) {
 		p.known = make(map[meta.Ino]string)
 	}
 	p.known[dir] = path
+}
+
+// file is get for what is no directory.
+func (p *places) file(ino meta.Ino) (paths filePaths, moves uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.files[ino], p.moves
+}
+
+// putFile is put for what is no directory; what paths does not have stays.
+func (p *places) putFile(ino meta.Ino, paths filePaths, moves uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.moves != moves {
+		return
+	}
+	if p.files == nil || len(p.files) >= maxPlaces {
+		p.files = make(map[meta.Ino]filePaths)
+	}
+	old := p.files[ino]
+	if paths.primary == "" {
+		paths.primary = old.primary
+	}
+	if paths.all == nil {
+		paths.all, paths.complete = old.all, old.complete
+	}
+	p.files[ino] = paths
 }
 
 // directory returns the path of a directory, by memory or reading.
@@ -64,21 +108,47 @@ func (g *Guard) directory(ctx context.Context, dir meta.Ino) (string, error) {
 
 // recordPath returns the path of a target for the record; "" for what has no name.
 func (g *Guard) recordPath(ctx context.Context, action Action, at Target) (string, error) {
-	dir, name := at.Dir, at.Name
 	switch {
-	case name == nil && action == List:
+	case at.Name != nil:
+		return g.within(ctx, at.Dir, at.Name)
+	case action == List || at.Ino == meta.RootIno:
 		return unlessGone(g.directory(ctx, at.Ino))
-	case name == nil:
-		var err error
-		if dir, name, err = g.cfg.Meta.Place(ctx, at.Ino); err != nil || dir == 0 {
-			return unlessGone("/", err)
-		}
 	}
+	known, moves := g.places.file(at.Ino)
+	if known.primary != "" {
+		return known.primary, nil
+	}
+	dir, name, err := g.cfg.Meta.Place(ctx, at.Ino)
+	if err != nil {
+		return unlessGone("", err)
+	}
+	path, err := g.within(ctx, dir, name)
+	if err == nil && path != "" {
+		g.places.putFile(at.Ino, filePaths{primary: path}, moves)
+	}
+	return path, err
+}
+
+// within is the path of a name in a directory.
+func (g *Guard) within(ctx context.Context, dir meta.Ino, name []byte) (string, error) {
 	path, err := g.directory(ctx, dir)
 	if err != nil {
 		return unlessGone("", err)
 	}
 	return strings.TrimSuffix(path, "/") + "/" + string(name), nil
+}
+
+// inodePaths are all paths of an inode, as far as they are not more than maxPaths. They are shared.
+func (g *Guard) inodePaths(ctx context.Context, ino meta.Ino) (paths []string, complete bool, err error) {
+	known, moves := g.places.file(ino)
+	if known.all != nil {
+		return known.all, known.complete, nil
+	}
+	paths, complete, err = g.cfg.Meta.Paths(ctx, ino, maxPaths)
+	if err == nil && len(paths) > 0 {
+		g.places.putFile(ino, filePaths{primary: paths[0], all: paths, complete: complete}, moves)
+	}
+	return paths, complete, err
 }
 
 // unlessGone takes a thing without a name for one whose path is empty.

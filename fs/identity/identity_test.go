@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
 func needRoot(t *testing.T) {
@@ -53,6 +55,16 @@ func copyProgram(t *testing.T, to string, extra string) []byte {
 	return b
 }
 
+func principal(r *Resolver, pid, uid, gid uint32) policy.Principal {
+	who, _ := r.Caller(context.Background(), pid, uid, gid, Wants{Groups: true})
+	return who
+}
+
+func program(r *Resolver, pid uint32, digest bool) Program {
+	_, p := r.Caller(context.Background(), pid, 1, 1, Wants{Program: true, Digest: digest})
+	return p
+}
+
 func TestPrincipal(t *testing.T) {
 	needRoot(t)
 	r := New(Config{})
@@ -61,24 +73,24 @@ func TestPrincipal(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := sleeper(t, path, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1, Gid: 1, Groups: []uint32{2, 3, 54321}}})
-	p := r.Principal(pid, 1, 1, true)
+	p := principal(r, pid, 1, 1)
 	if p.Unix.User != r.names.user(1) || p.Unix.UnresolvedUser || !p.Unix.UnresolvedGroups || len(p.Unix.Groups) != 4 || !slices.Contains(p.Unix.Groups, "54321") ||
 		!slices.Contains(p.Unix.Groups, r.names.group(3)) || p.Root {
 		t.Errorf("%+v %+v", p, p.Unix)
 	}
 	for what, unknown := range map[string]bool{
-		"another uid":  r.Principal(pid, 2, 1, true).Unix.UnresolvedGroups,
-		"another gid":  r.Principal(pid, 1, 2, true).Unix.UnresolvedGroups,
-		"no process":   r.Principal(0, 1, 1, true).Unix.UnresolvedGroups,
-		"dead process": r.Principal(1<<22+7, 1, 1, true).Unix.UnresolvedGroups,
-		"unmapped uid": r.Principal(pid, unmapped, 1, true).Unix.UnresolvedUser,
-		"nobody's uid": r.Principal(pid, 987654, 1, false).Unix.UnresolvedUser,
+		"another uid":  principal(r, pid, 2, 1).Unix.UnresolvedGroups,
+		"another gid":  principal(r, pid, 1, 2).Unix.UnresolvedGroups,
+		"no process":   principal(r, 0, 1, 1).Unix.UnresolvedGroups,
+		"dead process": principal(r, 1<<22+7, 1, 1).Unix.UnresolvedGroups,
+		"unmapped uid": principal(r, pid, unmapped, 1).Unix.UnresolvedUser,
+		"nobody's uid": r.Named(987654).Unix.UnresolvedUser,
 	} {
 		if !unknown {
 			t.Errorf("%s: taken for known", what)
 		}
 	}
-	self := r.Principal(uint32(os.Getpid()), uint32(os.Getuid()), uint32(os.Getgid()), true)
+	self := principal(r, uint32(os.Getpid()), uint32(os.Getuid()), uint32(os.Getgid()))
 	if !self.Root || self.Unix.User != "root" || self.Unix.UnresolvedUser {
 		t.Errorf("%+v %+v", self, self.Unix)
 	}
@@ -91,20 +103,19 @@ func TestProgram(t *testing.T) {
 	pid := sleeper(t, path, nil)
 	r := New(Config{})
 	want := sha256.Sum256(content)
-	ctx := context.Background()
 	for range 2 {
-		if p := r.Program(ctx, pid, true); p.Path != path || p.Claim != path || !bytes.Equal(p.Digest, want[:]) {
+		if p := program(r, pid, true); p.Path != path || p.Claim != path || !bytes.Equal(p.Digest, want[:]) {
 			t.Errorf("%+v", p)
 		}
 	}
-	if p := r.Program(ctx, pid, false); p.Path != path || p.Digest != nil {
+	if p := program(r, pid, false); p.Path != path || p.Digest != nil {
 		t.Errorf("%+v", p)
 	}
-	if p := r.Program(ctx, 0, true); p.Path != "" || p.Claim != "" || p.Digest != nil {
+	if p := program(r, 0, true); p.Path != "" || p.Claim != "" || p.Digest != nil {
 		t.Errorf("no process: %+v", p)
 	}
 	own := New(Config{OwnPath: func(p string) bool { return p == path }})
-	if p := own.Program(ctx, pid, true); p.Path != "" || p.Digest != nil || p.Claim != path {
+	if p := program(own, pid, true); p.Path != "" || p.Digest != nil || p.Claim != path {
 		t.Errorf("on the own mount: %+v", p)
 	}
 	// Another file takes the name: the process runs the old one, which has none.
@@ -112,13 +123,13 @@ func TestProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyProgram(t, path, "two")
-	if p := r.Program(ctx, pid, true); p.Path != path+".old" || !bytes.Equal(p.Digest, want[:]) {
+	if p := program(r, pid, true); p.Path != path+".old" || !bytes.Equal(p.Digest, want[:]) {
 		t.Errorf("renamed: %+v", p)
 	}
 	if err := os.Remove(path + ".old"); err != nil {
 		t.Fatal(err)
 	}
-	if p := r.Program(ctx, pid, true); p.Path != "" || p.Digest != nil {
+	if p := program(r, pid, true); p.Path != "" || p.Digest != nil {
 		t.Errorf("deleted: %+v", p)
 	}
 }
@@ -139,14 +150,14 @@ func TestFakedProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	r, ctx, pid := New(Config{}), context.Background(), uint32(cmd.Process.Pid)
-	for deadline := time.Now().Add(30 * time.Second); r.Claim(pid) != real; {
+	r, pid := New(Config{}), uint32(cmd.Process.Pid)
+	for deadline := time.Now().Add(30 * time.Second); program(r, pid, false).Claim != real; {
 		if time.Now().After(deadline) {
-			t.Fatalf("the process runs %q", r.Claim(pid))
+			t.Fatalf("the process runs %q", program(r, pid, false).Claim)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	if p := r.Program(ctx, pid, true); p.Path != "" || p.Digest != nil || p.Claim != real {
+	if p := program(r, pid, true); p.Path != "" || p.Digest != nil || p.Claim != real {
 		t.Errorf("a faked program is believed: %+v", p)
 	}
 }

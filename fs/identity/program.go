@@ -40,17 +40,8 @@ type digests struct {
 	}
 }
 
-// Program finds out what a process runs, in bounded time; digest says whether its digest is wanted.
-func (r *Resolver) Program(ctx context.Context, pid uint32, digest bool) Program {
-	p, err := openProcess(pid)
-	if err != nil {
-		return Program{}
-	}
-	claim, err := readlinkat(p.dir, "exe")
-	if err != nil {
-		p.close()
-		return Program{}
-	}
+// verify looks at a claim, in bounded time. It closes p.
+func (r *Resolver) verify(ctx context.Context, p *process, claim string, digest bool) Program {
 	select {
 	case r.looking <- struct{}{}:
 	default: // as many as may wait do so already
@@ -72,17 +63,6 @@ func (r *Resolver) Program(ctx context.Context, pid uint32, digest bool) Program
 	case <-ctx.Done():
 	}
 	return Program{Claim: claim}
-}
-
-// Claim returns the path of a process' program as its own namespace has it, for the record.
-func (r *Resolver) Claim(pid uint32) string {
-	p, err := openProcess(pid)
-	if err != nil {
-		return ""
-	}
-	defer p.close()
-	claim, _ := readlinkat(p.dir, "exe")
-	return claim
 }
 
 // look verifies the claim in this process' own namespace.

@@ -1,6 +1,10 @@
 package identity
 
-import "github.com/kmsfs/kmsfs/keymgr/policy"
+import (
+	"time"
+
+	"github.com/kmsfs/kmsfs/keymgr/policy"
+)
 
 // maxLooking bounds the looks at programs that wait for a filesystem.
 const maxLooking = 32
@@ -17,12 +21,14 @@ type Resolver struct {
 	ownDevice func(uint64) bool
 	names     names
 	digests   digests
+	callers   callers
 	looking   chan struct{}
+	now       func() time.Time // tests have another
 }
 
 // New returns a Resolver.
 func New(cfg Config) *Resolver {
-	r := &Resolver{own: cfg.OwnPath, ownDevice: cfg.OwnDevice, looking: make(chan struct{}, maxLooking)}
+	r := &Resolver{own: cfg.OwnPath, ownDevice: cfg.OwnDevice, looking: make(chan struct{}, maxLooking), now: time.Now}
 	if r.own == nil {
 		r.own = func(string) bool { return false }
 	}
@@ -32,22 +38,8 @@ func New(cfg Config) *Resolver {
 	return r
 }
 
-// Principal is the user who asks, as the kernel names it. groups says whether its groups are wanted: otherwise they are said to be unknown.
-func (r *Resolver) Principal(pid, uid, gid uint32, groups bool) policy.Principal {
-	if !groups {
-		return r.names.principal(uid, nil, false)
-	}
-	p, err := openProcess(pid)
-	if err != nil {
-		return r.names.principal(uid, []uint32{gid}, false)
-	}
-	defer p.close()
-	gids, err := p.groups(uid, gid)
-	if err != nil {
-		return r.names.principal(uid, []uint32{gid}, false)
-	}
-	return r.names.principal(uid, gids, true)
-}
+// Named is the user of a number, without its groups, which are said to be unknown. What it points to is shared: it is not changed.
+func (r *Resolver) Named(uid uint32) policy.Principal { return r.names.groupless(uid) }
 
 // User is a user with the given groups, who asks for nothing now: for explanations.
 func (r *Resolver) User(uid uint32, gids []uint32) policy.Principal {

@@ -22,6 +22,7 @@ type names struct {
 		stamp  stamp
 		users  map[uint32]string // "": has no name
 		groups map[uint32]string
+		alone  map[uint32]policy.Principal // without groups
 	}
 }
 
@@ -55,7 +56,7 @@ func (n *names) fresh() {
 	}
 	n.mu.looked = now
 	if s := readStamp(); s != n.mu.stamp || n.mu.users == nil || len(n.mu.users)+len(n.mu.groups) >= maxNames {
-		n.mu.stamp, n.mu.users, n.mu.groups = s, map[uint32]string{}, map[uint32]string{}
+		n.mu.stamp, n.mu.users, n.mu.groups, n.mu.alone = s, map[uint32]string{}, map[uint32]string{}, map[uint32]policy.Principal{}
 	}
 }
 
@@ -85,6 +86,24 @@ func (n *names) group(gid uint32) string {
 		n.mu.groups[gid] = name
 	}
 	return name
+}
+
+// groupless is the user without its groups, which are said to be unknown. What it points to is shared.
+func (n *names) groupless(uid uint32) policy.Principal {
+	n.mu.Lock()
+	n.fresh()
+	p, ok := n.mu.alone[uid]
+	n.mu.Unlock()
+	if ok {
+		return p
+	}
+	p = n.principal(uid, nil, false)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.mu.alone) < maxNames {
+		n.mu.alone[uid] = p
+	}
+	return p
 }
 
 // unmapped is the uid of whom the mount's user namespace does not know.

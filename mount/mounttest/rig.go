@@ -55,7 +55,12 @@ func NewRig(t testing.TB, o Options) *Rig {
 		r.Volume = filepath.Join(dir, "vault")
 	}
 	r.Secret = []string{"--key-file", filepath.Join(dir, "key")}
-	r.Env = append(os.Environ(), "KMSFS_RUNTIME_DIR="+filepath.Join(dir, "run"), "KMSFS_KEYSTORE="+r.Store)
+	spool, err := os.MkdirTemp("/dev/shm", "kmsfs-rig-") // on a tmpfs
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(spool) })
+	r.Env = append(os.Environ(), "KMSFS_SPOOL_DIR="+spool, "KMSFS_RUNTIME_DIR="+filepath.Join(dir, "run"), "KMSFS_KEYSTORE="+r.Store)
 	t.Cleanup(r.clean)
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(r.Mnt, 0o755)); err != nil { // other users go through it to the mount
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package trail
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -34,12 +35,13 @@ func TestPowerCuts(t *testing.T) {
 	for trial := range trials {
 		rng := rand.New(rand.NewPCG(seed, uint64(trial)))
 		dir, n := filepath.Join(t.TempDir(), "audit"), newNotary(t)
+		shm := tmpfs(t)
 		a := &acked{events: map[string]time.Time{}, firm: map[string]bool{}}
 		for life := range 3 {
 			o := options(dir)
 			o.SegmentSize = 20<<10 + rng.Int64N(100<<10)
 			d := &faultDisk{osDisk: osDisk{filepath.Join(dir, KeyStream)}}
-			o.disk = d
+			o.disk, o.Spools = d, []string{shm}
 			l := open(t, o, n)
 			a.load(t, l, 1000*life, rng)
 			if rng.IntN(3) == 0 {
@@ -53,12 +55,10 @@ func TestPowerCuts(t *testing.T) {
 			}
 			power := rng.IntN(2) == 0
 			at := time.Now()
-			if power {
-				d.set(func(d *faultDisk) { d.fault = func(string) error { return unix.EIO } }) // nothing reaches the disk any more
-			}
+			d.set(func(d *faultDisk) { d.fault = func(string) error { return unix.EIO } }) // nothing reaches the disk any more
 			l.crash()
 			if power {
-				if err := d.cutPower(rng); err != nil {
+				if err := errors.Join(d.cutPower(rng), os.RemoveAll(shm), os.Mkdir(shm, 0o700)); err != nil {
 					t.Fatal(err)
 				}
 				a.forget(at)
@@ -68,7 +68,9 @@ func TestPowerCuts(t *testing.T) {
 				t.Fatalf("seed %d, trial %d, life %d: %+v", seed, trial, life, r)
 			}
 		}
-		if err := open(t, options(dir), n).Close(); err != nil { // what is behind the end is cut off now
+		o := options(dir)
+		o.Spools = []string{shm}
+		if err := open(t, o, n).Close(); err != nil { // what is behind the end is cut off now
 			t.Error(err)
 		}
 		whole(t, dir, n.trust())

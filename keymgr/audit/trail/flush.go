@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr/audit"
@@ -18,17 +19,35 @@ type flushState struct {
 	since   time.Time // when the oldest of them was written
 	waiting []*entry
 	again   bool // a flush failed: write the bytes again
+
+	overdue atomic.Int64 // when it will be, in nanoseconds since 1970; 0: nothing waits
 }
 
-// add notes bytes that were written at off. late says that who wrote them has to wait for the flush, because it is overdue.
-func (f *flushState) add(p []byte, off int64) (late bool) {
+// lateAfter is when a flush is overdue: what is acknowledged from then on waits for it.
+const lateAfter = audit.FlushWithin / 2
+
+// add notes bytes that were written at off, the first of them acknowledged at since. late says that who wrote them has to wait for the flush, because it is overdue.
+func (f *flushState) add(p []byte, off int64, since time.Time) (late bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.bytes) == 0 {
-		f.from, f.since = off, time.Now()
+		f.from, f.since = off, since
 	}
 	f.bytes = append(f.bytes, p...)
-	return time.Since(f.since) > audit.FlushWithin/2 || f.again
+	f.note()
+	return time.Since(f.since) > lateAfter || f.again
+}
+
+// note tells those who do not hold mu when a flush is overdue.
+func (f *flushState) note() {
+	switch {
+	case len(f.bytes) == 0:
+		f.overdue.Store(0)
+	case f.again:
+		f.overdue.Store(1)
+	default:
+		f.overdue.Store(f.since.Add(lateAfter).UnixNano())
+	}
 }
 
 func (f *flushState) wait(n *entry) {
@@ -115,6 +134,7 @@ func (l *Log) flushNow() error {
 		}
 	}
 	f.waiting = f.waiting[len(waiting):]
+	f.note()
 	f.mu.Unlock()
 	answer(waiting, err)
 	return err
@@ -126,6 +146,7 @@ func (l *Log) failFlush(err error) error {
 	f.mu.Lock()
 	waiting := f.waiting
 	f.waiting, f.again = nil, true
+	f.note()
 	f.mu.Unlock()
 	answer(waiting, err)
 	return err

@@ -147,7 +147,7 @@ func (s items) addLine(line []byte) {
 	if v := member(line, `"eventName":"`); v != nil {
 		s[hashItem(itemName, v)] = struct{}{}
 	}
-	i := bytes.LastIndex(line, []byte(`"additionalEventData":{`))
+	i := bytes.Index(line, []byte(`"additionalEventData":{`)) // objects whose members others name hold strings only
 	if i < 0 {
 		return
 	}

@@ -30,6 +30,7 @@ type Options struct {
 	SealEvery       time.Duration
 	Reserve         int64 // bytes
 	Sinks           []Sink
+	Spools          []string // directories for the spool, the first on tmpfs counts; none: every event waits for the writer
 	Now             func() time.Time
 	Log             *slog.Logger
 
@@ -42,7 +43,7 @@ const (
 	DefaultSegmentSize = 64 << 20
 	DefaultSegmentAge  = 24 * time.Hour
 	DefaultSealEvery   = 2 * time.Second
-	DefaultReserve     = 1 << 20
+	DefaultReserve     = spoolSize + 1<<20 // what was acknowledged before the disk was found full goes there, too
 )
 
 const (
@@ -76,7 +77,8 @@ type Log struct {
 	disk disk
 	lock *os.File
 
-	wake    chan struct{}  // holds one token if there is something to write
+	wake    chan struct{}  // holds one token if somebody waits for something to be written
+	later   chan struct{}  // holds one token if there is something to write for which nobody waits
 	asked   chan func()    // what the writer does between two batches
 	flushes chan struct{}  // holds one token if there is something to flush
 	packs   chan struct{}  // holds one token if there is a segment to compress
@@ -87,10 +89,13 @@ type Log struct {
 	syncing chan struct{}  // holds one token: whoever flushes, or exchanges the file, has taken it
 	sinks   []*sinkQueue
 
+	demanding bool // a sink is required: events wait for it
+
 	mu struct {
 		sync.Mutex
 		queue   []*entry
-		queued  int // bytes
+		queued  int    // bytes
+		spool   *spool // nil: there is none
 		closed  bool
 		err     error // why the last batch could not be written or flushed; nil if it could
 		sealer  Sealer
@@ -116,13 +121,16 @@ type entry struct {
 	at      int64         // its sequence number, once written
 	gap     *gap          // what it stands for, if it is the record of missing events
 	err     error         // why it is not in the log; set before done is closed
-	done    chan struct{} // closed when it is in the log, or will not be
+	done    chan struct{} // closed when it is in the log, or will not be; nil if nobody waits
+	acked   time.Time     // when it was acknowledged by the spool: nobody waits for it, and it must not be lost; zero: it was not
+	spooled uint64        // logical end of it in the spool
 }
 
 // end answers who waits for the entry.
 func (n *entry) end(err error) {
-	n.err = err
-	close(n.done)
+	if n.err = err; n.done != nil {
+		close(n.done)
+	}
 }
 
 // Open opens a stream for writing, or makes it, and takes it for this process. What a crash left half-written is cut off and kept beside the log. It is not checked against
@@ -132,7 +140,7 @@ func Open(opts Options) (*Log, error) {
 	if !seal.ValidStream(opts.Stream) {
 		return nil, fmt.Errorf("open audit stream %.40q: %w", opts.Stream, ErrNoLog)
 	}
-	l := &Log{opts: opts, dir: filepath.Join(opts.Dir, opts.Stream), wake: make(chan struct{}, 1), asked: make(chan func()), flushes: make(chan struct{}, 1),
+	l := &Log{opts: opts, dir: filepath.Join(opts.Dir, opts.Stream), wake: make(chan struct{}, 1), later: make(chan struct{}, 1), asked: make(chan func()), flushes: make(chan struct{}, 1),
 		packs: make(chan struct{}, 1), ends: make(chan struct{}), written: make(chan struct{}), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
 	if l.disk = opts.disk; l.disk == nil {
 		l.disk = osDisk{l.dir}
@@ -141,10 +149,14 @@ func Open(opts Options) (*Log, error) {
 		if l.lock != nil {
 			l.lock.Close()
 		}
+		if l.mu.spool != nil {
+			l.mu.spool.close(false)
+		}
 		return nil, fmt.Errorf("open audit stream %s: %w", l.dir, err)
 	}
 	for _, s := range opts.Sinks {
 		l.sinks = append(l.sinks, newSinkQueue(s, opts.Log))
+		l.demanding = l.demanding || s.Required
 	}
 	go l.write()
 	for _, fn := range []func(){l.flusher, l.sealing, l.packing} {
@@ -177,7 +189,7 @@ func (l *Log) open() error {
 		l.opts.Log.Warn("no space for the audit log's reserve", "dir", l.dir, "error", err)
 		l.w.full = true
 	}
-	return nil
+	return l.openSpool()
 }
 
 // Record implements audit.Recorder.
@@ -197,6 +209,9 @@ func (l *Log) record(ctx context.Context, e *audit.Event) error {
 	n, err := l.entry(e)
 	if err != nil {
 		return err
+	}
+	if !n.durable && l.acknowledge(n) {
+		return nil
 	}
 	return l.submit(ctx, n)
 }
@@ -248,10 +263,11 @@ func (l *Log) entry(e *audit.Event) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access, done: make(chan struct{})}, nil
+	return &entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access}, nil
 }
 
 func (l *Log) enqueue(n *entry) error {
+	n.done = make(chan struct{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.closed {
@@ -332,7 +348,7 @@ func (l *Log) Close() error {
 	}()
 	select {
 	case <-gone:
-		err = errors.Join(err, l.w.file.Close(), l.lock.Close())
+		err = errors.Join(err, l.w.file.Close(), l.closeSpool(), l.lock.Close())
 	case <-ctx.Done():
 		err = errors.Join(err, audit.ErrBlocked)
 	}

@@ -138,7 +138,7 @@ func packSegment(s segment) (_ *packed, err error) {
 	}
 	digest := sha256.New()
 	p := &packer{segment: s, out: bufio.NewWriterSize(io.MultiWriter(tmp, digest), 1<<20)}
-	if p.z, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true)); err == nil {
+	if p.z, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(true)); err == nil {
 		err = p.run(in, head)
 	}
 	if err = errors.Join(err, p.out.Flush(), tmp.Sync(), tmp.Close()); err != nil {

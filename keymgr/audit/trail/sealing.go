@@ -39,6 +39,9 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 		if err := l.rebase(a); err != nil {
 			return err
 		}
+		if err := l.writeFound(a.Clean); err != nil {
+			return err
+		}
 		unsealed, cut = l.w.growth.Now().Size()-a.Size, l.w.cut
 		l.w.cut, l.w.news, l.w.next = 0, int(unsealed), nil
 		return nil
@@ -221,6 +224,6 @@ func (l *Log) shut(ctx context.Context) error {
 	l.mu.Unlock()
 	return l.ask(ctx, func() error {
 		l.writeBatch(l.take())
-		return nil
+		return l.Err()
 	})
 }

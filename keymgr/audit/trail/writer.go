@@ -30,6 +30,9 @@ type writerState struct {
 	full     bool      // there is no space: the reserve is for administrative and repair events
 	reserve  int64     // bytes of it that are left
 	askSpace time.Time // not before: look whether there is space again
+
+	found [][]byte  // what the last writer left in the spool; written by Attach
+	last  time.Time // when something was written, or was tried to be
 }
 
 // write is the goroutine that writes.
@@ -39,11 +42,16 @@ func (l *Log) write() {
 		select {
 		case <-l.wake:
 			l.writeBatch(l.take())
+		case <-l.later:
+			l.pace()
+			l.writeBatch(l.take())
 		case fn := <-l.asked:
 			fn()
 		case <-l.ends:
 			for batch := l.take(); len(batch) > 0; batch = l.take() { // came in just before Close
-				l.writeBatch(batch)
+				if l.writeBatch(batch); l.Err() != nil {
+					return // what was acknowledged is in the spool
+				}
 			}
 			return
 		}
@@ -55,6 +63,9 @@ func (l *Log) take() []*entry {
 	defer l.mu.Unlock()
 	batch := l.mu.queue
 	l.mu.queue, l.mu.queued = nil, 0
+	if len(batch) > 0 {
+		l.w.last = time.Now()
+	}
 	return batch
 }
 
@@ -114,7 +125,7 @@ func (l *Log) admit(batch []*entry) []*entry {
 	}
 	var rest []*entry
 	for _, n := range batch {
-		if n.class == audit.Admin || n.class == audit.Repair {
+		if n.class == audit.Admin || n.class == audit.Repair || !n.acked.IsZero() {
 			rest = append(rest, n)
 			continue
 		}
@@ -126,10 +137,16 @@ func (l *Log) admit(batch []*entry) []*entry {
 
 func (l *Log) refuse(batch []*entry, err error) {
 	l.setErr(err)
+	var kept []*entry
 	for _, n := range batch {
+		if !n.acked.IsZero() {
+			kept = append(kept, n)
+			continue
+		}
 		l.putBackGap(n)
 		n.end(err)
 	}
+	l.putBack(kept)
 }
 
 // append writes a batch, which is not empty: all of it, or nothing.
@@ -163,14 +180,14 @@ func (l *Log) append(batch []*entry) error {
 // accept takes note of a batch that was written, and has it flushed if anybody waits for that.
 func (l *Log) accept(batch []*entry) {
 	w := &l.w
-	late := l.flush.add(w.buf, w.size)
+	late := l.flush.add(w.buf, w.size, oldest(batch))
 	w.size += int64(len(w.buf))
 	urgent := late
 	for _, n := range batch {
 		if !n.seal {
 			w.news++
 		}
-		if n.durable = n.durable || late; n.durable {
+		if n.durable = n.acked.IsZero() && (n.durable || late); n.durable {
 			urgent = true
 			l.flush.wait(n)
 		} else {
@@ -180,7 +197,7 @@ func (l *Log) accept(batch []*entry) {
 	if urgent && !l.opts.Flushed {
 		l.nudge(l.flushes)
 	}
-	l.count(len(batch))
+	l.count(batch)
 	if urgent && l.opts.Flushed {
 		if err := l.flushAlone(); err != nil {
 			l.setErr(err)
@@ -188,11 +205,11 @@ func (l *Log) accept(batch []*entry) {
 	}
 }
 
-// count takes the records in buf into the tree, and gives them to the sinks.
-func (l *Log) count(records int) {
+// count takes the records of a batch, which are in buf, into the tree, and gives them to the sinks.
+func (l *Log) count(batch []*entry) {
 	w := &l.w
 	rest := w.buf
-	for range records {
+	for range batch {
 		end := bytes.IndexByte(rest, '\n')
 		h, buf := recordHash(w.hashed, rest[:end])
 		w.hashed = buf
@@ -211,6 +228,7 @@ func (l *Log) count(records int) {
 	l.mu.Lock()
 	l.mu.err = nil
 	l.mu.status.Size, l.mu.status.Full = w.growth.Now().Size(), w.full
+	l.noteSpooled(batch)
 	l.mu.Unlock()
 }
 

@@ -1,0 +1,166 @@
+package trail
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// spool is where events of access are acknowledged before the writer has got to them: a ring in a file of fixed size on tmpfs, which outlives this process and not the host. One pwrite to it
+// neither wakes anybody nor waits for a disk. The next writer of the stream finds what the last one left. docs/FORMAT.md, section 14.
+type spool struct {
+	f    *os.File
+	head uint64 // logical end of what is in it
+	done uint64 // logical end of what the log has
+	seen uint64 // size of the stream when done was set
+	buf  []byte
+}
+
+const (
+	spoolMagic  = "kmsfspol"
+	spoolHeader = 64
+	spoolSize   = 1 << 20 // bytes for frames
+	spoolFrame  = 16      // length u32, CRC-32C u32 of what follows, logical position u64
+)
+
+// errNoSpool: the directory keeps nothing in memory.
+var errNoSpool = errors.New("not a tmpfs")
+
+// spoolPath is the spool of a stream's directory: by its identity, because several key stores may have the same volume.
+func spoolPath(in, stream string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(stream, &st); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%d", st.Dev, st.Ino))
+	return filepath.Join(in, hex.EncodeToString(sum[:8])+".audit"), nil
+}
+
+// openSpool opens or makes the spool at path, and gives the lines that the log may not have. errNoSpool if path is not on tmpfs.
+func openSpool(path string) (s *spool, found [][]byte, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(path), &fs); err != nil {
+		return nil, nil, err
+	}
+	if int64(fs.Type) != unix.TMPFS_MAGIC {
+		return nil, nil, errNoSpool
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, fileMode)
+	if err != nil {
+		return nil, nil, err
+	}
+	s = &spool{f: f}
+	if found, err = s.load(); err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("audit spool %s: %w", path, err)
+	}
+	return s, found, nil
+}
+
+// load reads what is there; a file that is none of ours, or of another version, is begun anew.
+func (s *spool) load() ([][]byte, error) {
+	st, err := s.f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%w: it is %v", ErrUnsafe, st.Mode())
+	}
+	data := make([]byte, spoolHeader+spoolSize)
+	n, err := s.f.ReadAt(data, 0)
+	if n == len(data) && string(data[:len(spoolMagic)]) == spoolMagic && crc32.Checksum(data[:spoolHeader-4], castagnoli) == binary.BigEndian.Uint32(data[spoolHeader-4:]) {
+		s.done, s.seen = binary.BigEndian.Uint64(data[8:]), binary.BigEndian.Uint64(data[16:])
+		return s.frames(data[spoolHeader:]), nil
+	}
+	if n == len(data) && err != nil {
+		return nil, err
+	}
+	if err := s.f.Truncate(0); err != nil {
+		return nil, err
+	}
+	if err := unix.Fallocate(int(s.f.Fd()), 0, 0, int64(len(data))); err != nil {
+		return nil, err
+	}
+	return nil, s.mark(0, 0)
+}
+
+// frames gives the lines from done on, and puts head behind them.
+func (s *spool) frames(ring []byte) (lines [][]byte) {
+	take := func(at uint64, n int) []byte {
+		p := make([]byte, n)
+		i := int(at % spoolSize)
+		copy(p[copy(p, ring[i:]):], ring)
+		return p
+	}
+	for s.head = s.done; s.head-s.done < spoolSize; {
+		h := take(s.head, spoolFrame)
+		n := binary.BigEndian.Uint32(h)
+		if n == 0 || n > spoolSize-spoolFrame || s.head-s.done+spoolFrame+uint64(n) > spoolSize || binary.BigEndian.Uint64(h[8:]) != s.head {
+			break
+		}
+		body := take(s.head+8, 8+int(n))
+		if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(h[4:]) {
+			break
+		}
+		lines = append(lines, body[8:])
+		s.head += spoolFrame + uint64(n)
+	}
+	return lines
+}
+
+// put adds a line, and gives the logical end of it; false if there is no room, or it could not be written.
+func (s *spool) put(line []byte) (end uint64, ok bool) {
+	n := uint64(spoolFrame + len(line))
+	if s.head-s.done+n > spoolSize {
+		return 0, false
+	}
+	be := binary.BigEndian
+	b := be.AppendUint32(s.buf[:0], uint32(len(line)))
+	b = be.AppendUint32(b, 0)
+	b = be.AppendUint64(b, s.head)
+	b = append(b, line...)
+	be.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	s.buf = b
+	at := s.head % spoolSize
+	first := min(uint64(len(b)), spoolSize-at)
+	if !s.write(b[:first], at) || first < uint64(len(b)) && !s.write(b[first:], 0) {
+		return 0, false
+	}
+	s.head += n
+	return s.head, true
+}
+
+func (s *spool) write(p []byte, at uint64) bool {
+	n, err := s.f.WriteAt(p, int64(spoolHeader+at))
+	return err == nil && n == len(p)
+}
+
+// mark notes that the log, of this size now, has everything up to end.
+func (s *spool) mark(end uint64, size int64) error {
+	h := make([]byte, spoolHeader)
+	copy(h, spoolMagic)
+	binary.BigEndian.PutUint64(h[8:], end)
+	binary.BigEndian.PutUint64(h[16:], uint64(size))
+	binary.BigEndian.PutUint32(h[spoolHeader-4:], crc32.Checksum(h[:spoolHeader-4], castagnoli))
+	if _, err := s.f.WriteAt(h, 0); err != nil {
+		return err
+	}
+	s.done, s.seen = end, uint64(size)
+	return nil
+}
+
+// close gives the spool up; remove takes the file away, when nothing is in it.
+func (s *spool) close(remove bool) error {
+	var err error
+	if remove && s.head == s.done {
+		err = os.Remove(s.f.Name())
+	}
+	return errors.Join(err, s.f.Close())
+}
