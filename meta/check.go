@@ -235,6 +235,10 @@ func (c *checker) row(key, value []byte) {
 		if _, err := c.s.openJob(key, value); err != nil {
 			c.bad(key, 0, err)
 		}
+	case kindKept:
+		if _, err := c.s.openKept(key, value); err != nil {
+			c.bad(key, 0, err)
+		}
 	case kindQueue:
 		if err := c.s.checkQueue(key, value); err != nil {
 			c.bad(key, 0, err)

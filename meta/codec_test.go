@@ -112,6 +112,14 @@ var encodings = []struct {
 			err := decodeGarbage(b, &g)
 			return encodeGarbage(&g), err
 		}},
+	{"kept", `01 0000000000000007 00000008 0000000000000009 0000000000001000 0000000000000800 0001 41 0002 4243 0001 44 ff`, func() []byte { return encodeKept(sampleKept()) },
+		func(b []byte) ([]byte, error) {
+			k, err := decodeKept(1, b)
+			if err != nil {
+				return nil, err
+			}
+			return encodeKept(k), nil
+		}},
 	{"mark", `01`, encodeMark, func(b []byte) ([]byte, error) { return encodeMark(), decodeMark(b, "mark") }},
 	{"counter", `01 0000000000000402`, func() []byte { return encodeCounter(1026) },
 		func(b []byte) ([]byte, error) {
@@ -330,6 +338,7 @@ func TestKeys(t *testing.T) {
 		{"dentry", dentryRowKey(2, NameTag{1, 15: 2}), "44 0000000000000002 01" + zeros(14) + "02"},
 		{"garbage", garbageKey(&g), "47 0000000000000002 0000000000000003 01 0000000000000004"},
 		{"inline", inoKey(kindInline, 2), "49 0000000000000002"},
+		{"kept", inoKey(kindKept, 2), "4b 0000000000000002"},
 		{"link", linkKey(2, 3, NameTag{4}), "4c 0000000000000002 0000000000000003 04" + zeros(15)},
 		{"marker", MarkerKey(2), "4d 0000000000000002"},
 		{"counter", counterKey(counterInode), "4e 696e6f6465"},
@@ -351,4 +360,8 @@ func TestKeys(t *testing.T) {
 	if got := afterPrefix([]byte{'A', 0xff, 0xff}); !bytes.Equal(got, []byte{'B'}) {
 		t.Errorf("afterPrefix: %x", got)
 	}
+}
+
+func sampleKept() *Kept {
+	return &Kept{ID: 1, Found: Time{Sec: 7, Nsec: 8}, Ino: 9, Offset: 4096, Length: 2048, Where: "A", What: "BC", Key: []byte("D"), Value: []byte{0xff}}
 }

@@ -25,3 +25,4 @@ func FuzzInline(f *testing.F)  { fuzzRow(f, "inline") }
 func FuzzGarbage(f *testing.F) { fuzzRow(f, "garbage") }
 func FuzzCounter(f *testing.F) { fuzzRow(f, "counter") }
 func FuzzZone(f *testing.F)    { fuzzRow(f, "zone") }
+func FuzzKept(f *testing.F)    { fuzzRow(f, "kept") }

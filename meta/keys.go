@@ -13,6 +13,7 @@ const (
 	kindGarbage = 'G'
 	kindInline  = 'I'
 	kindJob     = 'J'
+	kindKept    = 'K'
 	kindLink    = 'L'
 	kindMarker  = 'M'
 	kindCounter = 'N'

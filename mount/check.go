@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,8 +106,10 @@ type checker struct {
 	report func(Fault) error
 	tell   func(Progress)
 	told   throttle
-	mute   bool   // the audit log takes no events
-	seen   uint64 // inodes whose contents were read
+	aside  *quarantiner // nil: nothing is quarantined
+	part   bool         // not all could be checked
+	mute   bool         // the audit log takes no events
+	seen   uint64       // inodes whose contents were read
 	sum    CheckSummary
 	err    error // of report: the check ends
 }
@@ -118,10 +121,18 @@ func (c *checker) fault(f Fault) {
 	} else if c.sum.Faults <= checkEvents && !c.mute {
 		c.record(f)
 	}
+	if c.aside != nil && !f.Fixed && f.Where != "anchor" && f.What != notAll && !f.keyless {
+		if f.Kept = c.aside.take(context.Background(), f); f.Kept {
+			c.sum.Kept++
+		}
+	}
 	if c.err == nil {
 		c.err = c.report(f)
 	}
 }
+
+// notAll is said where a step of the check ended early.
+const notAll = "not all could be checked"
 
 // checkEvents bounds how many faults of one check are recorded one by one.
 const checkEvents = 1000
@@ -135,17 +146,35 @@ func (c *checker) record(f Fault) {
 	c.mute = !c.v.violation(context.Background(), "check", e) // a log that does not take one in time is not asked for each
 }
 
+// checkMode says what a check does with what it finds.
+type checkMode struct {
+	repair bool // puts right what can be
+	aside  bool // quarantines the rest, and forgets what was quarantined and is not found any more
+}
+
 // check checks rows, blocks and objects of an open volume, which may be in use.
-func (v *Volume) check(ctx context.Context, repair bool, report func(Fault) error, tell func(Progress)) (CheckSummary, error) {
-	c := &checker{v: v, repair: repair, report: report, tell: tell, sum: CheckSummary{Volume: v.ID.String()}}
+func (v *Volume) check(ctx context.Context, mode checkMode, report func(Fault) error, tell func(Progress)) (CheckSummary, error) {
+	c := &checker{v: v, repair: mode.repair, report: report, tell: tell, sum: CheckSummary{Volume: v.ID.String()}}
+	if mode.aside {
+		var err error
+		if c.aside, err = newQuarantiner(ctx, v); err != nil {
+			return c.sum, fmt.Errorf("check volume %s: %w", v.ID, err)
+		}
+	}
 	steps := []func(context.Context) error{c.anchor, c.freshness, c.rows, c.export, c.contents, c.objects}
 	for _, step := range steps {
 		err := step(ctx)
 		if errors.Is(err, kv.ErrTampered) { // reported by the first step; what can be read is checked
-			c.fault(Fault{Where: "rows", What: "not all could be checked"})
+			c.part = true
+			c.fault(Fault{Where: "rows", What: notAll})
 			err = nil
 		}
 		if err := errors.Join(err, c.err); err != nil {
+			return c.sum, fmt.Errorf("check volume %s: %w", v.ID, err)
+		}
+	}
+	if c.aside != nil && !c.part {
+		if err := c.aside.end(ctx); err != nil {
 			return c.sum, fmt.Errorf("check volume %s: %w", v.ID, err)
 		}
 	}
@@ -167,7 +196,7 @@ func (c *checker) rows(ctx context.Context) error {
 		if f.Detail != "" {
 			what += ": " + f.Detail
 		}
-		c.fault(Fault{Where: where, What: what})
+		c.fault(Fault{Where: where, What: what, Inode: uint64(f.Ino), row: bytes.Clone(f.Row)})
 	})
 	c.sum.Inodes = rep.Inodes
 	return err
@@ -250,6 +279,9 @@ func (c *checker) export(ctx context.Context) error {
 func (c *checker) content(f content.Fault) { c.contentFault(f, false) }
 
 func (c *checker) contentFault(f content.Fault, fixed bool) {
+	if c.aside != nil && f.Kind == content.FaultKey { // of what is there only the checksums were compared
+		c.aside.unsure[uint64(f.Ino)] = true
+	}
 	where := ""
 	switch {
 	case f.Object != "" && f.Ino == 0:
@@ -266,7 +298,7 @@ func (c *checker) contentFault(f content.Fault, fixed bool) {
 	if f.Err != nil {
 		what += ": " + f.Err.Error()
 	}
-	fault := Fault{Where: where, What: what, Fixed: fixed}
+	fault := Fault{Where: where, What: what, Fixed: fixed, keyless: f.Kind == content.FaultKey}
 	if f.Ino != 0 && f.Kind != content.FaultOrphan {
 		c.affected(&fault, f)
 	}

@@ -44,7 +44,8 @@ func checkHere(ctx context.Context, at offlineVolume, cfg CheckConfig, report fu
 		return sum, unsettled
 	}
 	// What a crash has lost of space is given back, as a mount does in the background; in a volume that was closed it is a fault.
-	sum, err = v.check(ctx, unsettled == nil && (cfg.Repair || !v.kv.Stats().Recovery.Clean), report, cfg.progress)
+	mode := checkMode{repair: unsettled == nil && (cfg.Repair || !v.kv.Stats().Recovery.Clean), aside: cfg.Repair}
+	sum, err = v.check(ctx, mode, report, cfg.progress)
 	if unsettled != nil && err == nil { // the check goes on past what a mount stops at
 		sum.Faults++
 		err = report(Fault{Where: "volume", What: unsettled.Error()})

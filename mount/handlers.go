@@ -23,6 +23,9 @@ const (
 	opRewrap = "rewrap" // rewrapArgs -> events Rewrapped
 	opCheck  = "check"  // checkArgs -> events Fault, CheckSummary
 	opBackup = "backup" // backupArgs -> events Progress, BackupResult
+
+	opQuarantine = "quarantine" // -> events Quarantined
+
 	opUmount = "umount" // unmounts, and answers when the volume is closed
 
 	opCensus    = "census"    // censusArgs -> Census
@@ -62,6 +65,9 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opStatus: func(ctx context.Context, _ *control.Call) (any, error) { return d.status(ctx), nil },
 		opInfo:   d.handleInfo,
 		opCheck:  d.handleCheck,
+
+		opQuarantine: d.handleQuarantine,
+
 		opRewrap: d.handleRewrap,
 		opBackup: d.handleBackup,
 		opUmount: d.handleUmount,
@@ -182,7 +188,7 @@ func (d *daemon) handleCheck(ctx context.Context, call *control.Call) (any, erro
 	if err := d.flush(); err != nil {
 		return nil, err
 	}
-	sum, err := d.volume.check(ctx, args.Repair, func(f Fault) error { return call.Emit(checkEvent{Fault: &f}) }, func(p Progress) {
+	sum, err := d.volume.check(ctx, checkMode{repair: args.Repair, aside: args.Repair}, func(f Fault) error { return call.Emit(checkEvent{Fault: &f}) }, func(p Progress) {
 		_ = call.Emit(checkEvent{Progress: &p}) // a client that has gone ends ctx
 	})
 	sum.Online = true

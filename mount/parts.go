@@ -21,5 +21,5 @@ func (v *Volume) Journal() *local.Store { return v.kv }
 
 // Check is what `kmsfs fsck` does with a volume that is open: report is called for each fault, and an error of it ends the check.
 func (v *Volume) Check(ctx context.Context, repair bool, report func(Fault) error) (CheckSummary, error) {
-	return v.check(ctx, repair, report, func(Progress) {})
+	return v.check(ctx, checkMode{repair: repair, aside: repair}, report, func(Progress) {})
 }

@@ -106,12 +106,16 @@ type Fault struct {
 	Where string `json:"where"` // what it is about: "inode 7 block 3", "object ab/...", "row ..."
 	What  string `json:"what"`
 	Fixed bool   `json:"fixed,omitempty"`
+	Kept  bool   `json:"quarantined,omitempty"` // could not be repaired, and is set aside: see Quarantine
 
 	// Of a fault in a file's contents: which file, by its names as far as their keys can be had, and which bytes of it cannot be read.
 	Inode  uint64   `json:"inode,omitempty"`
 	Paths  []string `json:"paths,omitempty"`
 	Offset uint64   `json:"offset,omitempty"`
 	Length uint64   `json:"length,omitempty"`
+
+	row     []byte // key of the row that it is about
+	keyless bool   // it is the key that is missing
 }
 
 // CheckSummary is what fsck looked at.
@@ -122,4 +126,5 @@ type CheckSummary struct {
 	Files   uint64 `json:"files"`
 	Faults  int    `json:"faults"`
 	Repairs int    `json:"repairs"`
+	Kept    int    `json:"quarantined"`
 }

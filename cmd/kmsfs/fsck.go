@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 
 func fsckCommand(io stdio) *cobra.Command {
 	var store storeFlags
-	var asJSON bool
+	var asJSON, quarantine bool
 	cfg := mount.CheckConfig{}
 	cmd := &cobra.Command{
 		Use:   "fsck VOLUME|MOUNTPOINT",
@@ -23,6 +24,9 @@ func fsckCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.Target, cfg.KeyStore, cfg.Secret = args[0], store.dir, store.secret
 			out := faultPrinter{io: io, asJSON: asJSON, bar: io.bar(asJSON)}
+			if quarantine {
+				return mount.Quarantine(cmd.Context(), cfg, out.quarantined)
+			}
 			cfg.Progress = out.bar.show
 			sum, err := mount.Check(cmd.Context(), cfg, out.fault)
 			if class := mount.ClassOf(err); err != nil && class != mount.ClassFaults {
@@ -32,7 +36,9 @@ func fsckCommand(io stdio) *cobra.Command {
 		},
 	}
 	store.add(cmd)
-	cmd.Flags().BoolVar(&cfg.Repair, "repair", false, "remove objects that belong to no file; write a damaged metadata export anew; write a damaged kmsfs.json anew from the key store's copy (not while mounted)")
+	cmd.Flags().BoolVar(&cfg.Repair, "repair", false, "remove objects that belong to no file; write a damaged metadata export anew; write a damaged kmsfs.json anew from the key store's copy (not while mounted); quarantine the rest")
+	cmd.Flags().BoolVar(&quarantine, "quarantine", false, "do not check; list what --repair could not repair, with the files and bytes that it is about, until a later --repair finds it gone")
+	cmd.MarkFlagsMutuallyExclusive("repair", "quarantine")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line: faults, then the summary")
 	return cmd
 }
@@ -50,10 +56,18 @@ func (p *faultPrinter) fault(f mount.Fault) error {
 	}
 	p.bar.clear()
 	repaired := ""
-	if f.Fixed {
+	switch {
+	case f.Fixed:
 		repaired = " (repaired)"
+	case f.Kept:
+		repaired = " (quarantined)"
 	}
 	_, err := fmt.Fprintf(p.io.out, "%s: %s%s\n", f.Where, f.What, repaired)
+	return errors.Join(err, p.affected(f))
+}
+
+// affected prints which files a fault is about, and which of their bytes.
+func (p *faultPrinter) affected(f mount.Fault) (err error) {
 	for _, path := range f.Paths {
 		if f.Length > 0 {
 			_, err = fmt.Fprintf(p.io.out, "    %s: bytes %d to %d cannot be read\n", quote(path), f.Offset, f.Offset+f.Length-1)
@@ -64,11 +78,19 @@ func (p *faultPrinter) fault(f mount.Fault) error {
 	return err
 }
 
+func (p *faultPrinter) quarantined(q mount.Quarantined) error {
+	if p.asJSON {
+		return json.NewEncoder(p.io.out).Encode(q)
+	}
+	_, err := fmt.Fprintf(p.io.out, "%s: %s (since %s)\n", q.Where, q.What, q.Since.Format(time.RFC3339))
+	return errors.Join(err, p.affected(q.Fault))
+}
+
 func (p *faultPrinter) summary(sum mount.CheckSummary) error {
 	p.bar.clear()
 	if p.asJSON {
 		return json.NewEncoder(p.io.out).Encode(sum)
 	}
-	_, err := fmt.Fprintf(p.io.out, "%d inodes, %d files with content: %d faults, %d repaired\n", sum.Inodes, sum.Files, sum.Faults, sum.Repairs)
+	_, err := fmt.Fprintf(p.io.out, "%d inodes, %d files with content: %d faults, %d repaired, %d quarantined\n", sum.Inodes, sum.Files, sum.Faults, sum.Repairs, sum.Kept)
 	return err
 }

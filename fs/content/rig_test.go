@@ -44,6 +44,7 @@ type rigOptions struct {
 	large     bool // with disk: the journal is as large as a volume's
 	cutting   bool // with disk: journal and objects lie on disks that forget (see cutPower)
 	untidy    bool // leave out the checkpoint that Run begins with
+	scarce    bool // with disk: caches, descriptors and the journal are as small as can be
 }
 
 // store is a KV store with what the engine needs besides.
@@ -133,6 +134,9 @@ func (r *rig) localOptions() local.Options {
 	if r.opts.large {
 		o.SegmentSize, o.MaxJournal = 0, 0
 	}
+	if r.opts.scarce && r.opts.blockSize == 4096 { // larger ones take larger segments
+		o.SegmentSize, o.MaxJournal = 256<<10, 768<<10
+	}
 	if r.journalDisk != nil {
 		o.Files = journalDisk{r.journalDisk}
 	}
@@ -143,6 +147,9 @@ func (r *rig) localOptions() local.Options {
 func (r *rig) open() {
 	r.t.Helper()
 	var objectOpts object.Options
+	if r.opts.scarce {
+		objectOpts.Descriptors = 1
+	}
 	var err error
 	switch {
 	case r.objectsDisk != nil:
@@ -184,6 +191,9 @@ func (r *rig) open() {
 	must(r.t, err)
 	r.eng, err = New(Config{Meta: r.meta, Keys: r.vol.Keyring, KV: r.kv, Objects: r.objects, Namer: r.namer})
 	must(r.t, err)
+	if r.opts.scarce {
+		r.eng.rows, r.eng.ciphers = newLRU[rowKey, *meta.MapRow](2), newLRU[cipherKey, *cipherEntry](1)
+	}
 	if r.opts.maxUses != 0 {
 		r.eng.maxUses = r.opts.maxUses
 	}

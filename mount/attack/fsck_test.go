@@ -1,11 +1,15 @@
 package attack
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/mount"
 )
 
@@ -65,4 +69,37 @@ func moved(c *scene, path string) string {
 	c.write(path+".moved", c.read(path))
 	c.must(os.Remove(path))
 	return path
+}
+
+// TestRowsKept: a row that does not open and that fsck --repair cannot repair is kept aside as it lay there, also when it is gone from its place.
+func TestRowsKept(t *testing.T) {
+	r := newRig(t)
+	c := r.scene(t, r.volume(t, 0))
+	v := c.open()
+	row, bad := []byte(key('X', c.number("/small"))+strings.Repeat("x", 16)), []byte("no sealed value")
+	_, err := v.Journal().Update(r.ctx, kv.OpID{}, func(tx kv.Txn) error { tx.Put(row, bad); return nil })
+	c.must(err)
+	var faults []mount.Fault
+	_, err = v.Check(r.ctx, true, func(f mount.Fault) error {
+		faults = append(faults, f)
+		return nil
+	})
+	c.must(err)
+	if len(faults) == 0 || slices.ContainsFunc(faults, func(f mount.Fault) bool { return !f.Kept }) {
+		t.Fatalf("faults: %+v", faults)
+	}
+	_, err = v.Journal().Update(r.ctx, kv.OpID{}, func(tx kv.Txn) error { tx.Delete(row); return nil })
+	c.must(err)
+	c.must(v.Close(r.ctx))
+	v = c.open()
+	kept, err := v.Meta().Kept(r.ctx)
+	c.must(err)
+	if !slices.ContainsFunc(kept, func(k *meta.Kept) bool { return bytes.Equal(k.Key, row) && bytes.Equal(k.Value, bad) }) {
+		t.Errorf("kept: %+v", kept)
+	}
+	sum, err := v.Check(r.ctx, true, func(f mount.Fault) error { t.Errorf("%+v", f); return nil })
+	if kept, kerr := v.Meta().Kept(r.ctx); err != nil || kerr != nil || len(kept) > 0 || sum.Kept > 0 {
+		t.Errorf("once it is gone: %+v, %v, %v", kept, err, kerr)
+	}
+	c.must(v.Close(r.ctx))
 }
