@@ -26,6 +26,8 @@ type Census struct {
 	OldWraps   uint64     `json:"old_wraps"`            // data keys that are not the newest of their file
 	OldBlocks  uint64     `json:"old_blocks"`           // blocks, and inline contents, sealed under such
 	Keyless    uint64     `json:"keyless"`              // blocks, and inline contents, under a key that there is none of: damage
+	OldParams  uint64     `json:"old_parameters"`       // files that are stored in another way than their zone says now
+	Moving     uint64     `json:"moving"`               // files that lie in two objects: a job is in them, or was cancelled there
 	Before     *Before    `json:"before,omitempty"`
 	VolumeKey  []WrapAge  `json:"volume_key"`
 	Zones      []ZoneKeys `json:"zones"`
@@ -103,6 +105,7 @@ type counter struct {
 	root   meta.Ino
 	dirs   map[meta.Ino]meta.Ino // directory to parent
 	zones  map[meta.ZoneID]uint64
+	params map[meta.ZoneID]meta.Params
 	census Census
 }
 
@@ -110,7 +113,7 @@ type counter struct {
 const censusBatch = 512
 
 func (v *Volume) census(ctx context.Context, root meta.Ino, before time.Time) (Census, error) {
-	c := &counter{v: v, root: root, dirs: map[meta.Ino]meta.Ino{}, zones: map[meta.ZoneID]uint64{}}
+	c := &counter{v: v, root: root, dirs: map[meta.Ino]meta.Ino{}, zones: map[meta.ZoneID]uint64{}, params: map[meta.ZoneID]meta.Params{}}
 	c.census.Volume, c.census.Root = v.ID.String(), fmt.Sprintf("inode %d", root)
 	if path, err := v.meta.Path(ctx, root); err == nil {
 		c.census.Root = string(path)
@@ -118,7 +121,11 @@ func (v *Volume) census(ctx context.Context, root meta.Ino, before time.Time) (C
 	if !before.IsZero() {
 		c.census.Before = &Before{Time: before}
 	}
-	err := c.each(ctx, func(_ *meta.Tx, a *meta.Attr) error {
+	err := v.meta.Zones(ctx, func(z *meta.Zone) bool { c.params[z.ID] = z.Params; return true })
+	if err != nil {
+		return c.census, err
+	}
+	err = c.each(ctx, func(_ *meta.Tx, a *meta.Attr) error {
 		if a.IsDir() {
 			c.dirs[a.Ino] = a.Parent
 		}
@@ -184,6 +191,12 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 	n := &c.census
 	n.Files++
 	c.zones[a.Zone]++
+	if a.Params != c.params[a.Zone] {
+		n.OldParams++
+	}
+	if a.Former.End > 0 {
+		n.Moving++
+	}
 	if sealed.Inline != 0 {
 		n.Inline++
 		sealed.Blocks[sealed.Inline]++

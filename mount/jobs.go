@@ -192,17 +192,23 @@ func (d *daemon) handleReencrypt(ctx context.Context, call *control.Call) (any, 
 	if err := call.Args(&args); err != nil {
 		return nil, err
 	}
+	return d.submitReencrypt(ctx, call.Peer, args)
+}
+
+// submitReencrypt submits a job in the name of a peer.
+func (d *daemon) submitReencrypt(ctx context.Context, peer control.Peer, args reencryptArgs) (*JobStatus, error) {
 	if args.CPU > 100 || args.Inode == 0 {
 		return nil, fmt.Errorf("%w: a share of %d percent", ErrUsage, args.CPU)
 	}
-	st, err := d.jobs.Reencrypt(ctx, meta.Ino(args.Inode), uint32(call.Peer.UID), uint32(call.Peer.GID), args.Rate, args.CPU)
+	st, err := d.jobs.Reencrypt(ctx, meta.Ino(args.Inode), uint32(peer.UID), uint32(peer.GID), args.Rate, args.CPU)
 	if err != nil {
-		return nil, d.refusedJob(ctx, call.Peer, meta.Ino(args.Inode), err)
+		return nil, d.refusedJob(ctx, peer, meta.Ino(args.Inode), err)
 	}
-	if err := d.submitted(ctx, call.Peer, st); err != nil {
+	if err := d.submitted(ctx, peer, st); err != nil {
 		return nil, err
 	}
-	return d.jobStatus(ctx, st), nil
+	job := d.jobStatus(ctx, st)
+	return &job, nil
 }
 
 func (d *daemon) handleJobs(ctx context.Context, _ *control.Call) (any, error) {

@@ -20,6 +20,8 @@ import (
 type policyArgs struct {
 	Inode  uint64 `json:"inode"`
 	Policy []byte `json:"policy,omitempty"`
+	Rate   uint64 `json:"rate,omitempty"` // of the job, if there is one
+	CPU    uint8  `json:"cpu,omitempty"`
 }
 
 // ZonePolicy describes a zone and its policy.
@@ -34,6 +36,8 @@ type ZonePolicy struct {
 	Compressed string    `json:"compression"`
 	Locked     bool      `json:"locked"`
 	Learns     time.Time `json:"learns_until,omitzero"`
+
+	Job *JobStatus `json:"job,omitempty"` // that re-encrypts the directory's files for a policy just set
 }
 
 // describe describes a zone.
@@ -65,7 +69,7 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 		return nil, err
 	}
 	p := d.policyAdmin(call, args.Inode)
-	z, err := p.set(ctx, args.Policy)
+	z, reencrypt, err := p.set(ctx, args.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +79,12 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 	d.refreshStrict(ctx)
 	out, err := d.volume.describeZone(ctx, z)
 	out.Own = true
+	if err == nil && reencrypt {
+		out.Job, err = d.submitReencrypt(ctx, call.Peer, reencryptArgs{Inode: uint64(z.Dir), Rate: args.Rate, CPU: args.CPU})
+		if err != nil {
+			err = advise(fmt.Errorf("the policy counts, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt %s does what is left", "DIR")
+		}
+	}
 	return out, err
 }
 
@@ -143,8 +153,9 @@ func (d *daemon) handleLessons(ctx context.Context, call *control.Call) (any, er
 
 // PolicySet puts a policy on a directory in a mount, in the name of whoever calls. Errors: ErrUsage, ErrNotEmpty, ErrPolicy (its place and reason), ErrNotMounted;
 // keymgr.ErrAccessDenied.
-func PolicySet(ctx context.Context, dir string, source []byte) (out ZonePolicy, err error) {
-	return out, askAbout(ctx, dir, opPolicySet, func(ino uint64) any { return policyArgs{ino, source} }, &out)
+// Where files have to be re-encrypted for it, a job does that, within a rate and a share of the time (0: no limit).
+func PolicySet(ctx context.Context, dir string, source []byte, rate uint64, cpu uint8) (out ZonePolicy, err error) {
+	return out, askAbout(ctx, dir, opPolicySet, func(ino uint64) any { return policyArgs{ino, source, rate, cpu} }, &out)
 }
 
 // PolicyRemove takes the policy of a directory away.

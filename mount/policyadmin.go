@@ -19,14 +19,18 @@ import (
 
 // policyAdmin changes policies in the name of a caller, whose rights count at the key manager too.
 type policyAdmin struct {
-	v   *Volume
-	by  access.Requester
-	dir meta.Ino
+	v     *Volume
+	by    access.Requester
+	dir   meta.Ino
+	ready func(context.Context) error // whether a job could begin now
 }
 
 func (d *daemon) policyAdmin(call *control.Call, inode uint64) *policyAdmin {
 	p := call.Peer
-	return &policyAdmin{v: d.volume, by: access.Requester{UID: uint32(p.UID), GID: uint32(p.GID), PID: uint32(p.PID)}, dir: meta.Ino(inode)}
+	return &policyAdmin{
+		v: d.volume, by: access.Requester{UID: uint32(p.UID), GID: uint32(p.GID), PID: uint32(p.PID)}, dir: meta.Ino(inode),
+		ready: func(ctx context.Context) error { return d.readyForJob(ctx, nil) },
+	}
 }
 
 func (p *policyAdmin) caller() keymgr.Caller {
@@ -67,31 +71,32 @@ func (p *policyAdmin) zone(ctx context.Context) (z *meta.Zone, own bool, err err
 	return z, z.Dir == p.dir, nil
 }
 
-// set puts a policy on the directory: on a zone's own, or it becomes one. Nothing changes where it is refused.
-func (p *policyAdmin) set(ctx context.Context, source []byte) (*meta.Zone, error) {
+// set puts a policy on the directory: on a zone's own, or it becomes one. Nothing changes where it is refused. It tells whether there are files that have to
+// be re-encrypted for it.
+func (p *policyAdmin) set(ctx context.Context, source []byte) (z *meta.Zone, reencrypt bool, err error) {
 	next, err := dirpolicy.Parse(source, resolver(time.Now()))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	z, own, err := p.zone(ctx)
 	if err == nil {
 		err = p.v.guard.Administer(ctx, p.by, z.ID)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := p.v.guard.WouldAdminister(ctx, p.by, z.ID, next); err != nil {
-		return nil, advise(fmt.Errorf("%w: %w", policy.ErrLockout, err), "give yourself the action Admin in it")
+		return nil, false, advise(fmt.Errorf("%w: %w", policy.ErrLockout, err), "give yourself the action Admin in it")
 	}
 	if own {
-		z, err = p.change(ctx, z, next)
+		z, reencrypt, err = p.change(ctx, z, next)
 	} else {
 		z, err = p.make(ctx, z, next)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return z, p.settle(ctx)
+	return z, reencrypt, p.settle(ctx)
 }
 
 // settle makes a change durable and known to all decisions.
@@ -136,34 +141,69 @@ func (p *policyAdmin) keyARNs(ctx context.Context, next *dirpolicy.Policy) ([]st
 	return all, nil
 }
 
-// change replaces the policy of a zone. Keys and parameters stay as they are where there is anything in it.
-func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.Policy) (*meta.Zone, error) {
+// change replaces the policy of a zone. Where there are files in it and they are to be under other keys, or stored otherwise, the zone's key is wrapped by
+// the new keys before the policy counts, and the files are for a job.
+func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.Policy) (changed *meta.Zone, reencrypt bool, err error) {
 	keys, err := p.keyARNs(ctx, next)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	was, err := p.keysOf(ctx, z)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if keys != nil && !sameSet(keys, was) {
-		return nil, advise(fmt.Errorf("%w: the zone's key is wrapped by other keys than the policy names", ErrUsage),
-			"kmsfs rewrap %s --to or --add changes the keys of a zone; then set the policy again", "DIR")
-	}
+	rekey := keys != nil && !sameSet(keys, was)
 	want := params(next, z.Params)
 	empty, err := p.empty(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if want != z.Params && !empty {
-		return nil, advise(fmt.Errorf("%w: the directory is not empty, and the policy changes how files in it are stored (%s)", ErrUsage, differing(z.Params, want)),
-			"set it on an empty directory and move the files there")
+	if reencrypt = !empty && (rekey || want != z.Params); reencrypt {
+		if err := p.ready(ctx); err != nil {
+			return nil, false, fmt.Errorf("files of the directory have to be re-encrypted for the policy: %w", err)
+		}
 	}
-	changed, _, err := p.v.meta.ChangeZone(ctx, z.ID, next.Source(), func(z *meta.Zone) error {
+	if rekey {
+		if err := p.rekey(ctx, was, keys); err != nil {
+			return nil, false, err
+		}
+	}
+	changed, _, err = p.v.meta.ChangeZone(ctx, z.ID, next.Source(), func(z *meta.Zone) error {
 		z.Params, z.KeyTTL = want, uint32(next.KeyTTL/time.Second)
 		return nil
 	})
-	return changed, err
+	return changed, reencrypt, err
+}
+
+// rekey has the zone's key wrapped by other CMKs instead of those that wrap it: by the new ones first, and what was done is taken back if one of them refuses.
+func (p *policyAdmin) rekey(ctx context.Context, was, keys []string) error {
+	do := func(args rewrapArgs) error {
+		args.Inode = uint64(p.dir)
+		return p.v.rewrap(ctx, p.caller(), args, func(Rewrapped) error { return nil })
+	}
+	var added []string
+	for _, key := range keys {
+		if slices.Contains(was, key) {
+			continue
+		}
+		if err := do(rewrapArgs{Add: key}); err != nil {
+			err = fmt.Errorf("wrap the zone's key under %s: %w", key, err)
+			for _, key := range added {
+				err = errors.Join(err, do(rewrapArgs{Remove: key}))
+			}
+			return err
+		}
+		added = append(added, key)
+	}
+	for _, key := range was {
+		if slices.Contains(keys, key) {
+			continue
+		}
+		if err := do(rewrapArgs{Remove: key}); err != nil {
+			return fmt.Errorf("take away the wrap of the zone's key under %s: %w", key, err)
+		}
+	}
+	return nil
 }
 
 // keysOf returns the ARNs of the keys of a zone's wraps; one of another key store stands as it is.
@@ -185,16 +225,6 @@ func (p *policyAdmin) keysOf(ctx context.Context, z *meta.Zone) ([]string, error
 func sameSet(a, b []string) bool {
 	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 	return slices.Equal(a, b)
-}
-
-func differing(old, next meta.Params) string {
-	switch {
-	case old.BlockSize != next.BlockSize:
-		return fmt.Sprintf("blocks of %d bytes instead of %d", next.BlockSize, old.BlockSize)
-	case old.Compression() != next.Compression():
-		return fmt.Sprintf("compression %s instead of %s", next.Compression(), old.Compression())
-	}
-	return fmt.Sprintf("inline limit %d instead of %d", next.Inline, old.Inline)
 }
 
 func (p *policyAdmin) empty(ctx context.Context) (bool, error) {

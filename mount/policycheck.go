@@ -35,7 +35,7 @@ const (
 // PolicyCheck refuses what PolicySet would refuse of a policy itself, and says what it would newly allow and deny in a directory: to the users of this host, about the
 // files that are there. Keys, permissions and conditions on the program are left out of it.
 func PolicyCheck(ctx context.Context, dir string, source []byte) (out PolicyDiff, err error) {
-	return out, askAbout(ctx, dir, opPolicyCheck, func(ino uint64) any { return policyArgs{ino, source} }, &out)
+	return out, askAbout(ctx, dir, opPolicyCheck, func(ino uint64) any { return policyArgs{Inode: ino, Policy: source} }, &out)
 }
 
 func (d *daemon) handlePolicyCheck(ctx context.Context, call *control.Call) (any, error) {

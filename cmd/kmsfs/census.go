@@ -55,6 +55,7 @@ func printCensus(w *tabwriter.Writer, c mount.Census) {
 	line(w, "below", quote(c.Root))
 	line(w, "files", fmt.Sprintf("%d, %d of them inline", c.Files, c.Inline))
 	line(w, "blocks", fmt.Sprint(c.Blocks))
+	line(w, "stored otherwise", fmt.Sprintf("%d files than their directories say, %d between two objects", c.OldParams, c.Moving))
 	line(w, "data keys", fmt.Sprintf("%d, %d of them older ones of their file, with %d blocks", c.Wraps, c.OldWraps, c.OldBlocks))
 	if c.Oldest != nil {
 		line(w, "oldest data key", since(*c.Oldest))

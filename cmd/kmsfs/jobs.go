@@ -15,7 +15,7 @@ import (
 
 func reencryptCommand(io stdio) *cobra.Command {
 	var cfg mount.ReencryptConfig
-	var rate, cpu string
+	var pace paceFlags
 	var wait, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "reencrypt VOLUME|DIR|FILE",
@@ -25,10 +25,7 @@ func reencryptCommand(io stdio) *cobra.Command {
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			cfg.Target = args[0]
-			if cfg.Rate, err = parseRate(rate); err != nil {
-				return err
-			}
-			if cfg.CPU, err = parsePercent(cpu); err != nil {
+			if cfg.Rate, cfg.CPU, err = pace.parse(); err != nil {
 				return err
 			}
 			st, err := mount.Reencrypt(cmd.Context(), cfg)
@@ -46,8 +43,7 @@ func reencryptCommand(io stdio) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVar(&cfg.All, "all", false, "all of the volume that the path lies in")
-	f.StringVar(&rate, "rate", "", "at most `BYTES` a second, as in 50M")
-	f.StringVar(&cpu, "cpu", "", "work at most this `PERCENT` of the time, as in 25%")
+	pace.add(cmd)
 	f.BoolVar(&wait, "wait", false, "return when the job is over")
 	jsonFlag(cmd, &asJSON)
 	return cmd

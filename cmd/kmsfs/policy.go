@@ -29,23 +29,56 @@ func named(file string, err error) error {
 }
 
 func policySetCommand(io stdio) *cobra.Command {
-	var asJSON bool
+	var asJSON, wait bool
+	var pace paceFlags
 	cmd := &cobra.Command{
 		Use: "set DIR FILE", Short: "Put a policy on a directory of a mount; an empty one becomes a zone with a key of its own", Args: usage(cobra.ExactArgs(2)),
+		Long: "Puts a policy on a directory of a mount. If it changes the keys of a directory with files, or how they are stored, a job re-encrypts them while programs go on.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			source, err := mount.ReadPolicy(args[1])
 			if err != nil {
 				return err
 			}
-			z, err := mount.PolicySet(cmd.Context(), args[0], source)
+			rate, cpu, err := pace.parse()
+			if err != nil {
+				return err
+			}
+			z, err := mount.PolicySet(cmd.Context(), args[0], source, rate, cpu)
 			if err != nil {
 				return named(args[1], err)
 			}
-			return io.print(asJSON, z, func(w *tabwriter.Writer) { printZone(w, z) })
+			if wait && z.Job != nil {
+				st, err := waitForJob(cmd.Context(), io, asJSON, args[0], z.Job.ID)
+				if err != nil {
+					return err
+				}
+				z.Job = &st
+			}
+			if err := io.print(asJSON, z, func(w *tabwriter.Writer) { printZone(w, z) }); err != nil || z.Job == nil {
+				return err
+			}
+			return jobFailure(wait, *z.Job)
 		},
 	}
+	pace.add(cmd)
+	cmd.Flags().BoolVar(&wait, "wait", false, "return when the files are re-encrypted")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// paceFlags are the flags that hold a job back.
+type paceFlags struct{ rate, cpu string }
+
+func (p *paceFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.rate, "rate", "", "at most `BYTES` a second, as in 50M")
+	cmd.Flags().StringVar(&p.cpu, "cpu", "", "work at most this `PERCENT` of the time, as in 25%")
+}
+
+func (p *paceFlags) parse() (rate uint64, cpu uint8, err error) {
+	if rate, err = parseRate(p.rate); err == nil {
+		cpu, err = parsePercent(p.cpu)
+	}
+	return rate, cpu, err
 }
 
 func printZone(w *tabwriter.Writer, z mount.ZonePolicy) {
@@ -62,6 +95,9 @@ func printZone(w *tabwriter.Writer, z mount.ZonePolicy) {
 	}
 	if !z.Learns.IsZero() {
 		line(w, "learns", "until "+since(z.Learns))
+	}
+	if z.Job != nil {
+		line(w, "files", fmt.Sprintf("job %d re-encrypts those that are there: %s", z.Job.ID, z.Job.State))
 	}
 }
 
@@ -173,7 +209,7 @@ func editPolicy(ctx context.Context, io stdio, dir string) error {
 		fmt.Fprintln(io.err, "kmsfs: nothing was changed")
 		return os.Remove(f.Name())
 	}
-	if _, err := mount.PolicySet(ctx, dir, after); err != nil {
+	if _, err := mount.PolicySet(ctx, dir, after, 0, 0); err != nil {
 		fmt.Fprintf(io.err, "kmsfs: what you wrote is in %s\n", f.Name())
 		return named(f.Name(), err)
 	}

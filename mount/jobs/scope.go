@@ -35,7 +35,13 @@ func (u *run) each(ctx context.Context, after meta.Ino, fn func(ctx context.Cont
 			if err != nil {
 				return err
 			}
-			if a != nil && (ino <= j.Limit || hasKeyFrom(a, j.Made)) {
+			meant := a != nil && (ino <= j.Limit || hasKeyFrom(a, j.Made))
+			if a != nil && !meant {
+				if meant, err = u.otherwise(ctx, a); err != nil {
+					return err
+				}
+			}
+			if meant {
 				if err := fn(ctx, a); err != nil {
 					return err
 				}
@@ -43,6 +49,15 @@ func (u *run) each(ctx context.Context, after meta.Ino, fn func(ctx context.Cont
 			after = ino
 		}
 	}
+}
+
+// otherwise tells whether a file is not stored as its zone says: it may have been made while these parameters changed.
+func (u *run) otherwise(ctx context.Context, a *meta.Attr) (bool, error) {
+	p, err := u.r.cfg.Meta.ZoneParams(ctx, a.Zone)
+	if errors.Is(err, meta.ErrNotFound) {
+		return false, nil
+	}
+	return p != a.Params, err
 }
 
 // hasKeyFrom tells whether a file has a key that was drawn before t.

@@ -432,7 +432,6 @@ func TestPolicyRefused(t *testing.T) {
 		{dir, "version: 1\nstatements:\n  - {effect: allow, users: [nobody-such], actions: [read]}\n", 22, []string{"p.yaml", "line 3", "nobody-such"}},
 		{dir, "version: 1\n" + root + "  - {effect: deny, users: [root], actions: [Admin]}\n", 22, []string{"p.yaml", "will not allow"}},
 		{full, "version: 1\n" + root, 17, []string{"not empty"}},
-		{r.Mnt, "version: 1\nblock_size: 64KiB\n" + root, 2, []string{"not empty", "blocks"}},
 	} {
 		write(t, file, []byte(c.source))
 		r.Refused(c.code, c.words, "policy", "set", c.dir, file)

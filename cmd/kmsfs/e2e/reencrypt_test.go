@@ -37,6 +37,8 @@ type census struct {
 	OldWraps                              int `json:"old_wraps"`
 	OldBlocks                             int `json:"old_blocks"`
 	OldVersions                           int `json:"old_versions"`
+	OldParams                             int `json:"old_parameters"`
+	Moving                                int
 	Before                                struct{ Wraps, Files, Blocks int }
 }
 
