@@ -49,6 +49,7 @@ func keyCommand(io stdio) *cobra.Command {
 		keyCreateCommand(io), keyListCommand(io), keyDescribeCommand(io),
 		keySwitchCommand("enable ID", "Enable a key", (*mount.Keys).Enable),
 		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).Disable),
+		keyImportCommand(io), keyImportParametersCommand(io), keyDeleteMaterialCommand(),
 		keyRotateCommand(), keyDeleteCommand(io), keyPolicyCommand(io))
 }
 
@@ -90,6 +91,7 @@ func keyCreateCommand(io stdio) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&in.Alias, "alias", "", "`NAME` to give it")
+	cmd.Flags().StringVar(&in.Origin, "origin", "", "AWS_KMS (made in the token, the default) or EXTERNAL (imported by key import)")
 	cmd.Flags().StringVar(&policyFile, "policy", "", "its key policy, from `FILE`")
 	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for")
 	store.addAs(cmd)

@@ -11,7 +11,7 @@ import (
 func (c *Client) CreateKey(ctx context.Context, by keymgr.Caller, in keymgr.CreateKeyInput) (keymgr.KeyMetadata, error) {
 	var out wire.KeyMetadataResponse
 	err := c.call(ctx, by, wire.ServiceAWS+"CreateKey", wire.CreateKeyRequest{Description: in.Description, KmsfsAlias: in.Alias, Tags: wire.FromTags(in.Tags),
-		Policy: in.Policy, BypassPolicyLockoutSafetyCheck: in.Bypass}, &out)
+		Policy: in.Policy, BypassPolicyLockoutSafetyCheck: in.Bypass, Origin: in.Origin}, &out)
 	return out.KeyMetadata.Metadata(), err
 }
 
