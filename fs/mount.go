@@ -56,7 +56,7 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	if s.device, err = deviceAt(mountPoint); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount on %s: %w: %w", mountPoint, ErrMount, err), unix.Close(device))
 	}
-	s.transport, err = transport.New(kind, device, f, o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
+	s.transport, err = transport.New(kind, device, metered(f, o.Meter), o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
 	if err != nil { // the device is closed
 		return nil, errors.Join(err, s.Detach())
 	}

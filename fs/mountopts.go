@@ -39,6 +39,8 @@ type MountOptions struct {
 	MaxPoll time.Duration
 	// Transport is how requests are to arrive; the zero value: io_uring where the kernel has it switched on, else the device.
 	Transport transport.Kind
+	// Meter is told of every request; nil: nothing is measured.
+	Meter Meter
 }
 
 // flags returns the flags of mount(2).

@@ -29,7 +29,9 @@ type cacheShard struct {
 	index   map[cacheKey]int // place in entries
 	entries []cacheEntry     // bounded ring
 	hand    int              // next candidate for eviction
-	limit   int
+
+	hits, misses uint64
+	limit        int
 }
 
 type cacheEntry struct {
@@ -70,11 +72,24 @@ func (c *rowCache) get(k cacheKey) (any, stamp) {
 	defer s.mu.Unlock()
 	i, ok := s.index[k]
 	if !ok {
+		s.misses++
 		return nil, stamp{}
 	}
+	s.hits++
 	e := &s.entries[i]
 	e.used = true
 	return e.value, e.stamp
+}
+
+// counts returns how often a row was there, and was not.
+func (c *rowCache) counts() (hits, misses uint64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		hits, misses = hits+s.hits, misses+s.misses
+		s.mu.Unlock()
+	}
+	return hits, misses
 }
 
 // insert adds a row that was read from a snapshot of revision rev.

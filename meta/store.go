@@ -100,3 +100,6 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (kv.Rev, error) 
 	s.commit.advance(rev)
 	return rev, nil
 }
+
+// CacheCounts returns how often a decoded row was found in memory since the store was opened, and how often it was not.
+func (s *Store) CacheCounts() (hits, misses uint64) { return s.cache.counts() }

@@ -37,7 +37,7 @@ func (o *ownMount) is(device uint64) bool { return device != 0 && device == o.de
 func (v *Volume) openGuard(ctx context.Context, level audit.Level) (err error) {
 	v.guard, err = access.New(ctx, access.Config{
 		Meta: v.meta, Keys: v.keys, Identity: identity.New(identity.Config{OwnPath: v.own.path, OwnDevice: v.own.is}),
-		Recorder: v.audit, Level: level,
+		Recorder: v.recorder(), Level: level,
 	})
 	return err
 }
@@ -126,7 +126,7 @@ func (v *Volume) recordAdmin(ctx context.Context, by access.Requester, name stri
 	if outcome != nil {
 		e.ErrorCode, e.ErrorMessage = string(ClassOf(outcome)), outcome.Error()
 	}
-	return errors.Join(outcome, v.audit.Record(ctx, &e))
+	return errors.Join(outcome, v.recorder().Record(ctx, &e))
 }
 
 // zoneStates describes the zones about which somebody should know.

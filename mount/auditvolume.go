@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/mount/metrics"
 )
 
 // What becomes of successful access to files that cannot be recorded. Refusals and changes that cannot be recorded are never made.
@@ -40,6 +41,9 @@ func (v *Volume) openAudit(ctx context.Context, cfg OpenConfig) error {
 		Sinks: sinks, Spools: spools, Log: v.log})
 	if err != nil {
 		return err
+	}
+	if cfg.Metrics != nil {
+		v.counted = metrics.NewAudit(cfg.Metrics, v.audit)
 	}
 	v.onClose(func(context.Context) error {
 		if err := v.audit.Close(); err != nil { // nothing is lost, but it is not sealed to its end

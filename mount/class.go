@@ -23,6 +23,7 @@ import (
 	"github.com/kmsfs/kmsfs/mount/backup"
 	"github.com/kmsfs/kmsfs/mount/control"
 	"github.com/kmsfs/kmsfs/mount/jobs"
+	"github.com/kmsfs/kmsfs/mount/metrics"
 	"github.com/kmsfs/kmsfs/mount/superblock"
 	"github.com/kmsfs/kmsfs/mount/transfer"
 )
@@ -65,7 +66,7 @@ var classOfError = []struct {
 	errors []error
 }{
 	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
-	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap}},
+	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap, metrics.ErrAddress}},
 	{ClassApproval, []error{keymgr.ErrApprovalRequired}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},

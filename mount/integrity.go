@@ -16,6 +16,9 @@ func (v *Volume) recorder() audit.Recorder {
 	if v.audit == nil {
 		return nil
 	}
+	if v.counted != nil {
+		return v.counted
+	}
 	return v.audit
 }
 

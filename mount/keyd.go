@@ -244,7 +244,8 @@ type KeydConfig struct {
 	KeyStore   string
 	Secret     SecretSource
 	Foreground bool
-	ReadyFD    int // told how the start went; 0: nobody
+	ReadyFD    int    // told how the start went; 0: nobody
+	Version    string // of this program
 	KeydOptions
 }
 
@@ -300,6 +301,13 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 			return err
 		}
 		defer run.Secret.Close()
+	}
+	if cfg.Metrics != "" {
+		figures, err := keydMetrics(dir, cfg.Metrics, cfg.Version, &run, log)
+		if err != nil {
+			return err
+		}
+		defer figures.Close()
 	}
 	return adviseAudit(server.Run(ctx, run))
 }

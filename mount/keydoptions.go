@@ -17,6 +17,7 @@ type KeydOptions struct {
 	Listen        string // address and port for signed requests; "": none. Without TLS, of the loopback interface
 	TLS           server.TLSFiles
 	AWSLimits     bool          // AWS' limit of rotations on demand
+	Metrics       string        // where figures are served: unix:PATH or a loopback address; "": nowhere
 	AcceptRestore bool          // of a key store that is older than its token knows
 	GrantDelay    time.Duration // how long a new grant is seen only by who presents its token
 	ReplayMemory  int           // for signatures that must not come again, in MiB; 0: the default
@@ -36,6 +37,9 @@ func (o KeydOptions) args() (args []string) {
 	if o.TLS.Key != "" {
 		args = append(args, "--tls-key", o.TLS.Key)
 	}
+	if o.Metrics != "" {
+		args = append(args, "--metrics", o.Metrics)
+	}
 	if o.AWSLimits {
 		args = append(args, "--aws-limits")
 	}
@@ -52,7 +56,10 @@ func (o KeydOptions) args() (args []string) {
 }
 
 // absolute makes paths independent of the directory of whoever was called.
-func (o *KeydOptions) absolute() error {
+func (o *KeydOptions) absolute() (err error) {
+	if o.Metrics, err = metricsAddress(o.Metrics); err != nil {
+		return err
+	}
 	for _, path := range []*string{&o.TLS.Certificate, &o.TLS.Key} {
 		if *path == "" {
 			continue
@@ -108,7 +115,7 @@ func (cfg *KeydConfig) background(ctx context.Context, dir string, held *heldSec
 	}
 	keys := dialKeys(dir)
 	defer keys.Close()
-	if st, err := keydStatus(ctx, keys); err == nil && st.Listen == cfg.Listen && st.TLS == (cfg.TLS != server.TLSFiles{}) && !cfg.AWSLimits && cfg.GrantDelay == 0 && cfg.ReplayMemory == 0 {
+	if st, err := keydStatus(ctx, keys); err == nil && st.Listen == cfg.Listen && st.TLS == (cfg.TLS != server.TLSFiles{}) && !cfg.AWSLimits && cfg.Metrics == "" && cfg.GrantDelay == 0 && cfg.ReplayMemory == 0 {
 		return nil
 	}
 	return advise(fmt.Errorf("%w: a key daemon of %s runs already", ErrInUse, dir), "kmsfs keystore lock ends it")

@@ -14,6 +14,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs/content"
 	"github.com/kmsfs/kmsfs/mount/control"
 	"github.com/kmsfs/kmsfs/mount/jobs"
+	"github.com/kmsfs/kmsfs/mount/metrics"
 )
 
 // closeTimeout bounds how long a clean close may take; what is durable by then stays so.
@@ -35,6 +36,9 @@ type daemon struct {
 	jobs   *jobs.Runner
 	ctl    *control.Server
 	log    *slog.Logger
+
+	registry *metrics.Registry // nil: nothing is measured
+	metrics  *metrics.Server
 
 	quit   context.CancelFunc // ends the daemon
 	closed chan struct{}      // the volume is closed
@@ -101,8 +105,12 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if within(d.run.dir, place.MountPoint) {
 		return fmt.Errorf("%w: the runtime directory %s lies inside the mount point", ErrMountPoint, d.run.dir)
 	}
+	if d.cfg.Metrics != "" {
+		d.registry = metrics.NewRegistry(d.cfg.Version)
+	}
 	d.volume, err = OpenVolume(ctx, OpenConfig{
-		Dir: place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, AuditFailure: d.cfg.AuditFailure, AuditLevel: d.cfg.AuditLevel, Log: d.log, Ballast: true,
+		Metrics: d.registry,
+		Dir:     place.Volume, Socket: socketOf(d.cfg.KeyStore), ReadOnly: d.cfg.Options.ReadOnly, AcceptRestore: d.cfg.AcceptRestore, KeyTTL: d.cfg.KeyTTL, AuditFailure: d.cfg.AuditFailure, AuditLevel: d.cfg.AuditLevel, Log: d.log, Ballast: true,
 		GiveUp: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 		Copied: func(id blockcrypt.VolumeID) error { return d.run.whyBusy(ctx, id.String()) },
 	})
@@ -113,6 +121,9 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		Meta: d.volume.meta, Content: d.volume.content, Ready: d.readyForJob, Allow: d.volume.allowJob, Ended: d.volume.jobEnded, Log: d.log,
 	})
 	if err := d.mount(place.MountPoint); err != nil {
+		return err
+	}
+	if err := d.serveMetrics(); err != nil {
 		return err
 	}
 	return d.announce(place)
@@ -134,7 +145,7 @@ func (d *daemon) mount(mountPoint string) (err error) {
 	}
 	d.server, err = fs.Mount(mountPoint, d.fs, fs.MountOptions{
 		FsName: source, ReadOnly: o.ReadOnly, AllowOther: o.AllowOther, Suid: o.Suid, Dev: o.Dev, NoExec: o.NoExec, NoAtime: o.NoAtime,
-		Transport: o.Transport,
+		Transport: o.Transport, Meter: d.meter(),
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", v.Dir, err)
@@ -234,6 +245,9 @@ func (d *daemon) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var errs []error
+	if d.metrics != nil { // what it asks goes away
+		errs = append(errs, d.metrics.Close())
+	}
 	if d.server != nil && !d.isClosing() { // leave has not been there: the start went wrong
 		errs = append(errs, d.server.Unmount(ctx))
 	}

@@ -28,6 +28,7 @@ type StartConfig struct {
 	AuditLevel   string        // of directories without a policy; "" is access
 	// AcceptRestore accepts a volume that is older than the key store knows.
 	AcceptRestore bool
+	Metrics       string // where figures are served: unix:PATH or a loopback address; "": nowhere
 	Version       string // of this program
 }
 
@@ -43,6 +44,7 @@ type daemonConfig struct {
 	AuditFailure  string        `json:"audit_failure,omitempty"`
 	AuditLevel    audit.Level   `json:"audit_level,omitempty"`
 	AcceptRestore bool          `json:"accept_restore,omitempty"`
+	Metrics       string        `json:"metrics,omitempty"`
 	Version       string        `json:"version"`
 	Log           string        `json:"log,omitempty"`
 }
@@ -125,6 +127,9 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 	if cfg.KeyTTL < 0 {
 		return daemonConfig{}, fmt.Errorf("%w: a key cannot be kept for %v", ErrUsage, cfg.KeyTTL)
 	}
+	if cfg.Metrics, err = metricsAddress(cfg.Metrics); err != nil {
+		return daemonConfig{}, err
+	}
 	p, err := checkMountPoint(cfg.Volume, cfg.KeyStore, cfg.MountPoint)
 	if err != nil {
 		return daemonConfig{}, err
@@ -138,7 +143,7 @@ func prepare(ctx context.Context, cfg *StartConfig) (daemonConfig, error) {
 	}
 	return daemonConfig{
 		Volume: p.Volume, MountPoint: p.MountPoint, KeyStore: p.KeyStore, KeyFile: cfg.Secret.KeyFile, Credential: cfg.Secret.Credential,
-		Options: cfg.Options, KeyTTL: cfg.KeyTTL, AuditFailure: cfg.AuditFailure, AuditLevel: audit.Level(cfg.AuditLevel), AcceptRestore: cfg.AcceptRestore, Version: cfg.Version, Log: run.log(id),
+		Options: cfg.Options, KeyTTL: cfg.KeyTTL, AuditFailure: cfg.AuditFailure, AuditLevel: audit.Level(cfg.AuditLevel), AcceptRestore: cfg.AcceptRestore, Metrics: cfg.Metrics, Version: cfg.Version, Log: run.log(id),
 	}, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
+	"github.com/kmsfs/kmsfs/mount/metrics"
 	"github.com/kmsfs/kmsfs/mount/superblock"
 )
 
@@ -40,6 +41,8 @@ type OpenConfig struct {
 
 	// Ballast keeps a file that makes room for checkpoints on a full disk. One that is there is used in any case.
 	Ballast bool
+
+	Metrics *metrics.Registry // nil: nothing is measured
 
 	// GiveUp is asked while the lock is held by somebody else: why waiting is in vain, or nil.
 	GiveUp func(id blockcrypt.VolumeID) error
@@ -65,6 +68,8 @@ type Volume struct {
 	ring      *keyring.Keyring
 	guard     *access.Guard
 	audit     *trail.Log
+	counted   *metrics.Audit                                 // in front of audit; nil: nothing is measured
+	observe   func(op string, took time.Duration, err error) // of calls of the key manager; nil: nothing is measured
 	own       ownMount
 	objects   *object.Store
 	namer     *blockcrypt.ObjectNamer
@@ -83,6 +88,9 @@ type Volume struct {
 // Errors: ErrInUse; superblock.ErrMissing, ErrDamaged, ErrVersion, ErrFeature, ErrAuth; keymgr's; kv.ErrRollback, kv.ErrCorrupt.
 func OpenVolume(ctx context.Context, cfg OpenConfig) (v *Volume, err error) {
 	v = &Volume{Dir: cfg.Dir, Started: time.Now(), log: cfg.Log}
+	if cfg.Metrics != nil {
+		v.observe = metrics.NewCalls(cfg.Metrics, "kmsfs_key_call", "Calls of the key manager.", keymgr.Code).Call
+	}
 	defer func() {
 		if err != nil {
 			v.refused(context.WithoutCancel(ctx), cfg, err)
@@ -191,7 +199,7 @@ func (v *Volume) enrol(socket string, volumeKey *blockcrypt.Key) error {
 	if err != nil {
 		return err
 	}
-	v.keys = client.New(socket, client.Options{Volume: v.ID, FrontEnd: front})
+	v.keys = client.New(socket, client.Options{Volume: v.ID, FrontEnd: front, Observe: v.observe})
 	v.onClose(func(context.Context) error {
 		defer front.Wipe()
 		return v.keys.Close()

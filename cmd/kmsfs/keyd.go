@@ -16,7 +16,7 @@ func keydCommand(io stdio) *cobra.Command {
 			"itself; this is for service managers (--foreground).",
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.KeyStore, cfg.Secret = store.dir, store.secret
+			cfg.KeyStore, cfg.Secret, cfg.Version = store.dir, store.secret, version
 			return mount.Keyd(cmd.Context(), cfg)
 		},
 	}
@@ -28,6 +28,7 @@ func keydCommand(io stdio) *cobra.Command {
 	cmd.Flags().BoolVar(&cfg.AWSLimits, "aws-limits", false, "AWS' limit of 25 rotations on demand")
 	cmd.Flags().DurationVar(&cfg.GrantDelay, "grant-delay", 0, "hide a new grant for so long from who does not present its token")
 	cmd.Flags().IntVar(&cfg.ReplayMemory, "replay-memory", 0, "remember the signatures of requests in so many `MIB` (default 64: 4,600 requests a second)")
+	cmd.Flags().StringVar(&cfg.Metrics, "metrics", "", "serve figures for Prometheus at `ADDRESS`: unix:PATH or 127.0.0.1:PORT")
 	cmd.Flags().BoolVar(&cfg.AcceptRestore, "accept-restore", false, "accept a key store that is older than its token knows, after a wanted restore; it is recorded")
 	cmd.Flags().IntVar(&cfg.ReadyFD, "ready-fd", 0, "tell descriptor `N` how the start went")
 	_ = cmd.Flags().MarkHidden("ready-fd")

@@ -42,6 +42,7 @@ func mountCommand(io stdio) *cobra.Command {
 	flags.StringVar(&cfg.AuditLevel, "audit", string(audit.LevelAccess), "what is recorded of files where no policy says it: `LEVEL` denied, access or full")
 	flags.StringVar(&cfg.AuditFailure, "audit-failure", mount.AuditRefuse, "successful access to files that cannot be recorded: `refuse` it, or continue")
 	flags.DurationVar(&cfg.KeyTTL, "key-ttl", 15*time.Minute, "how long an unwrapped zone key may be used without asking the key manager again")
+	flags.StringVar(&cfg.Metrics, "metrics", "", "serve figures for Prometheus at `ADDRESS`: unix:PATH or 127.0.0.1:PORT")
 	flags.BoolVar(&cfg.AcceptRestore, "accept-restore", false, "accept a volume that is older than the key store knows, after a wanted restore from a backup; recorded")
 	return cmd
 }

@@ -258,3 +258,16 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Unlock()
 	return err
 }
+
+// CacheCounts says how often something was found in one of the engine's caches since it was made, and how often it was not.
+type CacheCounts struct {
+	RowHits, RowMisses uint64 // rows of block maps
+	KeyHits, KeyMisses uint64 // expanded keys of files
+}
+
+// CacheCounts returns the counts so far.
+func (e *Engine) CacheCounts() (c CacheCounts) {
+	c.RowHits, c.RowMisses = e.rows.counts()
+	c.KeyHits, c.KeyMisses = e.ciphers.counts()
+	return c
+}

@@ -9,6 +9,8 @@ type lru[K comparable, V any] struct {
 	mu    sync.Mutex
 	nodes map[K]*node[K, V] // guarded by mu
 	root  node[K, V]        // guarded by mu; ring, root.next is the most recent
+
+	hits, misses uint64 // guarded by mu
 }
 
 type node[K comparable, V any] struct {
@@ -28,9 +30,11 @@ func (c *lru[K, V]) get(key K) (V, bool) {
 	defer c.mu.Unlock()
 	n := c.nodes[key]
 	if n == nil {
+		c.misses++
 		var zero V
 		return zero, false
 	}
+	c.hits++
 	n.unlink()
 	n.linkAfter(&c.root)
 	return n.value, true
@@ -74,6 +78,13 @@ func (c *lru[K, V]) removeIf(fn func(V) bool) {
 			delete(c.nodes, key)
 		}
 	}
+}
+
+// counts returns how often get found something, and did not.
+func (c *lru[K, V]) counts() (hits, misses uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hits, c.misses
 }
 
 func (c *lru[K, V]) len() int {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -40,6 +41,9 @@ type Options struct {
 	// socket; the system's certificate authorities count, and $SSL_CERT_FILE.
 	Identity *AccessKey
 	Endpoint string
+
+	// Observe is told of each call: the operation, how long it took, and its error. nil: nobody is.
+	Observe func(op string, took time.Duration, err error)
 }
 
 // Client is the near end of a key manager. Make one with Dial or New.
@@ -96,7 +100,24 @@ func (c *Client) call(ctx context.Context, by keymgr.Caller, target string, in, 
 	return c.callWithin(ctx, c.opts.Timeout, by, target, in, out)
 }
 
-func (c *Client) callWithin(ctx context.Context, timeout time.Duration, by keymgr.Caller, target string, in, out any) error {
+func (c *Client) callWithin(ctx context.Context, timeout time.Duration, by keymgr.Caller, target string, in, out any) (err error) {
+	if c.opts.Observe != nil {
+		began := time.Now()
+		defer func() { c.opts.Observe(operation(target), time.Since(began), err) }()
+	}
+	return c.exchange(ctx, timeout, by, target, in, out)
+}
+
+// operation is a target without the service in front of it.
+func operation(target string) string {
+	_, op, found := strings.Cut(target, ".")
+	if !found {
+		return target
+	}
+	return op
+}
+
+func (c *Client) exchange(ctx context.Context, timeout time.Duration, by keymgr.Caller, target string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	body, err := encodeInput(in)

@@ -54,8 +54,10 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	}()
 	op, req, err := s.admit(w, r, id)
 	if err != nil {
+		s.measure("refused", time.Now(), &err) // whatever it was called
 		return nil, err
 	}
+	defer s.measure(op.name, time.Now(), &err)
 	defer clear(req.body)
 	timeout := s.bounds.call
 	if op.slow {
@@ -70,6 +72,13 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	}
 	defer wire.Wipe(out)
 	return wire.Encode(out)
+}
+
+// measure tells of an operation that began then.
+func (s *server) measure(op string, began time.Time, err *error) {
+	if s.cfg.Observe != nil {
+		s.cfg.Observe(op, time.Since(began), *err)
+	}
 }
 
 // admit finds out who asks what. The caller wipes the body.

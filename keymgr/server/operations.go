@@ -11,6 +11,7 @@ import (
 
 // operation is one entry of the tables below.
 type operation struct {
+	name        string
 	forwardable bool // a registered front end may ask for others
 	slow        bool // has the time of Unlock
 	aws         bool // one of AWS'
@@ -25,11 +26,12 @@ func operations(target string) (operation, bool) {
 		if !ok && slices.Contains(refused, name) {
 			op, ok = refuse(name), true
 		}
-		op.aws = true
+		op.aws, op.name = true, name
 		return op, ok
 	}
 	if name, ok := strings.CutPrefix(target, wire.ServiceKmsfs); ok {
 		op, ok := kmsfsOperations[name]
+		op.name = name
 		return op, ok
 	}
 	return operation{}, false

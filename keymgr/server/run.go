@@ -34,6 +34,9 @@ type RunConfig struct {
 
 	keystore.Options // Log is the server's log, too
 
+	// Observe is told of each operation that was asked for, how long it took, and its error. nil: nobody is.
+	Observe func(op string, took time.Duration, err error)
+
 	bounds *bounds // nil: defaultBounds; for tests
 }
 

@@ -297,6 +297,9 @@ type Status struct {
 	Unsealed int64  // found when it was opened: records that a crash left without a seal
 	Full     bool   // only administrative and repair events are taken
 	Missing  uint64 // events of access that went on without a record, not yet recorded as missing
+
+	Queued    int           // records that are not in the file yet
+	Unflushed time.Duration // for how long the oldest record in the file has not been on disk; 0: all are
 }
 
 // Status describes the log.
@@ -304,7 +307,12 @@ func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.mu.status
-	s.Sealed, s.Missing = l.mu.sealed, l.mu.missing.count
+	s.Sealed, s.Missing, s.Queued = l.mu.sealed, l.mu.missing.count, len(l.mu.queue)
+	l.flush.mu.Lock()
+	defer l.flush.mu.Unlock()
+	if len(l.flush.bytes) > 0 {
+		s.Unflushed = time.Since(l.flush.since)
+	}
 	return s
 }
 

@@ -89,6 +89,12 @@ func (s *Store) freeze() bool {
 // bring takes the frozen overlay through the steps that end with its rows in Badger. Each step may be done
 // again: until the checkpoint row is durable, recovery starts from the one before.
 func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
+	began := time.Now()
+	defer func() {
+		s.mu.Lock()
+		s.brought += time.Since(began)
+		s.mu.Unlock()
+	}()
 	s.stamp++
 	f.stamp = s.stamp
 	if err := s.checkRoom(s.journal.uncovered(f.appended)); err != nil {

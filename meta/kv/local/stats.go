@@ -19,6 +19,7 @@ type Stats struct {
 	Syncs       uint64        // flushes of the journal
 	Checkpoints uint64        // completed
 	LastPause   time.Duration // how long the last checkpoint kept updates out
+	Brought     time.Duration // how long all checkpoints took, from the freeze to the last step
 
 	ExportBytes  int64 // of the metadata export
 	ExportFiles  int
@@ -57,6 +58,7 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st.Sequence, st.Checkpoint = s.seq, s.checkpointed
 	st.Updates, st.Checkpoints, st.LastPause = s.updates, s.checkpoints, s.pause
+	st.Brought = s.brought
 	for _, g := range []*generation{s.active, s.frozen} {
 		if g != nil {
 			rows, bytes := g.size()

@@ -73,6 +73,7 @@ type Store struct {
 	checkpoints  uint64
 	checkpointed uint64
 	pause        time.Duration
+	brought      time.Duration
 }
 
 var _ kv.Store = (*Store)(nil)
