@@ -25,8 +25,9 @@ type journal struct {
 
 	mu         sync.Mutex // held for moments, never across I/O but the append itself
 	generation uint64
-	current    *segment // nil before the first append if there was no room at Open
-	off        int64    // where the next record goes in current
+	current    *segment       // nil before the first append if there was no room at Open
+	off        int64          // where the next record goes in current
+	page       [pageSize]byte // what current holds before off in the page of off
 	sealed     []*segment
 	dirty      []*segment // not flushed since the last append to them
 	nextNumber uint64
@@ -74,16 +75,29 @@ func (j *journal) append(e *encoder, gen uint64) (p point, seg *segment, recordO
 	p.seq = j.head.seq + 1
 	record, tag := e.seal(seg.aead, p.seq, j.head.tag)
 	p.tag = tag
-	if _, err := seg.file.WriteAt(record, recordOff); err != nil {
+	size := int64(len(record))
+	if err := j.write(e, size); err != nil {
 		return p, nil, 0, fmt.Errorf("write record %d: %w", p.seq, err)
 	}
 	j.head = p
-	j.off += int64(len(record))
-	j.appended += int64(len(record))
+	j.off += size
+	j.appended += size
 	j.ops += int64(e.opsLen)
 	seg.lastGen = gen
 	j.soil(seg)
 	return p, seg, recordOff, nil
+}
+
+// write writes the sealed record, of size bytes, at the end of current. The caller holds j.mu.
+func (j *journal) write(e *encoder, size int64) error {
+	seg, within := j.current, j.off%pageSize
+	b := e.pages(j.page[:within], seg.size-j.off)
+	if _, err := seg.file.WriteAt(b, j.off-within); err != nil {
+		return err
+	}
+	last := (within + size) &^ (pageSize - 1)
+	copy(j.page[:], b[last:within+size])
+	return nil
 }
 
 // soil notes that seg has something to flush. The caller holds j.mu.
@@ -111,9 +125,11 @@ func (j *journal) rotate() error {
 	if seg.aead, err = segmentAEAD(&j.key, j.volume, h); err != nil {
 		return err
 	}
-	if _, err := f.file.WriteAt(h.encode(j.volume, seg.aead), 0); err != nil {
+	header := append(h.encode(j.volume, seg.aead), make([]byte, pageSize-segmentHeaderSize)...)
+	if _, err := f.file.WriteAt(header, 0); err != nil {
 		return fmt.Errorf("write header of segment %d: %w", h.number, err)
 	}
+	copy(j.page[:], header)
 	j.nextNumber++
 	if j.current != nil {
 		j.sealed = append(j.sealed, j.current)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
@@ -16,11 +17,14 @@ import (
 //
 // In memory the tag of the record before it stands in front, so that what the tag covers is one piece:
 //
-//	previous tag[16] | header[24] | ops | tag[16] | blob
+//	room | previous tag[16] | header[24] | ops | tag[16] | blob
+//
+// Once the tag is made, what the page holds before the record takes the place of room and previous tag: see pages.
 const (
 	recordHeaderSize = 24
 	recordOverhead   = recordHeaderSize + TagSize
-	recordPrefix     = TagSize // what the buffer holds before the record proper
+	recordPrefix     = pageSize // what the buffer holds before the record proper
+	pageSize         = 4096
 )
 
 // Kinds of ops.
@@ -84,7 +88,7 @@ func parseRecordHeader(b []byte) (h recordHeader, ok bool) {
 
 // encoder builds one record in a buffer that is used again.
 type encoder struct {
-	buf    []byte // prefix, header, ops, tag, blob
+	buf    []byte // room, previous tag, header, ops, tag, blob
 	opsLen int
 	blob   int // where the blob begins in buf
 }
@@ -92,7 +96,7 @@ type encoder struct {
 // encode lays out the changes of a transaction. Sequence and tags are filled in by seal. Journal-only
 // values go to the blob, and their offsets in it are written to writes.
 func (e *encoder) encode(writes []write) {
-	e.buf = append(e.buf[:0], make([]byte, recordPrefix+recordHeaderSize)...)
+	e.buf = slices.Grow(e.buf[:0], recordPrefix+recordHeaderSize)[:recordPrefix+recordHeaderSize]
 	blobLen := 0
 	for i := range writes {
 		w := &writes[i]
@@ -143,14 +147,25 @@ func (e *encoder) blobOff() int { return e.blob - recordPrefix }
 
 // seal gives the record its place in the chain and returns its bytes and its tag.
 func (e *encoder) seal(aead cipher.AEAD, sequence uint64, previous [TagSize]byte) (record []byte, tag [TagSize]byte) {
-	copy(e.buf, previous[:])
 	binary.BigEndian.PutUint64(e.buf[recordPrefix+8:], sequence)
-	covered := e.buf[:recordPrefix+recordHeaderSize+e.opsLen]
+	covered := e.buf[recordPrefix-TagSize : recordPrefix+recordHeaderSize+e.opsLen]
+	copy(covered, previous[:])
 	n := sequenceNonce(sequence)
 	// Sealing nothing appends the tag alone: it lands in the place kept for it.
-	aead.Seal(e.buf[len(covered):len(covered)], n[:], nil, covered)
-	copy(tag[:], e.buf[len(covered):])
+	sealed := aead.Seal(covered[len(covered):], n[:], nil, covered)
+	copy(tag[:], sealed)
 	return e.buf[recordPrefix:], tag
+}
+
+// pages returns the sealed record as it is written: whole pages, with head, the bytes before it in its first page, and zeros behind it, but not more than room. The system
+// would have to read a page of which it gets a part, if it does not have it: 4 KiB from the disk for each record, after a mount.
+func (e *encoder) pages(head []byte, room int64) []byte {
+	start := recordPrefix - len(head)
+	copy(e.buf[start:], head)
+	if behind := -(len(e.buf) - start) & (pageSize - 1); int64(e.size()+behind) <= room {
+		e.buf = append(e.buf, make([]byte, behind)...)
+	}
+	return e.buf[start:]
 }
 
 // frame is one record found in a segment: authentic, its blob intact. The slices alias the segment's
