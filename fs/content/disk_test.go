@@ -191,6 +191,8 @@ func (h handle) Datasync() error {
 	return nil
 }
 
+func (h handle) WriteBack(off, n int64) {}
+
 func (h handle) Punch(off, n int64) error {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()

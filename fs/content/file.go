@@ -34,6 +34,7 @@ type File struct {
 	changes uint64  // guarded by mu; committed by this File
 	plainAt uint64  // guarded by mu; version of the inode's row that is known to have no capabilities
 	trial   trial   // guarded by mu
+	stream  stream  // guarded by mu
 	native  bool    // guarded by mu; the object was begun since the volume was opened, so all about its slots is known
 
 	watch watch // guarded by mu; of the move that is under way

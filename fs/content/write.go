@@ -369,10 +369,14 @@ func (w *writer) write(buf []byte, block uint64) error {
 		return err
 	}
 	defer obj.Release()
-	if err := obj.WriteAt(buf, w.plane.Slot(block)); err != nil {
+	at := w.plane.Slot(block)
+	if err := obj.WriteAt(buf, at); err != nil {
 		return err
 	}
 	w.f.res.wrote()
+	if off, n := w.f.stream.wrote(w.plane.Serial, at, int64(len(buf))); n > 0 {
+		obj.WriteBack(off, n)
+	}
 	return nil
 }
 

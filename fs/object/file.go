@@ -100,6 +100,11 @@ func (f *File) Datasync() error {
 	return s.syncName(f.id)
 }
 
+// WriteBack has the disk begin with what was written to the range, so that the
+// Datasync to come has less to wait for. It may block while the disk's queue is
+// full.
+func (f *File) WriteBack(off, n int64) { f.lower.WriteBack(off, n) }
+
 // Punch makes the range read as zeros and frees its space. A filesystem that
 // cannot do it is left as it is: the range is not referenced any more.
 func (f *File) Punch(off, n int64) error {

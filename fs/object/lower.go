@@ -36,6 +36,9 @@ type LowerFile interface {
 	// Datasync makes the bytes durable, and the length as far as needed to
 	// read them.
 	Datasync() error
+	// WriteBack begins to bring what was written to a range to the disk, and
+	// promises nothing: Datasync does, and reports what went wrong.
+	WriteBack(off, n int64)
 	// Punch makes a range read as zeros and frees its space; the length stays.
 	Punch(off, n int64) error
 	// Truncate sets the length.
