@@ -9,9 +9,8 @@ type mapKey struct {
 
 // txMap is a map row as a transaction sees it.
 type txMap struct {
-	base  *MapRow // as read from the store, nil if absent
 	cur   *MapRow // as it will be, nil if absent
-	dirty bool
+	dirty bool    // put by the transaction; else as read from the store
 }
 
 // MapRow returns a private copy of a map row, or nil if all its blocks are holes.
@@ -24,7 +23,8 @@ func (tx *Tx) MapRow(ino Ino, row uint64) (*MapRow, error) {
 	return &m, nil
 }
 
-// PutMapRow replaces a map row; a row of holes only is deleted. m is copied. Present entries that differ from the row before and have no
+// PutMapRow replaces a map row, without reading it: two transactions that put one row do not notice each other unless they have read something that the other
+// changes, such as the inode's row. A row of holes only is deleted. m is copied. Present entries that differ from the row before and have no
 // PutImage in this transaction count as written directly to their slots: recovery verifies these after a power cut, unless a marker
 // covers them. ErrInvalid for lengths or codecs that the format does not allow.
 func (tx *Tx) PutMapRow(ino Ino, row uint64, m *MapRow) error {
@@ -34,18 +34,20 @@ func (tx *Tx) PutMapRow(ino Ino, row uint64, m *MapRow) error {
 	if err := checkMapRow(m); err != nil {
 		return fmt.Errorf("put map row %d of inode %d: %w: %w", row, ino, ErrInvalid, err)
 	}
-	e, err := tx.loadMap(ino, row)
-	if err != nil {
-		return err
+	e := &txMap{dirty: true}
+	if !m.Empty() {
+		c := *m
+		e.cur = &c
 	}
-	e.dirty = true
-	if m.Empty() {
-		e.cur = nil
-		return nil
-	}
-	c := *m
-	e.cur = &c
+	tx.putMap(mapKey{ino, row}, e)
 	return nil
+}
+
+func (tx *Tx) putMap(id mapKey, e *txMap) {
+	if tx.maps == nil {
+		tx.maps = make(map[mapKey]*txMap, 4)
+	}
+	tx.maps[id] = e
 }
 
 // DeleteMapRow makes holes of all blocks of a row. Deleting an absent row is no error.
@@ -91,16 +93,12 @@ func (tx *Tx) loadMap(ino Ino, row uint64) (*txMap, error) {
 	}
 	e := &txMap{}
 	if sealed != nil {
-		e.base = new(MapRow)
-		if err := tx.s.openMapRow(key, sealed, e.base); err != nil {
+		e.cur = new(MapRow)
+		if err := tx.s.openMapRow(key, sealed, e.cur); err != nil {
 			return nil, fmt.Errorf("read map row %d of inode %d: %w", row, ino, err)
 		}
 	}
-	e.cur = e.base
-	if tx.maps == nil {
-		tx.maps = make(map[mapKey]*txMap, 4)
-	}
-	tx.maps[id] = e
+	tx.putMap(id, e)
 	return e, nil
 }
 
@@ -121,9 +119,7 @@ func (tx *Tx) flushMaps() error {
 		}
 		key := mapRowKey(id.ino, id.row)
 		if e.cur == nil {
-			if e.base != nil {
-				tx.w.Delete(key)
-			}
+			tx.w.Delete(key)
 			continue
 		}
 		sealed, err := tx.s.rows.seal(key, EncodeMapRow(nil, e.cur))
