@@ -57,6 +57,7 @@ lint:
 bench: build
 	$(GO) run ./bench $(BENCH)
 	CGO_ENABLED=1 KMSFS_BENCH=1 $(GO) test ./bench/kms -run KeyManager -count=1 -v
+	KMSFS_BENCH=1 $(GO) test ./bench/audit -run Cost -count=1 -v
 
 clean:
 	rm -rf bin out

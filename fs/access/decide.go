@@ -33,6 +33,8 @@ type Decision struct {
 	Rights    []Right         // at the zone's keys
 	Path      string          // in the volume; "" if it was not looked for
 	Cached    bool            // nobody was asked
+
+	statement string // names the statement; "" if it was not needed
 }
 
 // Right is a decision of the key manager.
@@ -52,8 +54,12 @@ func (g *Guard) Decide(ctx context.Context, by Requester, action Action, at Targ
 	}
 	start := g.cfg.Now()
 	generation := g.generation.Load()
-	who := g.subject(ctx, z, by)
+	who, all := g.acquaintance(ctx, z, by)
 	d, err := g.decide(ctx, z, who, action, at)
+	if err == nil && d.Denied != nil && !all { // an unknown program allows nothing and denies all that it may: what is allowed so is allowed
+		who = g.subject(ctx, z, by)
+		d, err = g.decide(ctx, z, who, action, at)
+	}
 	if err == nil {
 		err = g.record(ctx, z, who, action, at, &d, start)
 	}
@@ -94,6 +100,19 @@ func (g *Guard) subject(ctx context.Context, z *zone, by Requester) Subject {
 	if p != nil {
 		w = identity.Wants{Groups: p.Statements != nil, Program: p.Programs || p.Digests, Digest: p.Digests}
 	}
+	return g.find(ctx, by, w)
+}
+
+// acquaintance is subject without the program, where that is not needed before it may turn out to decide.
+func (g *Guard) acquaintance(ctx context.Context, z *zone, by Requester) (who Subject, all bool) {
+	p := z.policy
+	if p == nil || !p.Programs && !p.Digests || z.strict() || !p.Learn.IsZero() {
+		return g.subject(ctx, z, by), true
+	}
+	return g.find(ctx, by, identity.Wants{Groups: true}), false
+}
+
+func (g *Guard) find(ctx context.Context, by Requester, w identity.Wants) Subject {
 	who := Subject{Requester: by}
 	who.Principal, who.Program = g.cfg.Identity.Caller(ctx, by.PID, by.UID, by.GID, w)
 	return who
@@ -118,15 +137,22 @@ func (g *Guard) byPolicy(ctx context.Context, z *zone, who Subject, action Actio
 		return nil
 	}
 	now := g.cfg.Now()
-	r := policy.Request{Principal: who.Principal, Action: "kmsfs:" + action.String(), Time: now}
+	r := policy.Request{Principal: who.Principal, Action: action.qualified(), Time: now}
 	if z.policy.Paths {
 		if err := g.pathsTo(ctx, z, at, &r.Context, d); err != nil {
 			return err
 		}
 	}
-	programTo(&r.Context, who.Program)
-	r.Context.Text("kmsfs:Volume", g.volume)
+	if z.policy.Programs || z.policy.Digests { // what no statement asks about needs not be said
+		programTo(&r.Context, who.Program)
+	}
+	if z.policy.Volumes {
+		r.Context.Text("kmsfs:Volume", g.volume)
+	}
 	d.Policy, d.Statement = true, z.policy.Statements.Evaluate(r)
+	if i := d.Statement.Statement; i >= 0 && i < len(z.reasons) {
+		d.statement = z.reasons[i]
+	}
 	switch d.Statement.Effect {
 	case policy.ExplicitDeny:
 		d.Denied = denied(CauseExplicitDeny, statement(d.Statement))
@@ -292,10 +318,16 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 	if g.cfg.Recorder == nil {
 		return nil
 	}
-	e := audit.Event{Class: audit.Access, Source: audit.Files, Name: eventNames[action], ReadOnly: action == List || action == Read || action == Lookup, Decision: audit.Allow,
+	e, ok := g.events.Get().(*audit.Event)
+	if !ok {
+		e = new(audit.Event)
+	}
+	defer g.events.Put(e)
+	*e = audit.Event{Class: audit.Access, Source: audit.Files, Name: eventNames[action], ReadOnly: action == List || action == Read || action == Lookup, Decision: audit.Allow,
 		Latency: g.cfg.Now().Sub(start), Cached: d.Cached, Statement: d.reason()}
 	e.Identity = audit.Identity{Principal: who.Principal.ARN, UID: int(who.UID), GID: int(who.GID), PID: int(who.PID), Program: who.Program.Claim,
 		ProgramSHA256: hex.EncodeToString(who.Program.Digest)}
+	e.Time = start
 	e.Object = audit.Object{Volume: g.volume, Zone: uint64(z.id), Inode: uint64(at.Ino), Path: d.Path}
 	if len(d.Rights) > 0 {
 		e.Key = d.Rights[0].Key
@@ -308,13 +340,13 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 		e.Class = audit.Admin
 	}
 	level := g.level(z)
-	if !level.Wants(&e) {
+	if !level.Wants(e) {
 		return nil
 	}
 	if e.Path == "" {
 		e.Path, _ = g.recordPath(ctx, action, at) // what cannot be read is recorded by its number
 	}
-	if err := g.cfg.Recorder.Record(ctx, &e); err != nil {
+	if err := g.cfg.Recorder.Record(ctx, e); err != nil {
 		g.denials.note(who, action, &Decision{Zone: z.id, Path: e.Path, Denied: &Denied{Cause: CauseAudit, Reason: err.Error()}}, start)
 		return fmt.Errorf("record %s: %w", e.Name, err)
 	}
@@ -360,6 +392,8 @@ func (d *Decision) reason() string {
 		return d.Denied.Reason
 	case d.Learned:
 		return "learning: no statement of the directory's policy allows it"
+	case d.Policy && d.statement != "":
+		return d.statement
 	case d.Policy:
 		return statement(d.Statement)
 	case d.Denied != nil:

@@ -39,6 +39,7 @@ type Guard struct {
 	answers    answers
 	denials    denials
 	places     places
+	events     sync.Pool // of *audit.Event, between two records
 }
 
 // New returns the guard of a volume, whose zones it reads. Errors: meta.ErrAuth (a policy that is not the one that was set), others of package meta.

@@ -33,6 +33,12 @@ func (a Action) String() string {
 	return actionNames[a]
 }
 
+var qualifiedNames = [...]string{List: "kmsfs:List", Read: "kmsfs:Read", Write: "kmsfs:Write", Create: "kmsfs:Create", Delete: "kmsfs:Delete", Rename: "kmsfs:Rename", SetAttr: "kmsfs:SetAttr",
+	Admin: "kmsfs:Admin", Lookup: "kmsfs:List"}
+
+// qualified is the name in policies, with its prefix.
+func (a Action) qualified() string { return qualifiedNames[a] }
+
 // ParseAction is the inverse of String; the prefix kmsfs: may be there. ErrAction.
 func ParseAction(name string) (Action, error) {
 	for a := List; a <= Admin; a++ {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/fs/dirpolicy"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -24,6 +25,7 @@ type zone struct {
 	dead    bool // none of its keys can be used
 	closing bool // about to be one of the two
 	lessons *lessons
+	reasons []string // names of the policy's statements
 }
 
 // closed is why nobody may use the zone, or nil.
@@ -73,6 +75,11 @@ func load(ctx context.Context, store *meta.Store, row *meta.Zone) (*zone, error)
 	}
 	if z.policy, err = dirpolicy.Parse(source, dirpolicy.Resolver{}); err != nil {
 		return nil, fmt.Errorf("policy of zone %d: %w", row.ID, err)
+	}
+	if z.policy.Statements != nil {
+		for _, s := range z.policy.Statements.Statements() {
+			z.reasons = append(z.reasons, statement(policy.Decision{Statement: s.Index, Sid: s.Sid, Line: s.Line}))
+		}
 	}
 	return z, nil
 }

@@ -41,6 +41,7 @@ type Policy struct {
 	Programs   bool             // a statement has a condition on the program
 	Digests    bool             // a statement has one on the program's digest
 	Paths      bool             // a statement has one on the path
+	Volumes    bool             // a statement has one on the volume
 
 	source []byte
 }

@@ -231,6 +231,7 @@ func (b *builder) needs(folded string) {
 	b.policy.Digests = b.policy.Digests || strings.Contains(folded, "kmsfs:programsha256")
 	b.policy.Programs = b.policy.Programs || strings.Contains(folded, "kmsfs:program")
 	b.policy.Paths = b.policy.Paths || strings.Contains(folded, "kmsfs:path")
+	b.policy.Volumes = b.policy.Volumes || strings.Contains(folded, "kmsfs:volume")
 }
 
 // build is the statement in the policy language.

@@ -53,6 +53,9 @@ func TestCallerExecs(t *testing.T) {
 			t.Fatalf("%+v", p)
 		}
 	}
+	if _, p := r.Caller(t.Context(), pid, 1, 1, Wants{}); p.Path != "" || p.Digest != nil || p.Claim != first {
+		t.Errorf("what was not looked at for a request is believed: %+v", p)
+	}
 	if _, err := io.WriteString(in, "go\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +105,7 @@ func TestCallerChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitGone(t, pid)
+	now.now = now.now.Add(recently)
 	if p := principal(r, other, 1, 1); !slices.Contains(p.Unix.Groups, r.names.group(3)) || slices.Contains(p.Unix.Groups, r.names.group(2)) {
 		t.Errorf("a thread has the groups of another one that had its number: %+v", p.Unix)
 	}
@@ -151,7 +155,7 @@ func TestCallersBounded(t *testing.T) {
 	}
 	pid := sleeper(t, path, nil)
 	for i := range 3 * maxCallers {
-		c, err := r.callers.take(pid, 1, 1)
+		c, err := r.callers.take(pid, 1, 1, r.now(), Wants{})
 		if err != nil {
 			t.Fatal(err)
 		}

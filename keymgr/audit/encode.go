@@ -32,7 +32,8 @@ func (e *Event) Append(b []byte) ([]byte, error) {
 	start := len(b)
 	w.text("eventVersion", version)
 	w.identity(e)
-	w.text("eventTime", e.Time.UTC().Format(TimeFormat))
+	w.name("eventTime")
+	w.b = append(e.Time.UTC().AppendFormat(append(w.b, '"'), TimeFormat), '"')
 	w.text("eventSource", string(e.Source))
 	w.text("eventName", e.Name)
 	w.text("awsRegion", region)
@@ -292,6 +293,21 @@ func (w *writer) additional(e *Event) {
 	w.b = append(w.b, ',')
 }
 
+// plain is how many bytes at the beginning of s, in steps of eight, stand for themselves.
+func plain(s string) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	zero := func(x uint64) uint64 { return (x - ones) &^ x & tops } // a top bit for a byte that is zero; beyond the first such byte, perhaps for others
+	i := 0
+	for ; len(s)-i >= 8; i += 8 {
+		t := s[i : i+8]
+		x := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		if x&tops|(x-0x20*ones)&^x&tops|zero(x^'"'*ones)|zero(x^'\\'*ones)|zero(x^0x7f*ones) != 0 {
+			break
+		}
+	}
+	return i
+}
+
 const hexDigits = "0123456789abcdef"
 
 // AppendString appends s as a JSON string, as it stands in events. What is not UTF-8 becomes U+FFFD. Control characters are escaped, so that a line is one line, and U+2028, U+2029 and DEL, so that it is one
@@ -299,7 +315,7 @@ const hexDigits = "0123456789abcdef"
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := plain(s); i < len(s); {
 		c := s[i]
 		if c >= 0x20 && c < utf8.RuneSelf-1 && c != '"' && c != '\\' {
 			i++

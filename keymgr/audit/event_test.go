@@ -138,3 +138,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestAppendStringPlain: what is looked at eight bytes at a time comes out as byte by byte: every byte at every place of a word.
+func TestAppendStringPlain(t *testing.T) {
+	for c := range 256 {
+		for at := range 24 {
+			s := []byte("abcdefghijklmnopqrstuvwx")
+			s[at] = byte(c)
+			got := AppendString(nil, string(s))
+			want := []byte{'"'}
+			for _, b := range s { // each byte by itself
+				q := AppendString(nil, string([]byte{b}))
+				want = append(want, q[1:len(q)-1]...)
+			}
+			if want = append(want, '"'); string(got) != string(want) {
+				t.Fatalf("byte %#x at %d: %q, want %q", c, at, got, want)
+			}
+		}
+	}
+}

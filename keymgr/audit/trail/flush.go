@@ -128,8 +128,8 @@ func (l *Log) flushNow() error {
 	err := l.sync(pending, from, again)
 	f.mu.Lock()
 	if f.again = err != nil; err == nil {
-		f.bytes, f.from, f.since = f.bytes[n:], f.from+int64(n), began
-		if len(f.bytes) == 0 {
+		f.bytes, f.from, f.since = append(f.bytes[:0], f.bytes[n:]...), f.from+int64(n), began
+		if cap(f.bytes) > 4<<20 && len(f.bytes) == 0 {
 			f.bytes = nil
 		}
 	}

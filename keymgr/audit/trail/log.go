@@ -89,7 +89,8 @@ type Log struct {
 	syncing chan struct{}  // holds one token: whoever flushes, or exchanges the file, has taken it
 	sinks   []*sinkQueue
 
-	demanding bool // a sink is required: events wait for it
+	demanding bool      // a sink is required: events wait for it
+	free      sync.Pool // of *entry, which nobody waits for any more
 
 	mu struct {
 		sync.Mutex
@@ -259,11 +260,16 @@ func (l *Log) entry(e *audit.Event) (*entry, error) {
 	if e.ID == "" {
 		e.ID = audit.NewID()
 	}
-	line, err := e.Append(make([]byte, 0, 1024))
+	n, ok := l.free.Get().(*entry)
+	if !ok {
+		n = &entry{line: make([]byte, 0, 1024)}
+	}
+	line, err := e.Append(n.line[:0])
 	if err != nil {
 		return nil, err
 	}
-	return &entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access}, nil
+	*n = entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access}
+	return n, nil
 }
 
 func (l *Log) enqueue(n *entry) error {

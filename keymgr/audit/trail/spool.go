@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spool is where events of access are acknowledged before the writer has got to them: a ring in a file of fixed size on tmpfs, which outlives this process and not the host. One pwrite to it
+// spool is where events of access are acknowledged before the writer has got to them: a ring in a file of fixed size on tmpfs, which outlives this process and not the host. To put something there
 // neither wakes anybody nor waits for a disk. The next writer of the stream finds what the last one left. docs/FORMAT.md, section 14.
 type spool struct {
 	f    *os.File
+	ring []byte // the file's, mapped
 	head uint64 // logical end of what is in it
 	done uint64 // logical end of what the log has
 	seen uint64 // size of the stream when done was set
-	buf  []byte
 }
 
 const (
@@ -57,7 +57,10 @@ func openSpool(path string) (s *spool, found [][]byte, err error) {
 		return nil, nil, err
 	}
 	s = &spool{f: f}
-	if found, err = s.load(); err != nil {
+	if found, err = s.load(); err == nil {
+		s.ring, err = unix.Mmap(int(f.Fd()), 0, spoolHeader+spoolSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	}
+	if err != nil {
 		f.Close()
 		return nil, nil, fmt.Errorf("audit spool %s: %w", path, err)
 	}
@@ -115,31 +118,28 @@ func (s *spool) frames(ring []byte) (lines [][]byte) {
 	return lines
 }
 
-// put adds a line, and gives the logical end of it; false if there is no room, or it could not be written.
+// put adds a line, and gives the logical end of it; false if there is no room.
 func (s *spool) put(line []byte) (end uint64, ok bool) {
 	n := uint64(spoolFrame + len(line))
 	if s.head-s.done+n > spoolSize {
 		return 0, false
 	}
+	var h [spoolFrame]byte
 	be := binary.BigEndian
-	b := be.AppendUint32(s.buf[:0], uint32(len(line)))
-	b = be.AppendUint32(b, 0)
-	b = be.AppendUint64(b, s.head)
-	b = append(b, line...)
-	be.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
-	s.buf = b
-	at := s.head % spoolSize
-	first := min(uint64(len(b)), spoolSize-at)
-	if !s.write(b[:first], at) || first < uint64(len(b)) && !s.write(b[first:], 0) {
-		return 0, false
-	}
+	be.PutUint32(h[:], uint32(len(line)))
+	be.PutUint64(h[8:], s.head)
+	be.PutUint32(h[4:], crc32.Update(crc32.Checksum(h[8:], castagnoli), castagnoli, line))
+	s.copy(s.head+spoolFrame, line)
+	s.copy(s.head, h[:])
 	s.head += n
 	return s.head, true
 }
 
-func (s *spool) write(p []byte, at uint64) bool {
-	n, err := s.f.WriteAt(p, int64(spoolHeader+at))
-	return err == nil && n == len(p)
+// copy puts bytes at a logical position.
+func (s *spool) copy(at uint64, p []byte) {
+	frames := s.ring[spoolHeader:]
+	n := copy(frames[at%spoolSize:], p)
+	copy(frames, p[n:])
 }
 
 // mark notes that the log, of this size now, has everything up to end.
@@ -162,5 +162,7 @@ func (s *spool) close(remove bool) error {
 	if remove && s.head == s.done {
 		err = os.Remove(s.f.Name())
 	}
-	return errors.Join(err, s.f.Close())
+	ring := s.ring
+	s.ring = nil
+	return errors.Join(err, unix.Munmap(ring), s.f.Close())
 }

@@ -230,6 +230,11 @@ func (l *Log) count(batch []*entry) {
 	l.mu.status.Size, l.mu.status.Full = w.growth.Now().Size(), w.full
 	l.noteSpooled(batch)
 	l.mu.Unlock()
+	for _, n := range batch {
+		if !n.acked.IsZero() {
+			l.free.Put(n)
+		}
+	}
 }
 
 // rotate begins a new segment; the old one is flushed before. The old one stays where that fails.
