@@ -10,8 +10,8 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
-// ZoneMover makes the wraps of a zone's key for another place of its directory: they are bound to it. The key manager does it, by the caller's rights.
-type ZoneMover func(ctx context.Context, by access.Requester, zone *meta.Zone, parent meta.Ino, name []byte) ([]meta.ZoneWrap, error)
+// ZoneMover returns the zone with the wraps of its keys made for another place of its directory: they are bound to it. The key manager does it, by the caller's rights.
+type ZoneMover func(ctx context.Context, by access.Requester, zone *meta.Zone, parent meta.Ino, name []byte) (*meta.Zone, error)
 
 // moveTries bounds how often a zone's move is begun anew because its wraps were changed meanwhile.
 const moveTries = 5
@@ -35,11 +35,11 @@ func (fs *FS) movedZone(ctx context.Context, from place) (*meta.Zone, error) {
 // renameZone renames the directory of a zone, also into another zone.
 func (fs *FS) renameZone(ctx context.Context, in *fuse.InHeader, z *meta.Zone, from, to place, flags meta.RenameFlags, busy func(meta.Ino) bool) (res meta.RenameResult, err error) {
 	for range moveTries {
-		var wraps []meta.ZoneWrap
-		if wraps, err = fs.moveZone(ctx, requester(in), z, to.dir, to.name); err != nil {
+		var moved *meta.Zone
+		if moved, err = fs.moveZone(ctx, requester(in), z, to.dir, to.name); err != nil {
 			return res, err
 		}
-		res, err = fs.meta.MoveZone(ctx, z, wraps, from.dir, from.name, to.dir, to.name, flags, busy)
+		res, err = fs.meta.MoveZone(ctx, z, moved, from.dir, from.name, to.dir, to.name, flags, busy)
 		if !errors.Is(err, meta.ErrStale) {
 			return res, err
 		}

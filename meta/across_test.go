@@ -147,7 +147,7 @@ func TestMoveZoneAcross(t *testing.T) {
 	around := addZone(t, v, e.Ino, "e")
 	f := v.file(d.Ino, "f")
 	wraps := []meta.ZoneWrap{{KeyID: "test", Blob: []byte("anew")}}
-	_, err := v.MoveZone(bg, z, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
+	_, err := v.MoveZone(bg, z, &meta.Zone{Wraps: wraps}, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
 	want(t, "move", err, nil)
 	now, err := v.Zone(bg, z.ID)
 	want(t, "zone", err, nil)
@@ -157,7 +157,7 @@ func TestMoveZoneAcross(t *testing.T) {
 	}
 	openKey(t, v.ID, v.Store, f)
 	v.clean()
-	_, err = v.MoveZone(bg, around, wraps, meta.RootIno, []byte("e"), d.Ino, []byte("y"), 0, nil)
+	_, err = v.MoveZone(bg, around, &meta.Zone{Wraps: wraps}, meta.RootIno, []byte("e"), d.Ino, []byte("y"), 0, nil)
 	want(t, "below itself", err, meta.ErrLoop)
 	v.clean()
 }

@@ -34,6 +34,7 @@ type Wrap struct {
 	Epoch      uint32
 	Made       int64                           // when the key was drawn, in nanoseconds since 1970
 	Uses       uint64                          // uses of the block key reserved so far; the content engine counts them
+	KeyVersion uint32                          // of the zone key that it is wrapped under; not 0
 	Wrapped    [blockcrypt.WrapSize]byte       // under the zone's wrap key, bound to the inode's place and the epoch
 	Commitment [blockcrypt.CommitmentSize]byte // BlockCipher.Commitment; the holder of the unwrapped key verifies it before use
 }

@@ -90,6 +90,11 @@ func checkRegular(a *Attr) error {
 			return fmt.Errorf("wraps out of order")
 		}
 	}
+	for i := range a.Wraps {
+		if a.Wraps[i].KeyVersion == 0 {
+			return fmt.Errorf("wrap of epoch %d names no zone key", a.Wraps[i].Epoch)
+		}
+	}
 	if last := a.Wraps[len(a.Wraps)-1].Epoch; last != a.Epoch || a.Wraps[0].Epoch == 0 {
 		return fmt.Errorf("epoch %d, last wrap's %d", a.Epoch, last)
 	}

@@ -10,7 +10,7 @@ import (
 
 const (
 	attrFixed  = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 7 + 8 + 4 + 4 + 8 + 1
-	wrapSize   = 4 + 8 + 8 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
+	wrapSize   = 4 + 8 + 8 + 4 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
 	formerSize = 8 + 8 + 1
 )
 
@@ -43,6 +43,7 @@ func encodeAttr(a *Attr) []byte {
 		b = binary.BigEndian.AppendUint32(b, w.Epoch)
 		b = binary.BigEndian.AppendUint64(b, uint64(w.Made))
 		b = binary.BigEndian.AppendUint64(b, w.Uses)
+		b = binary.BigEndian.AppendUint32(b, w.KeyVersion)
 		b = append(b, w.Wrapped[:]...)
 		b = append(b, w.Commitment[:]...)
 	}
@@ -100,7 +101,7 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 	}
 	for i := range a.Wraps {
 		w := &a.Wraps[i]
-		w.Epoch, w.Made, w.Uses = d.u32(), int64(d.u64()), d.u64()
+		w.Epoch, w.Made, w.Uses, w.KeyVersion = d.u32(), int64(d.u64()), d.u64(), d.u32()
 		copy(w.Wrapped[:], d.take(len(w.Wrapped)))
 		copy(w.Commitment[:], d.take(len(w.Commitment)))
 	}

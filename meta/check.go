@@ -99,7 +99,8 @@ type checker struct {
 
 	inodes []checkInode // ascending
 	file   checkFile
-	zones  map[ZoneID]Ino  // zones that have rows, and their directories
+	zones  map[ZoneID]Ino // zones that have rows, and their directories
+	keys   map[ZoneID]keysOf
 	closed map[ZoneID]bool // zones whose keys cannot be had, whatever the reason
 	next   uint64          // counter of inode numbers
 	failed error           // ends the scan
@@ -186,7 +187,7 @@ func (c *checker) bad(key []byte, ino Ino, err error) {
 
 // scan reads all rows in the order of their keys: inodes come first.
 func (c *checker) scan() error {
-	c.zones, c.closed = make(map[ZoneID]Ino), make(map[ZoneID]bool)
+	c.zones, c.closed, c.keys = make(map[ZoneID]Ino), make(map[ZoneID]bool), make(map[ZoneID]keysOf)
 	err := c.tx.r.Scan(c.tx.ctx, []byte{1}, nil, 0, func(k, v []byte) bool {
 		c.result.Rows++
 		c.row(k, v)

@@ -27,6 +27,7 @@ func (c *checker) attr(key, value []byte) {
 		return
 	}
 	n := checkInode{ino: ino, parent: a.Parent, tag: tagPrefix(a.Tag), zone: a.Zone, nlink: a.Nlink, xattrs: a.XattrList, typ: uint16(a.Type() >> 12)}
+	c.noteKeys(a)
 	switch {
 	case a.IsDir():
 		c.result.Directories++
@@ -282,11 +283,47 @@ func (c *checker) zone(key, value []byte) {
 		return
 	}
 	c.zones[z.ID] = z.Dir
+	c.zoneKeys(key, z)
 	if _, err := c.tx.policy(z); err != nil {
 		c.bad(key, z.Dir, err)
 	}
 	if n := c.find(z.Dir); !c.damaged(z.Dir) && (n == nil || !n.isDir() || n.zone != z.ID) {
 		c.fault(FaultZone, key, z.Dir, "zone %d has no directory", z.ID)
+	}
+}
+
+// keysOf is which versions of a zone's key its files' wraps name, and by which files.
+type keysOf struct {
+	low, high       uint32
+	lowIno, highIno Ino
+}
+
+func (c *checker) noteKeys(a *Attr) {
+	for i := range a.Wraps {
+		v := a.Wraps[i].KeyVersion
+		k, ok := c.keys[a.Zone]
+		if !ok || v < k.low {
+			k.low, k.lowIno = v, a.Ino
+		}
+		if v > k.high {
+			k.high, k.highIno = v, a.Ino
+		}
+		c.keys[a.Zone] = k
+	}
+}
+
+// zoneKeys compares them with the keys that the zone has.
+func (c *checker) zoneKeys(key []byte, z *Zone) {
+	oldest := z.KeyVersion
+	if z.Former != nil {
+		oldest--
+	}
+	switch k, ok := c.keys[z.ID]; {
+	case !ok:
+	case k.low < oldest:
+		c.fault(FaultZone, key, k.lowIno, "wrapped under version %d of the zone's key, which is gone", k.low)
+	case k.high > z.KeyVersion:
+		c.fault(FaultZone, key, k.highIno, "wrapped under version %d of the zone's key, the newest is %d", k.high, z.KeyVersion)
 	}
 }
 

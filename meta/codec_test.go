@@ -16,7 +16,7 @@ func sampleFile() *Attr {
 	a := &Attr{Ino: 42, Mode: ModeRegular | 0o640, UID: 1000, GID: 100, Nlink: 2, Size: 5000, Allocated: 8192,
 		Atime: Time{1, 2}, Mtime: Time{-3, 999999999}, Ctime: Time{5, 6}, Btime: Time{7, 8}, Zone: 1, Parent: 1,
 		Tag: NameTag{0xaa, 15: 0xbb}, Layout: LayoutSlots, Params: Params{BlockSize: 4096, Inline: 2048}, Serial: 3, Epoch: 2, XattrList: 7, Flags: FlagXattr, Version: 9,
-		Wraps: []Wrap{{Epoch: 1, Made: 3, Uses: 10}, {Epoch: 2, Made: 4, Uses: 20}}}
+		Wraps: []Wrap{{Epoch: 1, Made: 3, Uses: 10, KeyVersion: 5}, {Epoch: 2, Made: 4, Uses: 20, KeyVersion: 6}}}
 	a.Wraps[0].Wrapped[0], a.Wraps[1].Commitment[31] = 0x11, 0x22
 	return a
 }
@@ -42,6 +42,7 @@ func sampleRow() *MapRow {
 
 func sampleZone() *Zone {
 	z := &Zone{ID: 1, Dir: 1, Params: Params{BlockSize: 131072, Codec: CodecZstd, Level: 3, Inline: 2048}, Flags: ZoneLocked, KeyTTL: 900, PolicyVersion: 2, PolicyHash: [32]byte{0x99},
+		KeyVersion: 3, KeyMade: 7, Former: &FormerKey{Wraps: []ZoneWrap{{KeyID: "k0", Blob: []byte{5}}}, Commitment: [32]byte{0xaa}},
 		Wraps: []ZoneWrap{{KeyID: "k1", Blob: []byte{1, 2, 3}}, {KeyID: "k2", Blob: []byte{4}}}}
 	z.Names[0], z.Commitment[0] = 0x77, 0x88
 	return z
@@ -59,12 +60,12 @@ var encodings = []struct {
 	{"file", `01 0001 000081a0 000003e8 00000064 00000002 0000000000001388 0000000000002000
 		0000000000000001 00000002 fffffffffffffffd 3b9ac9ff 0000000000000005 00000006 0000000000000007 00000008
 		00000000 0000000000000001 0000000000000001 aa` + zeros(14) + `bb 02 0c 00 00 00000800 0000000000000003 00000002 00000007 0000000000000009
-		02 00000001 0000000000000003 000000000000000a 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014` + zeros(72) + zeros(31) + `22`,
+		02 00000001 0000000000000003 000000000000000a 00000005 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014 00000006` + zeros(72) + zeros(31) + `22`,
 		func() []byte { return encodeAttr(sampleFile()) }, againAttr(42)},
 	{"moving file", `01 0001 000081a0 000003e8 00000064 00000002 0000000000001388 0000000000002000
 		0000000000000001 00000002 fffffffffffffffd 3b9ac9ff 0000000000000005 00000006 0000000000000007 00000008
 		00000000 0000000000000001 0000000000000001 aa` + zeros(14) + `bb 32 0c 00 00 00000800 0000000000000003 00000002 00000007 0000000000000009
-		02 00000001 0000000000000003 000000000000000a 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014` + zeros(72) + zeros(31) + `22
+		02 00000001 0000000000000003 000000000000000a 00000005 11` + zeros(71) + zeros(32) + `00000002 0000000000000004 0000000000000014 00000006` + zeros(72) + zeros(31) + `22
 		0000000000020000 0000000000000002 11`,
 		func() []byte { return encodeAttr(movingFile()) }, againAttr(42)},
 	{"dir", `01 0000 000041ed 00000000 00000000 00000002` + zeros(16) + zeros(48) + `00000000 0000000000000001 0000000000000001` + zeros(16) +
@@ -127,7 +128,7 @@ var encodings = []struct {
 			return encodeCounter(n), err
 		}},
 	{"zone", `01 0000000000000001 0000000000000001 11 02 03 00000800 77` + zeros(71) + `88` + zeros(31) +
-		`01 00000384 0000000000000002 99` + zeros(31) + `02 0002 6b31 0003 010203 0002 6b32 0001 04`,
+		`01 00000384 0000000000000002 99` + zeros(31) + `00000003 0000000000000007 02 0002 6b31 0003 010203 0002 6b32 0001 04 01 0002 6b30 0001 05 aa` + zeros(31),
 		func() []byte { return encodeZone(sampleZone()) },
 		func(b []byte) ([]byte, error) {
 			z, err := decodeZone(b)
@@ -309,7 +310,7 @@ func TestWorkedSizes(t *testing.T) {
 		got, want int
 	}{
 		{"directory", len(attrKey(1)) + len(encodeAttr(sampleDir())) + sealing, 201},
-		{"file", len(attrKey(1)) + len(encodeAttr(file)) + sealing, 325},
+		{"file", len(attrKey(1)) + len(encodeAttr(file)) + sealing, 329},
 		{"dentry", len(dentryRowKey(1, NameTag{})) + len(encodeDentry(&dentry{name: []byte("hello.txt")})) + sealing, 84},
 		{"full map row", len(mapRowKey(1, 1)) + len(EncodeMapRow(nil, full)) + sealing, 1098},
 		{"map row of one", len(mapRowKey(1, 1)) + len(EncodeMapRow(nil, one)) + sealing, 106},

@@ -22,7 +22,7 @@ func (s *Store) newWrap(zk *ZoneKeys, a *Attr, epoch uint32) (Wrap, *blockcrypt.
 	if err != nil {
 		return Wrap{}, nil, err
 	}
-	w := Wrap{Epoch: epoch, Made: s.now().Time().UnixNano()}
+	w := Wrap{Epoch: epoch, Made: s.now().Time().UnixNano(), KeyVersion: zk.Version}
 	id := blockcrypt.FileID{Volume: s.volume, Inode: uint64(a.Ino), Epoch: epoch}
 	c, err := blockcrypt.NewBlockCipher(dek, id, int(a.BlockSize), fileSuite)
 	if err == nil {
@@ -64,12 +64,13 @@ func (s *Store) move(zk *ZoneKeys, a *Attr, parent Ino, tag NameTag) error {
 func (s *Store) rewrap(from, into *ZoneKeys, a, to *Attr) error {
 	for i := range a.Wraps {
 		w := &a.Wraps[i]
-		dek, err := from.Wrap.Unwrap(w.Wrapped[:], s.wrapAAD(a, w.Epoch))
+		dek, err := s.openWrap(from, a, w)
 		if err != nil {
-			return fmt.Errorf("unwrap file key of inode %d, epoch %d: %w", a.Ino, w.Epoch, authError(err))
+			return err
 		}
 		w.Wrapped, err = into.Wrap.Wrap(dek, s.wrapAAD(to, w.Epoch))
 		dek.Wipe()
+		w.KeyVersion = into.Version
 		if err != nil {
 			return fmt.Errorf("wrap file key of inode %d, epoch %d: %w", a.Ino, w.Epoch, err)
 		}
@@ -88,9 +89,29 @@ func (s *Store) UnwrapDEK(ctx context.Context, a *Attr, epoch uint32) (*blockcry
 	if err != nil {
 		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, epoch, err)
 	}
-	dek, err := zk.Wrap.Unwrap(w.Wrapped[:], s.wrapAAD(a, epoch))
+	if zk.opens(w.KeyVersion) == nil { // wrapped anew since a was read, and the zone key of then is gone
+		if a, err = s.attr(ctx, a.Ino); err != nil {
+			return nil, err
+		}
+		if w = a.Wrap(epoch); w == nil {
+			return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, epoch, ErrNotFound)
+		}
+		if zk, err = s.zoneKeys(ctx, a.Zone); err != nil {
+			return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, epoch, err)
+		}
+	}
+	return s.openWrap(zk, a, w)
+}
+
+// openWrap opens one of a's wraps by the keys of its zone. ErrAuth.
+func (s *Store) openWrap(zk *ZoneKeys, a *Attr, w *Wrap) (*blockcrypt.Key, error) {
+	sealer := zk.opens(w.KeyVersion)
+	if sealer == nil {
+		return nil, fmt.Errorf("file key of inode %d, epoch %d, is under version %d of the key of zone %d, which has %d: %w", a.Ino, w.Epoch, w.KeyVersion, a.Zone, zk.Version, ErrAuth)
+	}
+	dek, err := sealer.Unwrap(w.Wrapped[:], s.wrapAAD(a, w.Epoch))
 	if err != nil {
-		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, epoch, authError(err))
+		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, w.Epoch, authError(err))
 	}
 	return dek, nil
 }

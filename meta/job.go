@@ -17,8 +17,10 @@ const (
 	JobReencrypt JobKind = 1
 	// JobMoved seals files anew that were moved into a zone: those in its queue, which grows as long as it runs.
 	JobMoved JobKind = 2
+	// JobRewrap gives zones other keys, and wraps the keys of their files anew.
+	JobRewrap JobKind = 3
 
-	lastJobKind = JobMoved
+	lastJobKind = JobRewrap
 )
 
 // JobState is where a job is.
@@ -56,12 +58,13 @@ type Job struct {
 	State    JobState
 	UID, GID uint32 // who submitted it, and under whose rights it runs
 	Root     Ino    // the file that it is about, or the directory whose files
+	Zone     ZoneID // of JobRewrap: the zone that it is about, 0: all of them. 0 of others
 	Made     Time   // when it was submitted
 	Changed  Time   // when the row was written
 	Rate     uint64 // bytes per second at most; 0: no limit
 	CPU      uint8  // percent of the time that it may work, 1 to 100; 0: no limit
 
-	Limit  Ino    // inodes after this one are newer than the job
+	Limit  Ino    // inodes after this one are newer than the job; not of JobRewrap
 	Cursor Ino    // inodes up to this one are done
 	File   Ino    // the one being worked on, 0 if none
 	Epoch  uint32 // of File: what was sealed before is sealed anew; 0 if none
@@ -84,7 +87,7 @@ func (j *Job) Skip(ino Ino, why string) {
 func (j *Job) check() error {
 	switch {
 	case j.ID == 0, j.Root == 0, j.Kind == 0, j.Kind > lastJobKind, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
-		(j.File == 0) != (j.Epoch == 0), j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem, len(j.Skipped) > MaxSkipped:
+		(j.File == 0) != (j.Epoch == 0), j.Zone != 0 && j.Kind != JobRewrap, j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem, len(j.Skipped) > MaxSkipped:
 		return fmt.Errorf("job %d: kind %d, state %d, root %d, cpu %d", j.ID, j.Kind, j.State, j.Root, j.CPU)
 	}
 	return nil
@@ -95,6 +98,7 @@ func encodeJob(j *Job) []byte {
 	b = binary.BigEndian.AppendUint32(b, j.UID)
 	b = binary.BigEndian.AppendUint32(b, j.GID)
 	b = binary.BigEndian.AppendUint64(b, uint64(j.Root))
+	b = binary.BigEndian.AppendUint64(b, uint64(j.Zone))
 	b = appendTime(appendTime(b, j.Made), j.Changed)
 	b = append(binary.BigEndian.AppendUint64(b, j.Rate), j.CPU)
 	b = binary.BigEndian.AppendUint32(b, j.Epoch)
@@ -111,7 +115,7 @@ func encodeJob(j *Job) []byte {
 
 func decodeJob(id JobID, b []byte) (*Job, error) {
 	d := newDecoder(b, "job")
-	j := &Job{ID: id, Kind: JobKind(d.u8()), State: JobState(d.u8()), UID: d.u32(), GID: d.u32(), Root: Ino(d.u64())}
+	j := &Job{ID: id, Kind: JobKind(d.u8()), State: JobState(d.u8()), UID: d.u32(), GID: d.u32(), Root: Ino(d.u64()), Zone: ZoneID(d.u64())}
 	j.Made, j.Changed = d.time(), d.time()
 	j.Rate, j.CPU, j.Epoch = d.u64(), d.u8(), d.u32()
 	j.Limit, j.Cursor, j.File = Ino(d.u64()), Ino(d.u64()), Ino(d.u64())

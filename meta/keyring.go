@@ -14,9 +14,23 @@ type Keyring interface {
 
 // ZoneKeys are the expanded keys of one zone. They are shared and read-only; safe for concurrent use.
 type ZoneKeys struct {
-	Wrap  *blockcrypt.Sealer     // wraps file keys and the names key
-	Names *blockcrypt.Sealer     // seals dentry, symlink and xattr rows
-	Hash  *blockcrypt.NameHasher // makes name tags
+	Wrap *blockcrypt.Sealer // wraps file keys and the names key
+	// Version is that of the zone key that Wrap comes from. Former is that of the one before, as long as anything may be wrapped under it; nil otherwise.
+	Version uint32
+	Former  *blockcrypt.Sealer
+	Names   *blockcrypt.Sealer     // seals dentry, symlink and xattr rows
+	Hash    *blockcrypt.NameHasher // makes name tags
 	// Valid returns nil while the keys may be used, otherwise ErrKeyRevoked or ErrKeyUnavailable. Nil means always valid. It must be cheap.
 	Valid func() error
+}
+
+// opens returns what opens wraps made under a version of the zone key; nil if that is not among these keys.
+func (zk *ZoneKeys) opens(version uint32) *blockcrypt.Sealer {
+	switch {
+	case version == zk.Version:
+		return zk.Wrap
+	case version+1 == zk.Version:
+		return zk.Former
+	}
+	return nil
 }

@@ -18,6 +18,19 @@ func (forgetful) JournalOnly(key []byte) bool                  { return meta.Jou
 func (forgetful) Settle(context.Context, []byte, []byte) error { return nil }
 func (forgetful) Sync(context.Context) error                   { return nil }
 
+// newLocalTree is newTree on the store that volumes use.
+func newLocalTree(t *testing.T) *tree {
+	t.Helper()
+	key, err := blockcrypt.NewKey()
+	want(t, "key", err, nil)
+	opt := local.Options{Dir: t.TempDir(), Key: key, Settler: forgetful{}, MinFree: -1}
+	want(t, "create", local.Create(bg, opt), nil)
+	store, err := local.Open(bg, opt)
+	want(t, "open", err, nil)
+	t.Cleanup(func() { want(t, "close", store.Close(), nil) })
+	return &tree{metatest.NewVolumeOn(t, store), t}
+}
+
 // TestOnLocal uses the store that volumes use: everything is there after it was closed and opened again, with and without a checkpoint.
 func TestOnLocal(t *testing.T) {
 	key, err := blockcrypt.NewKey()

@@ -1,11 +1,9 @@
 package meta
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // RenameFlags as in renameat2(2).
@@ -48,13 +46,13 @@ func (s *Store) RenameAs(ctx context.Context, owner Owner, oldParent Ino, oldNam
 	return s.renameBy(ctx, renaming{s: s, owner: owner, flags: flags, open: open}, oldParent, oldName, newParent, newName)
 }
 
-// MoveZone is Rename of a zone's own directory, also into another zone, whose wraps are bound to its place: wraps are those for the new one. Not with
+// MoveZone is Rename of a zone's own directory, also into another zone, whose wraps are bound to its place: moved has those for the new one. Not with
 // RenameExchange or RenameWhiteout. Errors: Rename's; ErrCrossZone if zone is not the one under the old name; ErrStale if its wraps are others than zone has.
-func (s *Store) MoveZone(ctx context.Context, zone *Zone, wraps []ZoneWrap, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
+func (s *Store) MoveZone(ctx context.Context, zone, moved *Zone, oldParent Ino, oldName []byte, newParent Ino, newName []byte, flags RenameFlags, open func(Ino) bool) (RenameResult, error) {
 	if flags&^RenameNoReplace != 0 {
 		return RenameResult{}, fmt.Errorf("move zone %d: flags %#x: %w", zone.ID, flags, ErrCrossZone)
 	}
-	return s.renameBy(ctx, renaming{s: s, flags: flags, open: open, zone: zone.ID, before: zone.Wraps, wraps: wraps}, oldParent, oldName, newParent, newName)
+	return s.renameBy(ctx, renaming{s: s, flags: flags, open: open, zone: zone.ID, before: zone, moved: moved}, oldParent, oldName, newParent, newName)
 }
 
 func (s *Store) renameBy(ctx context.Context, r renaming, oldParent Ino, oldName []byte, newParent Ino, newName []byte) (RenameResult, error) {
@@ -76,9 +74,9 @@ type renaming struct {
 	whiteIno Ino
 	white    *txAttr
 	dropped  *Attr
-	zone     ZoneID     // of MoveZone, else 0
-	before   []ZoneWrap // with zone: as they have to be
-	wraps    []ZoneWrap // with zone: as they become
+	zone     ZoneID // of MoveZone, else 0
+	before   *Zone  // with zone: its keys as they have to be
+	moved    *Zone  // with zone: as they become
 
 	across *Crossing // of MoveAcross, else nil
 
@@ -338,10 +336,10 @@ func (r *renaming) rebind() error {
 	if z.Dir != r.old.dentry.ino {
 		return ErrCrossZone
 	}
-	if !slices.EqualFunc(z.Wraps, r.before, func(a, b ZoneWrap) bool { return a.KeyID == b.KeyID && bytes.Equal(a.Blob, b.Blob) }) {
+	if !z.sameKeys(r.before) {
 		return fmt.Errorf("zone %d was wrapped anew meanwhile: %w", z.ID, ErrStale)
 	}
-	z.Wraps = r.wraps
+	z.Wraps, z.Former = r.moved.Wraps, r.moved.Former
 	return r.tx.putZone(z)
 }
 

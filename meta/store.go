@@ -35,6 +35,7 @@ type Store struct {
 	cache  *rowCache
 	inodes inodeAllocator
 	commit commitClock
+	grace  grace
 
 	params paramsCache // of new files, as in the zones' rows
 }
@@ -83,6 +84,8 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 //
 // Errors: fn's, and the KV store's (kv.ErrConflict when retries are exhausted, kv.ErrTooBig, ErrNoSpace, ErrReadOnly, kv.ErrFailed).
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (kv.Rev, error) {
+	turn := s.grace.enter()
+	defer s.grace.leave(turn)
 	var tx *Tx
 	rev, err := s.kv.Update(ctx, kv.OpID{}, func(w kv.Txn) error {
 		tx.release(0)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -31,6 +32,16 @@ type Zone struct {
 	// is missing, or an older one, is refused. Kept by this package.
 	PolicyVersion uint64
 	PolicyHash    [sha256.Size]byte
+	// KeyVersion counts the keys that the zone has had, from 1, and KeyMade is when the present one was drawn, in nanoseconds since 1970.
+	KeyVersion uint32
+	KeyMade    int64
+	Former     *FormerKey // the key before, as long as file keys may be wrapped under it; else nil
+}
+
+// FormerKey is a zone key that is being replaced. Its version is the one before the zone's.
+type FormerKey struct {
+	Wraps      []ZoneWrap
+	Commitment [blockcrypt.CommitmentSize]byte
 }
 
 // ZoneFlags of a zone.
@@ -51,7 +62,7 @@ func (z *Zone) HasPolicy() bool { return z.PolicyHash != [sha256.Size]byte{} }
 
 // NewZone returns the row of a new zone with a fresh names key. Wraps are the caller's to fill in; zoneKey stays the caller's.
 func NewZone(volume VolumeID, id ZoneID, dir Ino, zoneKey *blockcrypt.Key) (*Zone, error) {
-	z := &Zone{ID: id, Dir: dir, Params: DefaultParams()}
+	z := &Zone{ID: id, Dir: dir, Params: DefaultParams(), KeyVersion: 1, KeyMade: time.Now().UnixNano()}
 	z.Commitment = blockcrypt.ZoneCommitment(zoneKey, volume, uint64(id))
 	wrap, err := z.wrapSealer(volume, zoneKey)
 	if err != nil {
@@ -98,7 +109,19 @@ func (z *Zone) Keys(volume VolumeID, zoneKey *blockcrypt.Key) (*ZoneKeys, error)
 	if err != nil {
 		return nil, err
 	}
-	return &ZoneKeys{Wrap: wrap, Names: sealer, Hash: blockcrypt.NewNameHasher(hash)}, nil
+	return &ZoneKeys{Wrap: wrap, Version: z.KeyVersion, Names: sealer, Hash: blockcrypt.NewNameHasher(hash)}, nil
+}
+
+// FormerSealer verifies the commitment of the zone's former key and expands it, for ZoneKeys.Former. key stays the caller's. ErrAuth if it is not that key;
+// ErrInvalid if the zone has none.
+func (z *Zone) FormerSealer(volume VolumeID, key *blockcrypt.Key) (*blockcrypt.Sealer, error) {
+	if z.Former == nil {
+		return nil, fmt.Errorf("zone %d has no former key: %w", z.ID, ErrInvalid)
+	}
+	if !equalConstantTime(z.Former.Commitment, blockcrypt.ZoneCommitment(key, volume, uint64(z.ID))) {
+		return nil, fmt.Errorf("zone %d: former key is not the one committed to: %w", z.ID, ErrAuth)
+	}
+	return z.wrapSealer(volume, key)
 }
 
 func (z *Zone) wrapSealer(volume VolumeID, zoneKey *blockcrypt.Key) (*blockcrypt.Sealer, error) {

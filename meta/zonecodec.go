@@ -12,14 +12,16 @@ func (z *Zone) check() error {
 	if z.ID == 0 || z.Dir == 0 {
 		return fmt.Errorf("zone %d of directory %d", z.ID, z.Dir)
 	}
-	if len(z.Wraps) == 0 || len(z.Wraps) > MaxZoneWraps {
-		return fmt.Errorf("%d wraps", len(z.Wraps))
+	if err := checkWraps(z.Wraps); err != nil {
+		return err
 	}
-	for i := range z.Wraps {
-		w := &z.Wraps[i]
-		if w.KeyID == "" || len(w.KeyID) > maxZoneKeyID || len(w.Blob) == 0 || len(w.Blob) > maxZoneBlob {
-			return fmt.Errorf("wrap %d: key id of %d bytes, blob of %d", i, len(w.KeyID), len(w.Blob))
+	if z.Former != nil {
+		if err := checkWraps(z.Former.Wraps); err != nil {
+			return fmt.Errorf("former key: %w", err)
 		}
+	}
+	if z.KeyVersion == 0 || z.KeyVersion == 1 && z.Former != nil {
+		return fmt.Errorf("key version %d", z.KeyVersion)
 	}
 	if z.Flags&^zoneFlagsKnown != 0 {
 		return fmt.Errorf("flags %#x", z.Flags)
@@ -28,6 +30,19 @@ func (z *Zone) check() error {
 		return errors.New("a policy without a version")
 	}
 	return z.Params.check()
+}
+
+func checkWraps(wraps []ZoneWrap) error {
+	if len(wraps) == 0 || len(wraps) > MaxZoneWraps {
+		return fmt.Errorf("%d wraps", len(wraps))
+	}
+	for i := range wraps {
+		w := &wraps[i]
+		if w.KeyID == "" || len(w.KeyID) > maxZoneKeyID || len(w.Blob) == 0 || len(w.Blob) > maxZoneBlob {
+			return fmt.Errorf("wrap %d: key id of %d bytes, blob of %d", i, len(w.KeyID), len(w.Blob))
+		}
+	}
+	return nil
 }
 
 func encodeZone(z *Zone) []byte {
@@ -41,15 +56,41 @@ func encodeZone(z *Zone) []byte {
 	b = binary.BigEndian.AppendUint32(b, z.KeyTTL)
 	b = binary.BigEndian.AppendUint64(b, z.PolicyVersion)
 	b = append(b, z.PolicyHash[:]...)
-	b = append(b, byte(len(z.Wraps)))
-	for i := range z.Wraps {
-		w := &z.Wraps[i]
+	b = binary.BigEndian.AppendUint32(b, z.KeyVersion)
+	b = binary.BigEndian.AppendUint64(b, uint64(z.KeyMade))
+	b = appendWraps(b, z.Wraps)
+	if z.Former == nil {
+		return append(b, 0)
+	}
+	b = appendWraps(b, z.Former.Wraps)
+	return append(b, z.Former.Commitment[:]...)
+}
+
+func appendWraps(b []byte, wraps []ZoneWrap) []byte {
+	b = append(b, byte(len(wraps)))
+	for i := range wraps {
+		w := &wraps[i]
 		b = binary.BigEndian.AppendUint16(b, uint16(len(w.KeyID)))
 		b = append(b, w.KeyID...)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(w.Blob)))
 		b = append(b, w.Blob...)
 	}
 	return b
+}
+
+// wraps reads what appendWraps wrote; nil for none.
+func (d *decoder) wraps() (wraps []ZoneWrap) {
+	n := int(d.u8())
+	if n > MaxZoneWraps {
+		d.fail("%d wraps", n)
+		n = 0
+	}
+	for range n {
+		w := ZoneWrap{KeyID: string(d.take(int(d.u16())))}
+		w.Blob = append([]byte(nil), d.take(int(d.u16()))...)
+		wraps = append(wraps, w)
+	}
+	return wraps
 }
 
 func decodeZone(b []byte) (*Zone, error) {
@@ -60,15 +101,11 @@ func decodeZone(b []byte) (*Zone, error) {
 	copy(z.Commitment[:], d.take(len(z.Commitment)))
 	z.Flags, z.KeyTTL, z.PolicyVersion = ZoneFlags(d.u8()), d.u32(), d.u64()
 	copy(z.PolicyHash[:], d.take(len(z.PolicyHash)))
-	n := int(d.u8())
-	if n > MaxZoneWraps {
-		d.fail("%d wraps", n)
-		n = 0
-	}
-	for range n {
-		w := ZoneWrap{KeyID: string(d.take(int(d.u16())))}
-		w.Blob = append([]byte(nil), d.take(int(d.u16()))...)
-		z.Wraps = append(z.Wraps, w)
+	z.KeyVersion, z.KeyMade = d.u32(), int64(d.u64())
+	z.Wraps = d.wraps()
+	if former := d.wraps(); former != nil {
+		z.Former = &FormerKey{Wraps: former}
+		copy(z.Former.Commitment[:], d.take(len(z.Former.Commitment)))
 	}
 	if err := d.done(); err != nil {
 		return nil, err

@@ -64,13 +64,13 @@ func TestMoveZone(t *testing.T) {
 	z := addZone(t, v, d.Ino, "d")
 	f := v.file(d.Ino, "f")
 	wraps := []meta.ZoneWrap{{KeyID: "test", Blob: []byte("anew")}}
-	_, err := v.MoveZone(bg, &meta.Zone{ID: 77}, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
+	_, err := v.MoveZone(bg, &meta.Zone{ID: 77}, &meta.Zone{Wraps: wraps}, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
 	want(t, "another zone", err, meta.ErrCrossZone)
-	_, err = v.MoveZone(bg, z, wraps, meta.RootIno, []byte("d"), d.Ino, []byte("x"), 0, nil)
+	_, err = v.MoveZone(bg, z, &meta.Zone{Wraps: wraps}, meta.RootIno, []byte("d"), d.Ino, []byte("x"), 0, nil)
 	want(t, "into itself", err, meta.ErrLoop)
-	_, err = v.MoveZone(bg, &meta.Zone{ID: z.ID, Wraps: wraps}, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
+	_, err = v.MoveZone(bg, &meta.Zone{ID: z.ID, Commitment: z.Commitment, Wraps: wraps}, &meta.Zone{Wraps: wraps}, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
 	want(t, "wrapped anew meanwhile", err, meta.ErrStale)
-	_, err = v.MoveZone(bg, z, wraps, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
+	_, err = v.MoveZone(bg, z, &meta.Zone{Wraps: wraps}, meta.RootIno, []byte("d"), e.Ino, []byte("x"), 0, nil)
 	want(t, "move", err, nil)
 	got, err := v.Zone(bg, z.ID)
 	if err != nil || string(got.Wraps[0].Blob) != "anew" {

@@ -31,7 +31,7 @@ func (s *Store) Policy(ctx context.Context, id ZoneID) (document []byte, version
 }
 
 // ChangeZone lets fn change a zone's row and, unless document is nil, its policy: an empty one removes it. fn may run more than once; nil changes nothing. Id,
-// directory, keys and the policy's version and hash are kept. It returns the row as it is now. Errors: ErrNotFound, ErrInvalid, fn's.
+// directory, keys, but for their wraps, and the policy's version and hash are kept. It returns the row as it is now. Errors: ErrNotFound, ErrInvalid, fn's.
 func (s *Store) ChangeZone(ctx context.Context, id ZoneID, document []byte, fn func(*Zone) error) (*Zone, kv.Rev, error) {
 	var z *Zone
 	rev, err := s.Update(ctx, func(tx *Tx) error {
@@ -46,6 +46,7 @@ func (s *Store) ChangeZone(ctx context.Context, id ZoneID, document []byte, fn f
 			}
 		}
 		z.ID, z.Dir, z.Names, z.Commitment = old.ID, old.Dir, old.Names, old.Commitment
+		z.KeyVersion, z.KeyMade = old.KeyVersion, old.KeyMade
 		z.PolicyVersion, z.PolicyHash = old.PolicyVersion, old.PolicyHash
 		if document == nil {
 			return tx.putZone(z)
@@ -58,6 +59,9 @@ func (s *Store) ChangeZone(ctx context.Context, id ZoneID, document []byte, fn f
 	}
 	return z, rev, nil
 }
+
+// Zone reads a zone's row. ErrNotFound.
+func (tx *Tx) Zone(id ZoneID) (*Zone, error) { return tx.zone(id) }
 
 // zone reads a zone's row.
 func (tx *Tx) zone(id ZoneID) (*Zone, error) {

@@ -94,22 +94,29 @@ func (d *daemon) keysChanged(ctx context.Context, states map[string]string) {
 }
 
 // moveZone has the key manager make the wraps of a zone's key for another place of its directory, by the rights of whoever renames it.
-func (v *Volume) moveZone(ctx context.Context, by access.Requester, z *meta.Zone, parent meta.Ino, name []byte) ([]meta.ZoneWrap, error) {
+func (v *Volume) moveZone(ctx context.Context, by access.Requester, z *meta.Zone, parent meta.Ino, name []byte) (*meta.Zone, error) {
 	oldParent, oldName, err := v.meta.ZonePlace(ctx, z)
 	if err != nil {
 		return nil, err
 	}
 	from, to := meta.ZoneContext(v.ID, z.ID, oldParent, oldName), meta.ZoneContext(v.ID, z.ID, parent, string(name))
 	caller := keymgr.Caller{UID: int(by.UID), GID: int(by.GID), PID: int(by.PID), Via: keymgr.ViaFileDaemon}
-	var wraps []meta.ZoneWrap
-	for _, w := range z.Wraps {
-		out, err := v.keys.ReEncrypt(ctx, caller, keymgr.ReEncryptInput{Blob: w.Blob, SourceContext: from, SourceKeyID: w.KeyID, DestinationKeyID: w.KeyID, DestinationContext: to})
-		if err != nil {
-			return nil, fmt.Errorf("wrap the key of zone %d for its new place: %w", z.ID, err)
+	bind := func(wraps []meta.ZoneWrap) (bound []meta.ZoneWrap, err error) {
+		for _, w := range wraps {
+			out, err := v.keys.ReEncrypt(ctx, caller, keymgr.ReEncryptInput{Blob: w.Blob, SourceContext: from, SourceKeyID: w.KeyID, DestinationKeyID: w.KeyID, DestinationContext: to})
+			if err != nil {
+				return nil, fmt.Errorf("wrap the key of zone %d for its new place: %w", z.ID, err)
+			}
+			bound = append(bound, meta.ZoneWrap{KeyID: out.KeyID, Blob: out.Blob})
 		}
-		wraps = append(wraps, meta.ZoneWrap{KeyID: out.KeyID, Blob: out.Blob})
+		return bound, nil
 	}
-	return wraps, nil
+	moved := *z
+	if moved.Wraps, err = bind(z.Wraps); err == nil && z.Former != nil {
+		moved.Former = &meta.FormerKey{Commitment: z.Former.Commitment}
+		moved.Former.Wraps, err = bind(z.Former.Wraps)
+	}
+	return &moved, err
 }
 
 // recordAdmin takes down what became of a change of policies or locks, beside the decision, which was recorded before. zone is what was changed.

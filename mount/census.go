@@ -22,16 +22,19 @@ type Census struct {
 	Blocks uint64 `json:"blocks"`
 	Wraps  uint64 `json:"wraps"` // of data keys
 
-	Oldest     *time.Time `json:"oldest_key,omitempty"` // when the oldest data key was made
-	OldWraps   uint64     `json:"old_wraps"`            // data keys that are not the newest of their file
-	OldBlocks  uint64     `json:"old_blocks"`           // blocks, and inline contents, sealed under such
-	Keyless    uint64     `json:"keyless"`              // blocks, and inline contents, under a key that there is none of: damage
-	OldParams  uint64     `json:"old_parameters"`       // files that are stored in another way than their zone says now
-	Moving     uint64     `json:"moving"`               // files that lie in two objects: a job is in them, or was cancelled there
-	Before     *Before    `json:"before,omitempty"`
-	VolumeKey  []WrapAge  `json:"volume_key"`
-	Zones      []ZoneKeys `json:"zones"`
-	OldVersion uint64     `json:"old_versions"` // wraps of volume and zone keys under a version of a CMK that is not its newest
+	Oldest    *time.Time `json:"oldest_key,omitempty"` // when the oldest data key was made
+	OldWraps  uint64     `json:"old_wraps"`            // data keys that are not the newest of their file
+	OldBlocks uint64     `json:"old_blocks"`           // blocks, and inline contents, sealed under such
+	Keyless   uint64     `json:"keyless"`              // blocks, and inline contents, under a key that there is none of: damage
+	OldParams uint64     `json:"old_parameters"`       // files that are stored in another way than their zone says now
+	Moving    uint64     `json:"moving"`               // files that lie in two objects: a job is in them, or was cancelled there
+	Before    *Before    `json:"before,omitempty"`
+	VolumeKey []WrapAge  `json:"volume_key"`
+	Zones     []ZoneKeys `json:"zones"`
+	// OldZoneKeys counts data keys that are wrapped under a key of their zone that is not its newest: what a deep rewrap has left to do.
+	OldZoneKeys uint64         `json:"old_zone_keys"`
+	Wrapped     *WrappedBefore `json:"wrapped_before,omitempty"`
+	OldVersion  uint64         `json:"old_versions"` // wraps of volume and zone keys under a version of a CMK that is not its newest
 }
 
 // Before counts what is sealed under data keys that were made before a time.
@@ -41,6 +44,14 @@ type Before struct {
 	Files  uint64    `json:"files"`
 	Blocks uint64    `json:"blocks"`          // and inline contents
 	First  string    `json:"first,omitempty"` // one of them
+}
+
+// WrappedBefore counts data keys that are wrapped under zone keys which were drawn before a time.
+type WrappedBefore struct {
+	Time  time.Time `json:"time"`
+	Zones uint64    `json:"zones"` // with such keys
+	Wraps uint64    `json:"wraps"`
+	First string    `json:"first,omitempty"` // a file that has one
 }
 
 // WrapAge is a wrap and whether it is under the newest version of its key.
@@ -54,6 +65,11 @@ type ZoneKeys struct {
 	Zone  uint64    `json:"zone"`
 	Files uint64    `json:"files"` // of those counted
 	Wraps []WrapAge `json:"wraps"`
+	// Version of the zone's key, and when it was drawn; Former: the one before is there still, for Below data keys.
+	Version uint32    `json:"key_version"`
+	Made    time.Time `json:"key_made"`
+	Former  bool      `json:"former_key"`
+	Below   uint64    `json:"below_key_version"`
 }
 
 // CensusConfig says what to count.
@@ -61,11 +77,15 @@ type CensusConfig struct {
 	Target string    // directory of a mounted volume: all of it; a file or directory in a mount
 	All    bool      // all of the volume that Target lies in
 	Before time.Time // count also what is older; zero: don't
+	// WrappedBefore: count also data keys under zone keys that are older; zero: don't.
+	WrappedBefore time.Time
 }
 
 type censusArgs struct {
 	Inode  uint64    `json:"inode"`
 	Before time.Time `json:"before"`
+
+	WrappedBefore time.Time `json:"wrapped_before"`
 }
 
 // TakeCensus has the daemon of a mounted volume count. ErrNotMounted.
@@ -74,7 +94,7 @@ func TakeCensus(ctx context.Context, cfg CensusConfig) (c Census, err error) {
 	if err != nil {
 		return c, err
 	}
-	args := censusArgs{Inode: uint64(meta.RootIno), Before: cfg.Before}
+	args := censusArgs{Inode: uint64(meta.RootIno), Before: cfg.Before, WrappedBefore: cfg.WrappedBefore}
 	if st != nil && !cfg.All {
 		args.Inode = st.Ino
 		if typ := st.Mode & unix.S_IFMT; typ != unix.S_IFDIR && typ != unix.S_IFREG {
@@ -96,7 +116,7 @@ func (d *daemon) handleCensus(ctx context.Context, call *control.Call) (any, err
 	if err := d.flush(); err != nil {
 		return nil, err
 	}
-	return d.volume.census(ctx, meta.Ino(args.Inode), args.Before)
+	return d.volume.census(ctx, meta.Ino(args.Inode), args.Before, args.WrappedBefore)
 }
 
 // counter is a census being taken.
@@ -104,22 +124,45 @@ type counter struct {
 	v      *Volume
 	root   meta.Ino
 	dirs   map[meta.Ino]meta.Ino // directory to parent
-	zones  map[meta.ZoneID]uint64
+	zones  map[meta.ZoneID]*zoneCount
 	params map[meta.ZoneID]meta.Params
 	census Census
+}
+
+// zoneCount is what was counted of one zone.
+type zoneCount struct {
+	row   *meta.Zone
+	files uint64
+	below uint64 // data keys under a former key
+}
+
+// zone returns what is counted of a zone.
+func (c *counter) zone(tx *meta.Tx, id meta.ZoneID) (*zoneCount, error) {
+	if z := c.zones[id]; z != nil {
+		return z, nil
+	}
+	row, err := tx.Zone(id)
+	if err != nil {
+		return nil, err
+	}
+	c.zones[id] = &zoneCount{row: row}
+	return c.zones[id], nil
 }
 
 // censusBatch is how many inodes are read in one snapshot.
 const censusBatch = 512
 
-func (v *Volume) census(ctx context.Context, root meta.Ino, before time.Time) (Census, error) {
-	c := &counter{v: v, root: root, dirs: map[meta.Ino]meta.Ino{}, zones: map[meta.ZoneID]uint64{}, params: map[meta.ZoneID]meta.Params{}}
+func (v *Volume) census(ctx context.Context, root meta.Ino, before, wrapped time.Time) (Census, error) {
+	c := &counter{v: v, root: root, dirs: map[meta.Ino]meta.Ino{}, zones: map[meta.ZoneID]*zoneCount{}, params: map[meta.ZoneID]meta.Params{}}
 	c.census.Volume, c.census.Root = v.ID.String(), fmt.Sprintf("inode %d", root)
 	if path, err := v.meta.Path(ctx, root); err == nil {
 		c.census.Root = string(path)
 	}
 	if !before.IsZero() {
 		c.census.Before = &Before{Time: before}
+	}
+	if !wrapped.IsZero() {
+		c.census.Wrapped = &WrappedBefore{Time: wrapped}
 	}
 	err := v.meta.Zones(ctx, func(z *meta.Zone) bool { c.params[z.ID] = z.Params; return true })
 	if err != nil {
@@ -190,7 +233,12 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 	}
 	n := &c.census
 	n.Files++
-	c.zones[a.Zone]++
+	z, err := c.zone(tx, a.Zone)
+	if err != nil {
+		return err
+	}
+	z.files++
+	c.wrapped(z, a)
 	if a.Params != c.params[a.Zone] {
 		n.OldParams++
 	}
@@ -236,6 +284,26 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 	return nil
 }
 
+// wrapped counts which keys of its zone a file's keys are wrapped under.
+func (c *counter) wrapped(z *zoneCount, a *meta.Attr) {
+	old := z.row.KeyMade // of the oldest key that one of them is under
+	for _, w := range a.Wraps {
+		if w.KeyVersion < z.row.KeyVersion {
+			z.below++
+			c.census.OldZoneKeys++
+			old = 0 // older than the present one, it is not known by how much
+		}
+	}
+	b := c.census.Wrapped
+	if b == nil || old >= b.Time.UnixNano() {
+		return
+	}
+	b.Wraps += uint64(len(a.Wraps))
+	if b.First == "" {
+		b.First = fmt.Sprintf("inode %d", a.Ino)
+	}
+}
+
 // wraps asks the key manager about the wraps of the volume key, and of the zones that files were counted in.
 func (c *counter) wraps(ctx context.Context) error {
 	c.census.VolumeKey = c.ages(ctx, c.v.volumeWrapStatus(ctx))
@@ -245,11 +313,17 @@ func (c *counter) wraps(ctx context.Context) error {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
+		n := c.zones[id]
 		z, err := c.v.meta.Zone(ctx, id)
 		if err != nil {
 			return err
 		}
-		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: c.zones[id], Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z))})
+		made := time.Unix(0, z.KeyMade).UTC()
+		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: n.files, Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z)), Version: z.KeyVersion,
+			Made: made, Former: z.Former != nil, Below: n.below})
+		if b := c.census.Wrapped; b != nil && (made.Before(b.Time) || z.Former != nil) {
+			b.Zones++
+		}
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ type ReencryptConfig struct {
 type JobStatus struct {
 	Volume     string    `json:"volume"`
 	ID         uint64    `json:"id"`    // 0 of a rewrap
-	What       string    `json:"what"`  // "reencrypt"; "reencrypt moved": what was moved into a zone; "rewrap"
+	What       string    `json:"what"`  // "reencrypt"; "reencrypt moved": what was moved into a zone; "rewrap", "deep rewrap"
 	State      string    `json:"state"` // running, waiting, paused, done, cancelled
 	Root       string    `json:"root"`  // path in the volume of what it is about
 	UID        uint32    `json:"uid"`   // who submitted it
@@ -288,7 +288,7 @@ func (d *daemon) handleJobWait(ctx context.Context, call *control.Call) (any, er
 
 // jobName is what a kind of job is called.
 func jobName(kind meta.JobKind) string {
-	return map[meta.JobKind]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved"}[kind]
+	return map[meta.JobKind]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved", meta.JobRewrap: "deep rewrap"}[kind]
 }
 
 func jobState(s jobs.Status) string {
@@ -347,7 +347,7 @@ func (v *Volume) allowJob(ctx context.Context, j *meta.Job) error {
 		return err
 	}
 	var zones []meta.ZoneID
-	if j.Kind != meta.JobMoved { // which is about files of one zone
+	if j.Kind == meta.JobReencrypt || j.Kind == meta.JobRewrap && j.Zone == 0 { // others are about one zone
 		if zones, err = v.zonesBelow(ctx, j.Root); err != nil {
 			return err
 		}

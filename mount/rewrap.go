@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
 
@@ -21,6 +22,8 @@ type RewrapConfig struct {
 	To     string // CMK that alone wraps afterwards
 	Add    string // CMK that wraps as well
 	Remove string // CMK that wraps no more
+	Deep   bool   // give the zones other keys, too, and wrap the keys of all their files under these, as a job
+	CPU    uint8  // percent of the time that the job may take at most; 0: no limit
 
 	KeyStore string       // where Add or Remove is looked for; "": in the mount's
 	Secret   SecretSource // of that
@@ -40,42 +43,46 @@ type rewrapArgs struct {
 	To       string `json:"to,omitempty"`
 	Add      string `json:"add,omitempty"`
 	Remove   string `json:"remove,omitempty"`
+	Deep     bool   `json:"deep,omitempty"`
+	CPU      uint8  `json:"cpu,omitempty"`
 	KeyStore string `json:"key_store,omitempty"` // absolute; "": the mount's
 }
 
 // Rewrap has the daemon of a mounted volume wrap keys anew, in the name of whoever calls. report is called for each key. It costs as many calls of the key manager as there are
-// zones and wraps, and touches no file. Every key has its old wraps until its new ones are durable; what was done before an error stays.
+// zones and wraps, and touches no file. With Deep it returns the job that does the rest. Every key has its old wraps until its new ones are durable; what was done before an error stays.
 //
 // Errors: ErrUsage, ErrNotMounted, ErrBusy (another rewrap runs); keymgr.ErrAccessDenied and others of the key manager.
-func Rewrap(ctx context.Context, cfg RewrapConfig, report func(Rewrapped) error) error {
+func Rewrap(ctx context.Context, cfg RewrapConfig, report func(Rewrapped) error) (*JobStatus, error) {
 	args, rec, err := cfg.resolve()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if args.KeyStore != "" {
 		if err := cfg.Secret.absolute(); err != nil {
-			return err
+			return nil, err
 		}
 		if err := ensureKeyd(ctx, args.KeyStore, &cfg.Secret); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r, err := openRuntime()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return control.Do(ctx, r.socket(rec.ID), opRewrap, args, func(event json.RawMessage) error {
+	var job *JobStatus
+	err = control.Do(ctx, r.socket(rec.ID), opRewrap, args, func(event json.RawMessage) error {
 		var one Rewrapped
 		if err := json.Unmarshal(event, &one); err != nil {
 			return fmt.Errorf("%w: %v", control.ErrProtocol, err)
 		}
 		return report(one)
-	}, nil)
+	}, &job)
+	return job, err
 }
 
 // resolve finds the mount and what of it is meant.
 func (cfg *RewrapConfig) resolve() (args rewrapArgs, rec record, err error) {
-	args = rewrapArgs{To: cfg.To, Add: cfg.Add, Remove: cfg.Remove}
+	args = rewrapArgs{To: cfg.To, Add: cfg.Add, Remove: cfg.Remove, Deep: cfg.Deep, CPU: cfg.CPU}
 	n := 0
 	for _, key := range []string{cfg.To, cfg.Add, cfg.Remove} {
 		if key != "" {
@@ -158,5 +165,31 @@ func (d *daemon) handleRewrap(ctx context.Context, call *control.Call) (any, err
 	}
 	by := keymgr.Caller{UID: call.Peer.UID, GID: call.Peer.GID, PID: call.Peer.PID, Via: keymgr.ViaFileDaemon}
 	err := d.volume.rewrap(ctx, by, args, func(r Rewrapped) error { return call.Emit(r) })
-	return struct{}{}, errors.Join(err, d.volume.guard.Reload(ctx)) // zones have other keys
+	err = errors.Join(err, d.volume.guard.Reload(ctx)) // zones have other keys
+	if err != nil || !args.Deep {
+		return nil, err
+	}
+	return d.deepRewrap(ctx, call, args)
+}
+
+// deepRewrap submits the job that gives the zones other keys.
+func (d *daemon) deepRewrap(ctx context.Context, call *control.Call, args rewrapArgs) (any, error) {
+	root, zone := meta.RootIno, meta.ZoneID(0)
+	if args.Inode != 0 {
+		a, err := d.volume.meta.Getattr(ctx, meta.Ino(args.Inode))
+		if err != nil {
+			return nil, err
+		}
+		z, err := d.volume.meta.Zone(ctx, a.Zone)
+		if err != nil {
+			return nil, err
+		}
+		root, zone = z.Dir, z.ID
+	}
+	st, err := d.jobs.Rewrap(ctx, root, zone, uint32(call.Peer.UID), uint32(call.Peer.GID), args.CPU)
+	if err != nil {
+		return nil, err
+	}
+	job := d.jobStatus(ctx, st)
+	return &job, nil
 }

@@ -148,23 +148,29 @@ func (r *rewrapper) zoneOnce(ctx context.Context, id meta.ZoneID) (out Rewrapped
 	if err != nil {
 		return out, err
 	}
-	var old []wrap
-	for _, w := range z.Wraps {
-		old = append(old, wrap{w.KeyID, w.Blob})
-	}
-	fresh, kept, err := r.rewrapped(ctx, old, meta.ZoneContext(r.v.ID, id, parent, name))
+	encryptionContext := meta.ZoneContext(r.v.ID, id, parent, name)
+	next, kept, err := r.zoneWraps(ctx, z.Wraps, encryptionContext)
 	if err != nil {
 		return out, err
 	}
-	next := make([]meta.ZoneWrap, len(fresh))
-	for i, w := range fresh {
-		next[i] = meta.ZoneWrap{KeyID: w.key, Blob: w.blob}
+	var former []meta.ZoneWrap // of a key that is being replaced
+	if z.Former != nil {
+		var also []string
+		if former, also, err = r.zoneWraps(ctx, z.Former.Wraps, encryptionContext); err != nil {
+			return out, fmt.Errorf("former key: %w", err)
+		}
+		kept = append(kept, also...)
 	}
 	now, rev, err := r.v.meta.ChangeZone(ctx, id, nil, func(cur *meta.Zone) error {
-		if !sameWraps(cur.Wraps, z.Wraps) {
+		if !sameWraps(cur.Wraps, z.Wraps) || (cur.Former == nil) != (former == nil) {
 			return errMoved
 		}
-		cur.Wraps = next
+		if cur.Wraps = next; former != nil {
+			if !sameWraps(cur.Former.Wraps, z.Former.Wraps) {
+				return errMoved
+			}
+			cur.Former = &meta.FormerKey{Wraps: former, Commitment: cur.Former.Commitment}
+		}
 		return nil
 	})
 	if err == nil {
@@ -174,6 +180,22 @@ func (r *rewrapper) zoneOnce(ctx context.Context, id meta.ZoneID) (out Rewrapped
 		return out, err
 	}
 	return Rewrapped{What: fmt.Sprintf("zone %d", id), Changed: !sameWraps(now.Wraps, z.Wraps), Wraps: r.v.zoneWrapStatus(ctx, now), Kept: kept}, nil
+}
+
+// zoneWraps does what is asked for to the wraps of one key of a zone.
+func (r *rewrapper) zoneWraps(ctx context.Context, wraps []meta.ZoneWrap, encryptionContext keymgr.Context) (next []meta.ZoneWrap, kept []string, err error) {
+	var old []wrap
+	for _, w := range wraps {
+		old = append(old, wrap{w.KeyID, w.Blob})
+	}
+	fresh, kept, err := r.rewrapped(ctx, old, encryptionContext)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range fresh {
+		next = append(next, meta.ZoneWrap{KeyID: w.key, Blob: w.blob})
+	}
+	return next, kept, nil
 }
 
 func sameWraps(a, b []meta.ZoneWrap) bool {

@@ -188,10 +188,16 @@ func (v *Volume) volumeWrapStatus(ctx context.Context) []WrapStatus {
 	return out
 }
 
-// zoneWrapStatus describes the wraps of a zone key.
+// zoneWrapStatus describes the wraps of a zone's key, and of the one before if it is there still.
 func (v *Volume) zoneWrapStatus(ctx context.Context, z *meta.Zone) []WrapStatus {
 	var out []WrapStatus
 	for _, w := range z.Wraps {
+		out = append(out, describeWrap(ctx, v.keys, w.KeyID, w.Blob))
+	}
+	if z.Former == nil {
+		return out
+	}
+	for _, w := range z.Former.Wraps {
 		out = append(out, describeWrap(ctx, v.keys, w.KeyID, w.Blob))
 	}
 	return out

@@ -12,7 +12,7 @@ import (
 
 func censusCommand(io stdio) *cobra.Command {
 	var cfg mount.CensusConfig
-	var before string
+	var before, wrapped string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "census VOLUME|DIR|FILE",
@@ -25,6 +25,11 @@ func censusCommand(io stdio) *cobra.Command {
 			if before != "" {
 				if cfg.Before, err = time.Parse(time.RFC3339Nano, before); err != nil {
 					return fmt.Errorf("%w: %q is not a time like 2026-01-31T12:00:00Z", mount.ErrUsage, before)
+				}
+			}
+			if wrapped != "" {
+				if cfg.WrappedBefore, err = time.Parse(time.RFC3339Nano, wrapped); err != nil {
+					return fmt.Errorf("%w: %q is not a time like 2026-01-31T12:00:00Z", mount.ErrUsage, wrapped)
 				}
 			}
 			c, err := mount.TakeCensus(cmd.Context(), cfg)
@@ -40,12 +45,16 @@ func censusCommand(io stdio) *cobra.Command {
 			case b != nil && b.Wraps > 0:
 				return fmt.Errorf("%w: %d data keys of %d files are older, %d blocks are sealed under them; one is %s", mount.ErrFaults, b.Wraps, b.Files, b.Blocks, b.First)
 			}
+			if w := c.Wrapped; w != nil && (w.Wraps > 0 || w.Zones > 0) {
+				return fmt.Errorf("%w: %d data keys are wrapped under older zone keys; one is of %s; %d zones have older keys", mount.ErrFaults, w.Wraps, w.First, w.Zones)
+			}
 			return nil
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&cfg.All, "all", false, "all of the volume that the path lies in")
 	f.StringVar(&before, "before", "", "fail if a data key was made before this `TIME`, as kmsfs jobs --json says when a job was submitted")
+	f.StringVar(&wrapped, "wrapped-before", "", "fail if a data key is wrapped under a zone key made before this `TIME`: the proof of a deep rewrap")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -67,6 +76,11 @@ func printCensus(w *tabwriter.Writer, c mount.Census) {
 		line(w, "volume key", wrapAge(age))
 	}
 	for _, z := range c.Zones {
+		key := fmt.Sprintf("version %d, %s, %d data keys below it", z.Version, since(z.Made), z.Below)
+		if z.Former {
+			key += "; the one before is there still"
+		}
+		line(w, fmt.Sprintf("key of zone %d", z.Zone), key)
 		for _, age := range z.Wraps {
 			line(w, fmt.Sprintf("zone %d (%d files)", z.Zone, z.Files), wrapAge(age))
 		}

@@ -124,7 +124,11 @@ func waitForJob(ctx context.Context, io stdio, asJSON bool, target string, id ui
 	bar := io.bar(asJSON)
 	defer bar.clear()
 	return mount.JobWait(ctx, target, id, func(st mount.JobStatus) error {
-		bar.show(mount.Progress{Step: jobText(st), Done: st.Bytes, Total: st.TotalBytes})
+		p := mount.Progress{Step: jobText(st), Done: st.Bytes, Total: st.TotalBytes}
+		if st.TotalBytes == 0 { // a job that touches no data
+			p.Done, p.Total = st.Files, st.TotalFiles
+		}
+		bar.show(p)
 		return nil
 	})
 }

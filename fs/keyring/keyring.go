@@ -191,6 +191,16 @@ func (k *Keyring) Revoke(id meta.ZoneID) {
 	}
 }
 
+// Refresh has the next use of a zone read its row anew, which has other keys by now. Whoever has the keys of before in hand may go on with them until their time
+// is over.
+func (k *Keyring) Refresh(id meta.ZoneID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l := k.leases[id]; l != nil {
+		k.leases[id] = &lease{id: id, now: k.cfg.Now, before: l}
+	}
+}
+
 // Close ends all leases; Zone then fails with meta.ErrKeyUnavailable.
 func (k *Keyring) Close() {
 	k.mu.Lock()

@@ -21,6 +21,7 @@ type lease struct {
 	running chan struct{} // guarded by mu; closed when the unwrap that runs is over
 	turn    *turn         // guarded by mu; of the unwrap that runs
 	ended   error         // guarded by mu; the lease was taken away and grants nothing more
+	before  *lease        // guarded by mu; what Refresh replaced: its keys may still be in use
 }
 
 // granted is a set of keys and until when it may be used.
@@ -110,6 +111,13 @@ func (l *lease) fail(err error, retryAt time.Time) {
 
 // end takes the keys away for ever.
 func (l *lease) end(why error) {
+	for l != nil {
+		l = l.endOne(why)
+	}
+}
+
+// endOne takes the keys of one lease away, and returns the one that it replaced.
+func (l *lease) endOne(why error) *lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = why
@@ -117,6 +125,9 @@ func (l *lease) end(why error) {
 		l.current.ended.Store(&why)
 		l.current = nil
 	}
+	before := l.before
+	l.before = nil
+	return before
 }
 
 // expire drops keys whose time is over, so that an idle zone keeps none in memory.
@@ -126,4 +137,14 @@ func (l *lease) expire() {
 	if l.current != nil && l.current.valid() != nil {
 		l.current = nil
 	}
+	if l.before != nil && l.before.idle() {
+		l.before = nil
+	}
+}
+
+// idle says that nothing is held any more, here or in what the lease replaced.
+func (l *lease) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return (l.current == nil || l.current.valid() != nil) && l.running == nil && (l.before == nil || l.before.idle())
 }

@@ -27,34 +27,53 @@ func (k *Keyring) unwrap(ctx context.Context, id meta.ZoneID) (*meta.ZoneKeys, e
 	if k.cfg.Caller != nil {
 		caller = k.cfg.Caller(ctx)
 	}
-	failures := make([]error, 0, len(z.Wraps))
-	for _, w := range z.Wraps {
-		keys, err := k.open(ctx, caller, z, w, encryptionContext)
+	var keys *meta.ZoneKeys
+	err = k.first(ctx, caller, z.Wraps, encryptionContext, func(key *blockcrypt.Key) (err error) {
+		keys, err = z.Keys(k.cfg.Volume, key)
+		return err
+	})
+	if err != nil || z.Former == nil {
+		return keys, err
+	}
+	err = k.first(ctx, caller, z.Former.Wraps, encryptionContext, func(key *blockcrypt.Key) (err error) {
+		keys.Former, err = z.FormerSealer(k.cfg.Volume, key)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("former key: %w", err)
+	}
+	return keys, nil
+}
+
+// first opens the first of the wraps that opens, and whose key use takes.
+func (k *Keyring) first(ctx context.Context, by keymgr.Caller, wraps []meta.ZoneWrap, encryptionContext keymgr.Context, use func(*blockcrypt.Key) error) error {
+	failures := make([]error, 0, len(wraps))
+	for _, w := range wraps {
+		err := k.open(ctx, by, w, encryptionContext, use)
 		if err == nil {
-			return keys, nil
+			return nil
 		}
 		failures = append(failures, err)
 	}
-	return nil, worst(failures)
+	return worst(failures)
 }
 
-// open opens one wrap and expands what is in it. Raw keys are wiped before it returns.
-func (k *Keyring) open(ctx context.Context, by keymgr.Caller, z *meta.Zone, w meta.ZoneWrap, encryptionContext keymgr.Context) (*meta.ZoneKeys, error) {
+// open opens one wrap and has what is in it used. Raw keys are wiped before it returns.
+func (k *Keyring) open(ctx context.Context, by keymgr.Caller, w meta.ZoneWrap, encryptionContext keymgr.Context, use func(*blockcrypt.Key) error) error {
 	out, err := k.cfg.Keys.Decrypt(ctx, by, keymgr.DecryptInput{Blob: w.Blob, Context: encryptionContext, KeyID: w.KeyID})
 	defer clear(out.Plaintext)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap with %s: %w", w.KeyID, classify(err))
+		return fmt.Errorf("unwrap with %s: %w", w.KeyID, classify(err))
 	}
 	zoneKey, err := blockcrypt.KeyFromBytes(out.Plaintext)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap with %s: %w: %w", w.KeyID, meta.ErrAuth, err)
+		return fmt.Errorf("unwrap with %s: %w: %w", w.KeyID, meta.ErrAuth, err)
 	}
 	defer zoneKey.Wipe()
-	keys, err := z.Keys(k.cfg.Volume, zoneKey)
-	if err != nil {
-		return nil, fmt.Errorf("unwrap with %s: %w", w.KeyID, err)
+	if err := use(zoneKey); err != nil {
+		return fmt.Errorf("unwrap with %s: %w", w.KeyID, err)
 	}
-	return keys, nil
+	return nil
 }
 
 func (k *Keyring) context(ctx context.Context, z *meta.Zone) (keymgr.Context, error) {

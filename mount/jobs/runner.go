@@ -35,10 +35,20 @@ type Content interface {
 	Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step func(bytes int) error) error
 }
 
+// ZoneKeys gives zones other keys.
+type ZoneKeys interface {
+	// Rotate gives the zone another key beside the one it has, unless it has two already, or one that was drawn since the job was submitted. On return everything that
+	// begins uses the present one.
+	Rotate(ctx context.Context, j *meta.Job, zone meta.ZoneID) error
+	// Forget takes the former keys of zones away, under which nothing is wrapped any more.
+	Forget(ctx context.Context, zones []meta.ZoneID) error
+}
+
 // Config is what New needs; all but Log.
 type Config struct {
 	Meta    *meta.Store
 	Content Content
+	Keys    ZoneKeys
 	// Allow returns ErrDenied, with the reason, if the submitter may not have the job done; other errors may pass.
 	Allow func(ctx context.Context, j *meta.Job) error
 	Log   *slog.Logger // nil: silent
@@ -118,6 +128,17 @@ func (r *Runner) Reencrypt(ctx context.Context, root meta.Ino, uid, gid uint32, 
 			return Status{}, err
 		}
 	}
+	return r.submit(ctx, j)
+}
+
+// Rewrap submits a job: the zone, or all zones for 0, get other keys, and the keys of all their files are wrapped under these. No data is touched. root is the directory that it is
+// about, for people. Others as Reencrypt.
+func (r *Runner) Rewrap(ctx context.Context, root meta.Ino, zone meta.ZoneID, uid, gid uint32, cpu uint8) (Status, error) {
+	return r.submit(ctx, &meta.Job{Kind: meta.JobRewrap, State: meta.JobRunning, UID: uid, GID: gid, Root: root, Zone: zone, CPU: cpu})
+}
+
+// submit adds a job.
+func (r *Runner) submit(ctx context.Context, j *meta.Job) (Status, error) {
 	if err := r.allow(ctx, j); err != nil {
 		return Status{}, err
 	}

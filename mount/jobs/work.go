@@ -174,8 +174,11 @@ func (u *run) work(ctx context.Context) error {
 	if err := u.r.cfg.Allow(ctx, &u.job); err != nil {
 		return err
 	}
-	if u.job.Kind == meta.JobMoved {
+	switch u.job.Kind {
+	case meta.JobMoved:
 		return u.moved(ctx)
+	case meta.JobRewrap:
+		return u.rewrap(ctx)
 	}
 	if u.job.TotalFiles == 0 {
 		if err := u.count(ctx); err != nil {
