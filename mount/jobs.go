@@ -328,6 +328,9 @@ func (d *daemon) jobStatus(ctx context.Context, s jobs.Status) JobStatus {
 	if s.State == meta.JobDone && s.Kind == meta.JobReencrypt {
 		st.Proof = fmt.Sprintf("kmsfs census --before %s %s", st.Submitted.Format(time.RFC3339Nano), d.server.MountPoint()+"/"+strings.TrimPrefix(st.Root, "/"))
 	}
+	if s.State == meta.JobDone && s.Kind == meta.JobRewrap {
+		st.Proof = fmt.Sprintf("kmsfs census --wrapped-before %s %s", st.Submitted.Format(time.RFC3339Nano), d.server.MountPoint()+"/"+strings.TrimPrefix(st.Root, "/"))
+	}
 	return st
 }
 
