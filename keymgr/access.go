@@ -33,10 +33,11 @@ type builtin struct {
 // ownerPolicy lets the account's root do what the key's policy leaves to the account, and everything that is not about a key.
 const ownerPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"Administrator","Effect":"Allow","Action":"kms:*","Resource":"*"}}`
 
-// filesPolicy lets users touch files of mounts where the key's policy leaves it to the account: the keys of a mount are used on behalf of whoever touches a file.
+// filesPolicy lets users touch files of mounts where the key's policy leaves it to the account: the keys of a mount are used on behalf of whoever touches a file. The same goes for users
+// of another host whose key manager asks for them.
 const filesPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"Files","Effect":"Allow",
  "Action":["kms:Decrypt","kms:Encrypt","kms:GenerateDataKey*","kms:ReEncrypt*"],"Resource":"*",
- "Condition":{"StringEquals":{"kms:ViaService":"` + ViaFileDaemon + `"}}}}`
+ "Condition":{"StringEquals":{"kms:ViaService":["` + ViaFileDaemon + `","` + ViaKeyManager + `"]}}}}`
 
 func newBuiltin() (b builtin, err error) {
 	if b.key, err = policy.Parse(policy.DefaultPolicy(AccountID)); err != nil {
@@ -77,6 +78,9 @@ func (m *Manager) authorise(ctx context.Context, by Caller, u *Use, action strin
 // decide decides by policies and grants whether the caller may do action; k is the key that it is about, nil for what is not about a key, and then resource is an alias'
 // or principal's ARN or "". u is told what decided. ErrAccessDenied, ErrInvalidGrantToken, ErrValidation (tokens).
 func (m *Manager) decide(ctx context.Context, by Caller, u *Use, action string, k *cmk, resource string, a ask) (decision, error) {
+	if err := m.checkFront(ctx, by, u, k, a); err != nil {
+		return decision{}, err
+	}
 	claims, err := m.tokens.readAll(a.tokens)
 	if err != nil {
 		return decision{}, err
@@ -165,7 +169,7 @@ func (m *Manager) identityPolicies(ctx context.Context, by Caller) ([]*policy.Do
 	if by.Who.Root {
 		all = append(all, m.builtin.owner)
 	}
-	if by.Via == ViaFileDaemon && by.Who.Unix != nil {
+	if by.Via != "" && by.Who.Unix != nil {
 		all = append(all, m.builtin.files)
 	}
 	rec, err := m.identityOf(ctx, by)

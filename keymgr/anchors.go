@@ -85,7 +85,7 @@ func (old Anchor) allows(next Anchor) error {
 // RestoreAnchor sets the anchor to any state, after an operator's decision to accept an older volume; it is recorded with the reason (1 to 1024
 // characters). ErrValidation, and those that are ErrKeyUnavailable.
 func (m *Manager) RestoreAnchor(ctx context.Context, by Caller, id blockcrypt.VolumeID, a Anchor, reason string) error {
-	u := &Use{Operation: "RestoreAnchor", Detail: fmt.Sprintf("volume %s, generation %d, sequence %d: %s", id, a.Generation, a.Sequence, reason)}
+	u := &Use{Operation: "RestoreAnchor", Alert: true, Detail: fmt.Sprintf("volume %s, generation %d, sequence %d: %s", id, a.Generation, a.Sequence, reason)}
 	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
 		if err := ownerOnly(by, u.Operation); err != nil {
 			return nil, err

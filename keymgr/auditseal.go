@@ -207,7 +207,7 @@ func (m *Manager) ArchiveAudit(ctx context.Context, by Caller, stream string, up
 // AcceptAudit gives up the anchored head of a stream, because its log does not contain it any more: the log is believed as it is from the next seal on. What was given up
 // stays in the row, with the reason (1 to 1024 characters), and every verification says so.
 func (m *Manager) AcceptAudit(ctx context.Context, by Caller, stream, reason string) error {
-	u := &Use{Operation: "AcceptAuditLog", Detail: fmt.Sprintf("stream %s: %s", printable(stream), printable(reason))}
+	u := &Use{Operation: "AcceptAuditLog", Alert: true, Detail: fmt.Sprintf("stream %s: %s", printable(stream), printable(reason))}
 	return m.changeAudit(ctx, by, u, stream, func(a *seal.Anchor) error {
 		if err := checkLength("reason", reason, 1, 1024, false); err != nil {
 			return err

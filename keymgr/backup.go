@@ -48,7 +48,7 @@ const usesUnknown = 1 << 28
 // Restored puts right what a key store from a backup cannot know: how often its backing keys have been used since, and, if newer volumes are to be accepted, that they may have gone on
 // after they were closed. With newLog the audit log begins anew: the old one is not there. It is recorded with detail. Nobody else uses the key store yet.
 func (m *Manager) Restored(ctx context.Context, by Caller, acceptNewer, newLog bool, detail string) error {
-	u := &Use{Operation: "RestoreKeyStore", Detail: detail}
+	u := &Use{Operation: "RestoreKeyStore", Alert: true, Detail: detail}
 	if newLog {
 		u.Detail += "; the audit log begins anew"
 	}

@@ -9,6 +9,9 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
+// algorithm is the only one that keys here have.
+const algorithm = "SYMMETRIC_DEFAULT"
+
 // GenerateDataKey makes a random data key and returns it in clear and under the key. Errors: ErrNotFound, ErrDisabled, ErrInvalidState, ErrAccessDenied,
 // ErrValidation, ErrLimit, and those that are ErrKeyUnavailable.
 func (m *Manager) GenerateDataKey(ctx context.Context, by Caller, in GenerateDataKeyInput) (DataKey, error) {
@@ -26,6 +29,7 @@ func (m *Manager) GenerateDataKeyWithoutPlaintext(ctx context.Context, by Caller
 func (m *Manager) generateDataKey(ctx context.Context, by Caller, in GenerateDataKeyInput, operation string) (DataKey, error) {
 	u := &Use{Operation: operation, Key: printable(in.KeyID), Context: in.Context}
 	var out DataKey
+	u.parameter("numberOfBytes", in.Bytes)
 	err := checkRange("numberOfBytes", in.Bytes, 1, MaxDataKey)
 	if err == nil {
 		out.Plaintext = make([]byte, in.Bytes)
@@ -44,6 +48,7 @@ func (m *Manager) generateDataKey(ctx context.Context, by Caller, in GenerateDat
 // Encrypt encrypts up to MaxPlaintext bytes under the key's current version. Errors as GenerateDataKey.
 func (m *Manager) Encrypt(ctx context.Context, by Caller, in EncryptInput) (EncryptOutput, error) {
 	u := &Use{Operation: "Encrypt", Key: printable(in.KeyID), Context: in.Context}
+	u.parameter("encryptionAlgorithm", algorithm)
 	made, err := m.encrypt(ctx, by, in.Plaintext, ask{key: in.KeyID, context: &in.Context, tokens: in.Tokens, dryRun: in.DryRun}, u)
 	if err = m.record(ctx, by, u, err); err != nil {
 		return EncryptOutput{}, err
@@ -55,6 +60,7 @@ func (m *Manager) Encrypt(ctx context.Context, by Caller, in EncryptInput) (Encr
 // ErrValidation, and those that are ErrKeyUnavailable.
 func (m *Manager) Decrypt(ctx context.Context, by Caller, in DecryptInput) (DecryptOutput, error) {
 	u := &Use{Operation: "Decrypt", Key: printable(in.KeyID), Context: in.Context}
+	u.parameter("encryptionAlgorithm", algorithm)
 	out, err := m.decrypt(ctx, by, in.Blob, "Decrypt", ask{key: in.KeyID, context: &in.Context, tokens: in.Tokens, dryRun: in.DryRun}, u)
 	if err = m.record(ctx, by, u, err); err != nil {
 		clear(out.Plaintext)
@@ -67,6 +73,8 @@ func (m *Manager) Decrypt(ctx context.Context, by Caller, in DecryptInput) (Decr
 func (m *Manager) ReEncrypt(ctx context.Context, by Caller, in ReEncryptInput) (ReEncryptOutput, error) {
 	u := &Use{Operation: "ReEncrypt", Key: printable(in.SourceKeyID), Context: in.SourceContext,
 		DestinationKey: printable(in.DestinationKeyID), DestinationContext: in.DestinationContext}
+	u.parameter("sourceEncryptionAlgorithm", algorithm)
+	u.parameter("destinationEncryptionAlgorithm", algorithm)
 	out, err := m.reEncrypt(ctx, by, in, u)
 	if err = m.record(ctx, by, u, err); err != nil {
 		return ReEncryptOutput{}, err
@@ -149,10 +157,11 @@ func (m *Manager) encrypt(ctx context.Context, by Caller, plaintext []byte, a as
 	if err != nil {
 		return sealedUnder{}, err
 	}
-	u.Key = k.id.ARN()
 	v := k.current()
 	if v != nil { // else the key's state refuses it, below
-		u.Version = v.number
+		u.uses(k, v)
+	} else {
+		u.Key = k.id.ARN()
 	}
 	if err := checkForwarded(by, *a.context); err != nil {
 		return sealedUnder{}, err
@@ -175,7 +184,7 @@ func (m *Manager) encrypt(ctx context.Context, by Caller, plaintext []byte, a as
 		return sealedUnder{}, err
 	}
 	u.Decision = Allow
-	sealed, err := m.token.Encrypt(ctx, v.tokenKey, plaintext, aad)
+	sealed, err := m.token.Encrypt(m.forToken(ctx, by), v.tokenKey, plaintext, aad)
 	if err != nil {
 		return sealedUnder{}, tokenFault(err, k.id.ARN())
 	}
@@ -199,7 +208,7 @@ func (m *Manager) decrypt(ctx context.Context, by Caller, ciphertext []byte, ope
 	if err != nil {
 		return DecryptOutput{}, err
 	}
-	u.Key, u.Version = k.id.ARN(), v.number
+	u.uses(k, v)
 	if err := m.checkDemandedKey(ctx, a.key, k); err != nil {
 		return DecryptOutput{}, err
 	}
@@ -221,7 +230,7 @@ func (m *Manager) decrypt(ctx context.Context, by Caller, ciphertext []byte, ope
 		return DecryptOutput{}, err
 	}
 	u.Decision = Allow
-	plaintext, err := m.token.Decrypt(ctx, v.tokenKey, parsed.sealed, aad)
+	plaintext, err := m.token.Decrypt(m.forToken(ctx, by), v.tokenKey, parsed.sealed, aad)
 	if err != nil {
 		return DecryptOutput{}, tokenFault(err, k.id.ARN())
 	}

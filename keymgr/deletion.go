@@ -39,6 +39,7 @@ func (m *Manager) scheduleKeyDeletion(ctx context.Context, by Caller, in schedul
 	err := m.changeKeyGuarded(ctx, by, u, g, ask{key: in.KeyID, bad: bad, conditions: in.describeTo, look: func(k *cmk) error {
 		dependents, err := m.dependents(ctx, k)
 		u.Detail = fmt.Sprintf("in %d days%s", window, dependents)
+		u.Response = map[string]any{"keyId": u.Key, "keyState": StatePendingDeletion, "pendingWindowInDays": window}
 		return err
 	}}, func(tx kv.Txn, k *cmk) error {
 		now := m.now().UTC()

@@ -8,20 +8,20 @@ import (
 
 // Event is the use as an audit event.
 func (u *Use) Event() *audit.Event {
-	e := &audit.Event{Class: u.class(), Source: audit.Keys, Name: u.Operation, Time: u.Time, RequestID: u.RequestID, ReadOnly: readOnly(u.Operation), Internal: u.internal(),
-		Identity: audit.Identity{Principal: u.Principal, UID: u.UID, GID: u.GID, PID: u.PID, Program: u.Program, Via: u.Via},
-		Object: audit.Object{Key: u.Key, KeyVersion: u.Version, Context: u.Context, DestinationKey: u.DestinationKey, DestinationVersion: u.DestinationVersion,
+	return &audit.Event{Class: u.class(), Source: audit.Keys, Name: u.Operation, Time: u.Time, RequestID: u.RequestID, ReadOnly: readOnly(u.Operation), Internal: u.internal(), Alert: u.Alert,
+		Identity: audit.Identity{Principal: u.Principal, AccessKeyID: u.AccessKeyID, UID: u.UID, GID: u.GID, PID: u.PID, Program: u.Program, Via: u.Via, ForwardedBy: u.Front,
+			SourceAddress: u.SourceAddress, UserAgent: u.UserAgent},
+		Object: audit.Object{Key: u.Key, KeyVersion: u.Version, MaterialID: u.Material, Context: u.Context, DestinationKey: u.DestinationKey, DestinationVersion: u.DestinationVersion,
 			DestinationContext: u.DestinationContext, Volume: u.Volume, Path: u.Path},
-		Decision: audit.Decision(u.Decision), Statement: u.Reason, ErrorCode: u.Error, Detail: u.Detail, Alert: u.Alert}
-	return e
+		Parameters: u.Parameters, Response: u.Response, Decision: audit.Decision(u.Decision), Statement: u.Reason, ErrorCode: u.Error, ErrorMessage: u.Message, Detail: u.Detail}
 }
 
-// cryptographic are the operations that use a key, or decide on the use of one.
-var cryptographic = []string{"Decrypt", "Encrypt", "GenerateDataKey", "ReEncrypt", "GenerateRandom", "Authorize"}
+// reading is how operations begin that change nothing: those that look, those that use a key, and those that decide on the use of one.
+var reading = []string{"Decrypt", "Encrypt", "GenerateDataKey", "ReEncrypt", "GenerateRandom", "Authorize", "List", "Get", "Describe"}
 
 // readOnly says of an operation that it changes nothing, as CloudTrail does.
 func readOnly(operation string) bool {
-	for _, p := range append([]string{"List", "Get", "Describe"}, cryptographic...) {
+	for _, p := range reading {
 		if strings.HasPrefix(operation, p) {
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -78,6 +79,34 @@ func (m *Manager) frontEndByRight(ctx context.Context, by Caller, u *Use, rec *v
 		}
 	}
 	return err
+}
+
+// checkFront is nil unless another host's key manager asks for one of its users, and its identity has no right to: kmsfs:FrontEnd, by its identity policies or the key's, and denied by none of
+// them. A key's policy that does not speak of it leaves it to the account: what the user may do is decided all the same.
+func (m *Manager) checkFront(ctx context.Context, by Caller, u *Use, k *cmk, a ask) error {
+	if by.Via != ViaKeyManager {
+		return nil
+	}
+	if k == nil || by.Front.ARN == "" || by.Who.Root || by.Who.Unix == nil {
+		return fault(ErrAccessDenied, "another host's key manager may ask for its users about keys alone")
+	}
+	front := Caller{Principal: by.Front.ARN, Who: by.Front, From: by.From}
+	r := m.request(front, actionFrontEnd, k, "", ask{key: a.key})
+	onKey := k.policy.Evaluate(r)
+	onKey.Delegated = onKey.Delegated || onKey.Effect == policy.ImplicitDeny
+	documents, err := m.identityPolicies(ctx, front)
+	if err != nil {
+		return err
+	}
+	var identity []policy.Decision
+	for _, d := range documents {
+		identity = append(identity, d.Evaluate(r))
+	}
+	if d := policy.Combine(&onKey, identity, nil); d.Effect != policy.Allow {
+		u.Reason = "forwarding: " + reason(d)
+		return fault(ErrAccessDenied, "%s", policy.Denial(r, d))
+	}
+	return nil
 }
 
 // proves says whether the proof answers the challenge. A volume without a front-end key has no front end that could.

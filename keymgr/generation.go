@@ -161,7 +161,7 @@ func (m *Manager) acceptGeneration(ctx context.Context, here, there generation) 
 		return err
 	}
 	defer unlock()
-	u := &Use{Operation: "RestoreKeyStore", Decision: Allow, Detail: fmt.Sprintf("generation %d is accepted; the token knew generation %d", here.number, there.number)}
+	u := &Use{Operation: "RestoreKeyStore", Decision: Allow, Alert: true, Detail: fmt.Sprintf("generation %d is accepted; the token knew generation %d", here.number, there.number)}
 	if err := m.record(ctx, m.self, u, nil); err != nil {
 		return err
 	}

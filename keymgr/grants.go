@@ -143,10 +143,11 @@ func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInpu
 		}
 		if same != nil {
 			g, guard.free, u.Alert = same, guard.approved == nil, false // nothing is given; an approved request is used up all the same
-			u.Detail = "grant " + g.id.String()
+		}
+		u.Detail, u.Response = "grant "+g.id.String(), map[string]any{"keyId": u.Key, "grantId": g.id.String()}
+		if same != nil {
 			return func(kv.Txn) error { return nil }, nil
 		}
-		u.Detail = "grant " + g.id.String()
 		return func(tx kv.Txn) error { return m.putGrant(ctx, tx, g) }, nil
 	}, nil)
 	if err != nil {

@@ -142,7 +142,7 @@ func (m *Manager) MapIdentity(ctx context.Context, by Caller, name string, uid u
 func (m *Manager) identityOf(ctx context.Context, by Caller) (*identityRecord, error) {
 	name, ok := strings.CutPrefix(by.Who.ARN, userPrefix)
 	if !ok {
-		if by.Who.Unix == nil || by.Who.Root {
+		if by.Who.Unix == nil || by.Who.Root || by.Via == ViaKeyManager { // the numbers of another host's users are not ours
 			return nil, nil
 		}
 		var err error

@@ -1,6 +1,7 @@
 package keymgr
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -23,7 +24,8 @@ func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g
 	if err != nil {
 		return KeyMetadata{}, err
 	}
-	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias), Alert: in.Bypass}
+	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias), Alert: in.Bypass,
+		Response: map[string]any{"keyMetadata": map[string]any{"arn": id.ARN(), "keyId": id.String(), "aWSAccountId": AccountID, "origin": cmp.Or(in.Origin, OriginToken)}}}
 	var k *cmk
 	err = m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
 		if err := m.checkCreate(ctx, by, u, id, in); err != nil {

@@ -44,6 +44,7 @@ type Manager struct {
 	now      func() time.Time
 	elapsed  func() time.Duration
 
+	forwards   bool // the token hands on for whom it is asked
 	awsLimits  bool
 	builtin    builtin
 	tokens     *tokens
@@ -131,6 +132,9 @@ func newManager(cfg Config) (*Manager, error) {
 	m.emergency.cost = emergencyCost
 	if m.builtin, err = newBuiltin(); err != nil {
 		return nil, fmt.Errorf("read built-in policies: %w", err)
+	}
+	if f, ok := cfg.Token.(hsm.Forwarder); ok {
+		m.forwards = f.Forwards()
 	}
 	if m.now == nil {
 		m.now = time.Now

@@ -499,7 +499,7 @@ func TestRecords(t *testing.T) {
 	}
 	got := f.tape.last(1)[0]
 	want := Use{Time: got.Time, RequestID: "req", Operation: "GenerateDataKey", Principal: "p", UID: 1, GID: 2, PID: 3, Program: "/bin/cat", Path: "/m/f",
-		Key: md.ARN, Version: 1, Context: Context{"a": "b"}, Decision: Allow, Reason: "resource-based policy, statement 1 (Enable IAM User Permissions)"}
+		Key: md.ARN, Version: 1, Material: md.Versions[0].MaterialID, Context: Context{"a": "b"}, Parameters: map[string]any{"keyId": "alias/x", "numberOfBytes": 16}, Decision: Allow, Reason: "resource-based policy, statement 1 (Enable IAM User Permissions)"}
 	if !reflect.DeepEqual(got, want) || !got.Time.Equal(f.now()) {
 		t.Errorf("recorded %+v\nwant     %+v", got, want)
 	}

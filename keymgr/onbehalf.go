@@ -1,6 +1,10 @@
 package keymgr
 
-import "context"
+import (
+	"context"
+
+	"github.com/kmsfs/kmsfs/hsm"
+)
 
 // OnBehalf is the key of a context's value that says for which user of the host a request is made: a uint32.
 type OnBehalf struct{}
@@ -9,4 +13,13 @@ type OnBehalf struct{}
 func UserOf(ctx context.Context) (uid uint32, ok bool) {
 	uid, ok = ctx.Value(OnBehalf{}).(uint32)
 	return uid, ok
+}
+
+// forToken is the context of a call of the token that is made for the caller, where the token wants to know.
+func (m *Manager) forToken(ctx context.Context, by Caller) context.Context {
+	unix := by.Who.Unix
+	if !m.forwards || unix == nil {
+		return ctx
+	}
+	return hsm.ForUser(ctx, &hsm.User{Name: unix.User, UID: unix.UID, Groups: unix.Groups, UnknownGroups: unix.UnresolvedGroups})
 }

@@ -14,16 +14,22 @@ type Context map[string]string
 // ViaFileDaemon is Caller.Via of a request that a file daemon makes on behalf of the process that touched a file.
 const ViaFileDaemon = "kmsfs.local.amazonaws.com"
 
+// ViaKeyManager is Caller.Via of a request that the key manager of another host makes for one of its users.
+const ViaKeyManager = "keys.kmsfs.local.amazonaws.com"
+
 // Caller is who asks. On the client's side the zero Caller means "I myself": the server fills it in from the socket. A Caller with Via set is forwarded, which
 // only a registered front end may do, and only for its own volume.
 type Caller struct {
 	UID, GID, PID int
 	Principal     string           // ARN of the caller; filled in by the server where empty
+	AccessKeyID   string           // of a signed request; set by the server
+	Parameters    map[string]any   // of the request, for the record: no secret, ciphertext or token; set by the server
 	Via           string           // "", or the front end that forwards, e.g. ViaFileDaemon
 	Program       string           // path of the program, if known; for the record
 	Path          string           // path of the file that is touched, if any; for the record
 	Volume        string           // volume for which the front end is registered; set by the server
 	Who           policy.Principal // who that is, for policies; set by the server
+	Front         policy.Principal // the identity of the key manager that forwards the caller, with ViaKeyManager; set by the server
 	From          Origin           // set by the server
 	RequestID     string           // identifies the request in the key-use log; set by the server, drawn where empty
 

@@ -128,7 +128,7 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 	if err == nil {
 		st.Keys.Token, st.Keys.HSM = describeToken(km.Token), km.Token.HSM
 		if km.Token.Kind == hsm.KindKMS {
-			st.Keys.Token += fmt.Sprintf("; what it revokes counts here within %v (--key-ttl)", d.cfg.KeyTTL)
+			st.Keys.Token += fmt.Sprintf("; what it revokes counts here within %v (--key-ttl, or a zone's key_ttl)", d.cfg.KeyTTL)
 		}
 		if e := km.Emergency; e.Open || !e.Opened.IsZero() {
 			st.Warning = "break-glass: " + describeEmergency(e)

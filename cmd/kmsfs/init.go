@@ -15,7 +15,7 @@ type tokenFlags struct{ mount.TokenConfig }
 func (f *tokenFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.Kind, "token", "", "`KIND` of token of a new key store: soft (embedded, the default) or pkcs11")
-	flags.StringVar(&f.KeyManager, "keymanager", "", "`WHERE` the keys are, in the place of a token: local (the default), aws-kms://REGION or kmsfs://HOST:PORT")
+	flags.StringVar(&f.KeyManager, "keymanager", "", "`WHERE` the keys are, in the place of a token: local (the default), aws-kms://REGION or kmsfs://HOST:PORT, with ?forward=users to tell it for which user it is asked")
 	flags.StringVar(&f.Module, "pkcs11-module", "", "PKCS#11 module, the path of a shared `LIBRARY`")
 	flags.StringVar(&f.Label, "pkcs11-token", "", "`LABEL` of the token")
 }

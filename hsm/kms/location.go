@@ -14,12 +14,14 @@ import (
 type Location struct {
 	Region   string
 	Endpoint string // "": AWS' own of the region
+	Forward  bool   // it is told for which user of this host it is asked
 }
 
 // localRegion is the region of every key daemon of ours.
 const localRegion = "local"
 
-// ParseLocation reads aws-kms://REGION (with ?endpoint=URL for another than AWS' own) or kmsfs://HOST:PORT, which is https unless HOST is a loopback address. hsm.ErrModule.
+// ParseLocation reads aws-kms://REGION (with ?endpoint=URL for another than AWS' own) or kmsfs://HOST:PORT (with ?forward=users to say for whom it is asked), which is https unless HOST is a
+// loopback address. hsm.ErrModule.
 func ParseLocation(s string) (Location, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.Fragment != "" {
@@ -40,9 +42,21 @@ func ParseLocation(s string) (Location, error) {
 		if _, _, err := net.SplitHostPort(u.Host); err != nil {
 			return Location{}, fmt.Errorf("%w: %.128q has no port", hsm.ErrModule, s)
 		}
-		return Location{Region: localRegion, Endpoint: scheme + u.Host}, nil
+		forward, err := parseForward(u.RawQuery)
+		return Location{Region: localRegion, Endpoint: scheme + u.Host, Forward: forward}, err
 	}
 	return Location{}, fmt.Errorf("%w: %.128q is neither aws-kms://REGION nor kmsfs://HOST:PORT", hsm.ErrModule, s)
+}
+
+// parseForward reads what follows HOST:PORT.
+func parseForward(query string) (bool, error) {
+	switch query {
+	case "":
+		return false, nil
+	case "forward=users":
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: %.64q after kmsfs://HOST:PORT is not ?forward=users", hsm.ErrModule, query)
 }
 
 func loopback(host string) bool {

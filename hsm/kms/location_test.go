@@ -16,12 +16,13 @@ func TestLocations(t *testing.T) {
 		"kmsfs://keys.example:8443":                            {Region: "local", Endpoint: "https://keys.example:8443"},
 		"kmsfs://[::1]:8443":                                   {Region: "local", Endpoint: "http://[::1]:8443"},
 		"kmsfs://127.0.0.1:8443":                               {Region: "local", Endpoint: "http://127.0.0.1:8443"},
+		"kmsfs://127.0.0.1:8443?forward=users":                 {Region: "local", Endpoint: "http://127.0.0.1:8443", Forward: true},
 	} {
 		if got, err := ParseLocation(s); err != nil || got != want {
 			t.Errorf("%s: %+v %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "local", "aws-kms://", "kmsfs://keys.example", "https://keys.example:1", "kmsfs://a:b@keys.example:1", "kmsfs://keys.example:1/path",
+	for _, s := range []string{"", "local", "aws-kms://", "kmsfs://keys.example", "https://keys.example:1", "kmsfs://a:b@keys.example:1", "kmsfs://keys.example:1/path", "kmsfs://keys.example:1?forward=no", "kmsfs://keys.example:1?x=y",
 		"aws-kms://x?endpoint=http://keys.example", "aws-kms://x?endpoint=ftp://127.0.0.1", "aws-kms://x?endpoint=keys"} {
 		if got, err := ParseLocation(s); !errors.Is(err, hsm.ErrModule) {
 			t.Errorf("%q: %+v %v", s, got, err)

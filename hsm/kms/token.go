@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
@@ -42,7 +43,10 @@ type Token struct {
 	binding  []byte
 }
 
-var _ hsm.Token = (*Token)(nil)
+var (
+	_ hsm.Token     = (*Token)(nil)
+	_ hsm.Forwarder = (*Token)(nil)
+)
 
 // accessKey is what `kmsfs identity create --json` prints, or `aws iam create-access-key`.
 type accessKey struct {
@@ -96,6 +100,19 @@ func (t *Token) bind(id hsm.KeyID, aad []byte) map[string]string {
 	return map[string]string{contextName: hex.EncodeToString(h.Sum(nil))}
 }
 
+// Forwards implements hsm.Forwarder.
+func (t *Token) Forwards() bool { return t.location.Forward }
+
+// forUser has a call say for whom it is made, signed with it, where the other key manager is to be told.
+func (t *Token) forUser(ctx context.Context) func(*kms.Options) {
+	u := hsm.UserOf(ctx)
+	return func(o *kms.Options) {
+		if u != nil && t.location.Forward {
+			o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue(hsm.UserHeader, u.Encode()))
+		}
+	}
+}
+
 // GenerateKey implements hsm.Token. The label stays here: it may name things.
 func (t *Token) GenerateKey(ctx context.Context, id hsm.KeyID, label string) (hsm.KeyInfo, error) {
 	if err := hsm.CheckLabel(label); err != nil {
@@ -146,7 +163,7 @@ func (t *Token) Encrypt(ctx context.Context, id hsm.KeyID, plaintext, aad []byte
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	out, err := t.sdk.Encrypt(ctx, &kms.EncryptInput{KeyId: alias(id), Plaintext: plaintext, EncryptionContext: t.bind(id, aad)})
+	out, err := t.sdk.Encrypt(ctx, &kms.EncryptInput{KeyId: alias(id), Plaintext: plaintext, EncryptionContext: t.bind(id, aad)}, t.forUser(ctx))
 	if err != nil {
 		return hsm.Sealed{}, fmt.Errorf("encrypt with key %s: %w", id, classify(err))
 	}
@@ -160,7 +177,7 @@ func (t *Token) Decrypt(ctx context.Context, id hsm.KeyID, s hsm.Sealed, aad []b
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	out, err := t.sdk.Decrypt(ctx, &kms.DecryptInput{KeyId: alias(id), CiphertextBlob: s.Ciphertext, EncryptionContext: t.bind(id, aad)})
+	out, err := t.sdk.Decrypt(ctx, &kms.DecryptInput{KeyId: alias(id), CiphertextBlob: s.Ciphertext, EncryptionContext: t.bind(id, aad)}, t.forUser(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("decrypt with key %s: %w", id, classify(err))
 	}

@@ -140,6 +140,24 @@ func (w *writer) value(name string, v map[string]any) {
 	w.b = append(w.b, data...)
 }
 
+// any writes a value: itself where it is one of those that every call has, by encoding/json otherwise.
+func (w *writer) any(where string, v any) {
+	switch v := v.(type) {
+	case string:
+		w.b = AppendString(w.b, v)
+		return
+	case int:
+		w.b = strconv.AppendInt(w.b, int64(v), 10)
+		return
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		w.err = fmt.Errorf("%w: %s: %w", ErrEvent, where, err)
+		return
+	}
+	w.b = append(w.b, data...)
+}
+
 // pairs writes an encryption context, sorted.
 func (w *writer) pairs(name string, c map[string]string) {
 	if len(c) == 0 {
@@ -217,15 +235,11 @@ func (w *writer) parameters(e *Event) {
 		w.pairs("destinationEncryptionContext", e.DestinationContext)
 	}
 	for _, k := range slices.Sorted(maps.Keys(e.Parameters)) {
-		data, err := json.Marshal(e.Parameters[k])
-		if err != nil {
-			w.err = fmt.Errorf("%w: requestParameters.%s: %w", ErrEvent, k, err)
-			return
-		}
 		if w.b[len(w.b)-1] != '{' {
 			w.b = append(w.b, ',')
 		}
-		w.b = append(append(AppendString(w.b, k), ':'), data...)
+		w.b = append(AppendString(w.b, k), ':')
+		w.any("requestParameters."+k, e.Parameters[k])
 	}
 	w.end()
 }
@@ -266,6 +280,7 @@ func (w *writer) additional(e *Event) {
 	w.path("program", e.Program)
 	w.optional("programSha256", e.ProgramSHA256)
 	w.optional("via", e.Via)
+	w.optional("forwardedBy", e.ForwardedBy)
 	w.optional("volume", e.Volume)
 	w.number("zone", e.Zone)
 	w.path("path", e.Path)

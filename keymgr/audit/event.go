@@ -123,6 +123,7 @@ type Identity struct {
 	Program       string // path of the executable
 	ProgramSHA256 string // hex
 	Via           string // the front end that asked for it
+	ForwardedBy   string // ARN of the identity that asked for it, of another host's key manager
 	SourceAddress string // of a signed request
 	UserAgent     string
 }

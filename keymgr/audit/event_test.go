@@ -14,7 +14,7 @@ func full() *Event {
 	return &Event{
 		Class: Access, Source: Files, Name: Rename, Time: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC), ID: "id", RequestID: "r", KeyRequestID: "k", ReadOnly: true,
 		Identity: Identity{Principal: "arn:aws:iam::000000000000:user/anna", AccessKeyID: "AKIA", UID: 7, GID: 8, PID: 9, Program: "/bin/\"x\\y", ProgramSHA256: "ab",
-			Via: "v", SourceAddress: "127.0.0.1", UserAgent: "u"},
+			Via: "v", ForwardedBy: "f", SourceAddress: "127.0.0.1", UserAgent: "u"},
 		Object: Object{Key: "arn:aws:kms:local:000000000000:key/1", KeyVersion: 2, MaterialID: "m", Context: map[string]string{"b": "2", "a": "1\n"},
 			DestinationKey: "arn:aws:kms:local:000000000000:key/2", DestinationVersion: 3, DestinationContext: map[string]string{"c": "ü"},
 			Volume: "00", Zone: 4, Path: "/a\x00\xff/b\u2028\x7f", NewPath: "/ü\xc3", Inode: 5},

@@ -145,7 +145,7 @@ var kmsfsOperations = map[string]operation{
 type call[In, Out any] func(ctx context.Context, m *keymgr.Manager, r *request, in *In) (Out, error)
 
 // manage makes an operation that is asked for in one's own name.
-func manage[In, Out any](fn call[In, Out]) operation { return operation{run: runCall(fn)} }
+func manage[In, Out any](fn call[In, Out]) operation { return operation{run: runCall(fn, true)} }
 
 // slowly gives an operation the time of Unlock.
 func slowly(op operation) operation {
@@ -161,12 +161,12 @@ func signed(op operation) operation {
 
 // use makes an operation that a front end may forward.
 func use[In, Out any](fn call[In, Out]) operation {
-	return operation{run: runCall(fn), forwardable: true}
+	return operation{run: runCall(fn, false), forwardable: true}
 }
 
 // frontEnd makes an operation that is for the front end of a volume.
 func frontEnd[In, Out any](fn call[In, Out]) operation {
-	run := runCall(fn)
+	run := runCall(fn, false)
 	return operation{run: func(ctx context.Context, s *server, r *request) (any, error) {
 		if err := s.proveFrontEnd(ctx, r.session, r.by); err != nil {
 			return nil, err
@@ -175,7 +175,8 @@ func frontEnd[In, Out any](fn call[In, Out]) operation {
 	}}
 }
 
-func runCall[In, Out any](fn call[In, Out]) func(context.Context, *server, *request) (any, error) {
+// runCall runs an operation. recorded: the key manager records the parameters of the request as they are; of what uses a key it says itself what matters.
+func runCall[In, Out any](fn call[In, Out], recorded bool) func(context.Context, *server, *request) (any, error) {
 	return func(ctx context.Context, s *server, r *request) (any, error) {
 		m, err := s.manager()
 		if err != nil {
@@ -185,6 +186,9 @@ func runCall[In, Out any](fn call[In, Out]) func(context.Context, *server, *requ
 		defer wire.Wipe(in)
 		if err := wire.Decode(r.body, in); err != nil {
 			return nil, err
+		}
+		if recorded {
+			r.by.Parameters = wire.Parameters(in)
 		}
 		out, err := fn(ctx, m, r, in)
 		if err != nil {

@@ -58,35 +58,34 @@ type credentials interface {
 	Credentials(ctx context.Context, accessKeyID string) (secret string, who policy.Principal, err error)
 }
 
-// verify says who signed the request, whose body is given. Errors, with AWS' texts: keymgr.ErrMissingToken, ErrIncompleteSignature, ErrInvalidSignature, ErrUnrecognizedClient, ErrThrottling, and
+// verify says who signed the request, whose body is given, with which access key. Errors, with AWS' texts: keymgr.ErrMissingToken, ErrIncompleteSignature, ErrInvalidSignature, ErrUnrecognizedClient, ErrThrottling, and
 // those of keys.
-func (s *signatures) verify(ctx context.Context, r *http.Request, body []byte, keys credentials) (policy.Principal, error) {
-	var nobody policy.Principal
+func (s *signatures) verify(ctx context.Context, r *http.Request, body []byte, keys credentials) (who policy.Principal, accessKey string, err error) {
 	sig, err := parseSignature(r)
 	if err != nil {
-		return nobody, err
+		return who, "", err
 	}
 	at, signed, err := s.checkTime(r)
 	if err != nil {
-		return nobody, err
+		return who, "", err
 	}
 	if r.Header.Get("X-Amz-Security-Token") != "" { // there are no temporary credentials
-		return nobody, fail(keymgr.ErrUnrecognizedClient, "The security token included in the request is invalid.")
+		return who, "", fail(keymgr.ErrUnrecognizedClient, "The security token included in the request is invalid.")
 	}
 	secret, who, err := keys.Credentials(ctx, sig.accessKey)
 	if err != nil {
-		return nobody, err
+		return who, "", err
 	}
 	if err := sig.checkScope(r); err != nil {
-		return nobody, err
+		return who, "", err
 	}
 	if err := sig.checkHeaders(r); err != nil {
-		return nobody, err
+		return who, "", err
 	}
 	if !hmac.Equal([]byte(sig.sign(secret, at, r, body)), []byte(sig.hex)) {
-		return nobody, fail(keymgr.ErrInvalidSignature, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+		return who, "", fail(keymgr.ErrInvalidSignature, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
-	return who, s.replays.check(sig.hex, signed)
+	return who, sig.accessKey, s.replays.check(sig.hex, signed)
 }
 
 // parseSignature reads the Authorization header.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
@@ -25,6 +26,7 @@ type signer struct {
 	region     string
 	service    string
 	headers    []string
+	user       string // hsm.UserHeader; "": none
 }
 
 // request is a signed request for one of AWS' operations.
@@ -36,6 +38,9 @@ func (s signer) request(t *testing.T, address, operation, body string) *http.Req
 	}
 	r.Header.Set(wire.HeaderTarget, wire.ServiceAWS+operation)
 	r.Header.Set("Content-Type", wire.ContentType)
+	if s.user != "" {
+		r.Header.Set(hsm.UserHeader, s.user)
+	}
 	at := s.at.UTC().Format(sigTime)
 	r.Header.Set("X-Amz-Date", at)
 	sig := signature{accessKey: s.id, date: at[:8], region: s.region, service: s.service, terminator: sigTerminator, headers: s.headers}

@@ -100,7 +100,7 @@ func (s *server) signedRequest(r *http.Request, body []byte, id string) (op oper
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.bounds.call)
 	defer cancel()
-	who, err := s.signatures.verify(ctx, r, body, m)
+	who, accessKey, err := s.signatures.verify(ctx, r, body, m)
 	if err != nil {
 		return op, nil, err
 	}
@@ -110,9 +110,12 @@ func (s *server) signedRequest(r *http.Request, body []byte, id string) (op oper
 	if !op.aws && !op.signed || len(r.Header.Values("X-Kmsfs-Forward")) > 0 {
 		return op, nil, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
 	}
-	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent(), TLS: r.TLS != nil}}
+	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, AccessKeyID: accessKey, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent(), TLS: r.TLS != nil}}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		by.From.Addr = peer.Addr()
+	}
+	if by, err = forwardedUser(r, op, by); err != nil {
+		return op, nil, err
 	}
 	return op, &request{by: by, body: body}, nil
 }

@@ -10,12 +10,12 @@ type KeyRequest struct{ KeyId string }
 // DescribeKeyRequest is the input of DescribeKey.
 type DescribeKeyRequest struct {
 	KeyId       string
-	GrantTokens []string `json:",omitempty"`
+	GrantTokens []string `json:",omitempty" audit:"-"`
 }
 
 // CreateKeyRequest is the input of CreateKey. The values of the other members that AWS knows must be the defaults.
 type CreateKeyRequest struct {
-	Description           string `json:",omitempty"`
+	Description           string `json:",omitempty" audit:"-"`
 	KeyUsage              string `json:",omitempty"`
 	KeySpec               string `json:",omitempty"`
 	CustomerMasterKeySpec string `json:",omitempty"`
@@ -110,7 +110,7 @@ type GenerateDataKeyRequest struct {
 	KeySpec           string            `json:",omitempty"`
 	NumberOfBytes     *int              `json:",omitempty"`
 	EncryptionContext map[string]string `json:",omitempty"`
-	GrantTokens       []string          `json:",omitempty"`
+	GrantTokens       []string          `json:",omitempty" audit:"-"`
 	DryRun            bool              `json:",omitempty"`
 }
 
@@ -127,7 +127,7 @@ type EncryptRequest struct {
 	KeyId               string
 	EncryptionContext   map[string]string `json:",omitempty"`
 	EncryptionAlgorithm string            `json:",omitempty"`
-	GrantTokens         []string          `json:",omitempty"`
+	GrantTokens         []string          `json:",omitempty" audit:"-"`
 	DryRun              bool              `json:",omitempty"`
 	Plaintext           Secret            `json:"-" secret:"Plaintext"`
 }
@@ -145,7 +145,7 @@ type DecryptRequest struct {
 	KeyId               string            `json:",omitempty"`
 	EncryptionContext   map[string]string `json:",omitempty"`
 	EncryptionAlgorithm string            `json:",omitempty"`
-	GrantTokens         []string          `json:",omitempty"`
+	GrantTokens         []string          `json:",omitempty" audit:"-"`
 	DryRun              bool              `json:",omitempty"`
 }
 
@@ -167,7 +167,7 @@ type ReEncryptRequest struct {
 	DestinationKeyId               string
 	DestinationEncryptionContext   map[string]string `json:",omitempty"`
 	DestinationEncryptionAlgorithm string            `json:",omitempty"`
-	GrantTokens                    []string          `json:",omitempty"`
+	GrantTokens                    []string          `json:",omitempty" audit:"-"`
 	DryRun                         bool              `json:",omitempty"`
 }
 

@@ -147,7 +147,7 @@ func TestForward(t *testing.T) {
 	} {
 		got, err := DecodeForward(EncodeForward(c))
 		c.Via = keymgr.ViaFileDaemon
-		if err != nil || got != c {
+		if err != nil || !reflect.DeepEqual(got, c) {
 			t.Errorf("%+v came back as %+v, %v", c, got, err)
 		}
 	}

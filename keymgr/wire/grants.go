@@ -17,7 +17,7 @@ type CreateGrantRequest struct {
 	RetiringPrincipal string `json:",omitempty"`
 	Operations        []string
 	Constraints       GrantConstraints `json:",omitzero"`
-	GrantTokens       []string         `json:",omitempty"`
+	GrantTokens       []string         `json:",omitempty" audit:"-"`
 	Name              string           `json:",omitempty"`
 	DryRun            bool             `json:",omitempty"`
 	KmsfsExpires      Time             `json:",omitzero"`
@@ -64,7 +64,7 @@ func (c GrantConstraints) IsZero() bool {
 
 // RetireGrantRequest is the input of RetireGrant.
 type RetireGrantRequest struct {
-	GrantToken string `json:",omitempty"`
+	GrantToken string `json:",omitempty" audit:"-"`
 	KeyId      string `json:",omitempty"`
 	GrantId    string `json:",omitempty"`
 	DryRun     bool   `json:",omitempty"`

@@ -45,7 +45,10 @@ type ListResourceTagsResponse struct {
 }
 
 // UpdateKeyDescriptionRequest is the input of UpdateKeyDescription.
-type UpdateKeyDescriptionRequest struct{ KeyId, Description string }
+type UpdateKeyDescriptionRequest struct {
+	KeyId       string
+	Description string `audit:"-"`
+}
 
 // ScheduleKeyDeletionRequest is the input of ScheduleKeyDeletion.
 type ScheduleKeyDeletionRequest struct {

@@ -18,7 +18,10 @@ func TestRemoteKeyManager(t *testing.T) {
 	address := jsonOf[struct{ Listen string }](far, "keystore", "status").Listen
 	r := newRig(t)
 	r.Secret = []string{"--key-file", filepath.Join(r.Dir, "access")}
-	where := []string{"--keymanager", "kmsfs://" + address}
+	where := []string{"--keymanager", "kmsfs://" + address + "?forward=users"}
+	front := filepath.Join(far.Dir, "front.json")
+	write(t, front, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kmsfs:FrontEnd","Resource":"*"}}`))
+	far.Must("identity", "policy", "put", "host-b", "front", front, "--keystore", far.Store)
 	r.Refused(exitUsage, []string{"needs the access key"}, append([]string{"keystore", "init", "--passphrase-file", far.Secret[1]}, where...)...)
 	r.Refused(exitUsage, []string{"neither aws-kms://REGION nor kmsfs://HOST:PORT"}, append([]string{"keystore", "init", "--keymanager", "https://x"}, r.Secret...)...)
 	write(t, filepath.Join(r.Dir, "access"), []byte(strings.Replace(access, `"SecretAccessKey": "`, `"SecretAccessKey": "x`, 1)))
@@ -33,6 +36,9 @@ func TestRemoteKeyManager(t *testing.T) {
 	write(t, r.Mnt+"/f", []byte("kept"))
 	if out := r.Must("status"); !strings.Contains(out, "another key manager, "+address+"; what it revokes counts here within 20m0s") {
 		t.Errorf("status says\n%s", out)
+	}
+	if out := far.Must("audit", "query", "--keystore", far.Store, "--json"); !strings.Contains(out, `"forwardedBy":"arn:aws:iam::000000000000:user/host-b"`) {
+		t.Error("the other key manager has recorded no user")
 	}
 	r.Umount()
 	r.Must("keystore", "lock")
