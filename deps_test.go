@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"meta/kv":        {},
 	"meta/kv/memory": {"meta/kv"},
 	"meta/kv/kvtest": {"meta/kv"},
-	"meta/kv/local":  {"meta/kv", "blockcrypt"},
+	"meta/kv/local":  {"meta/kv", "blockcrypt", "blockcrypt/locked"},
 
 	"meta":          {"meta/kv", "blockcrypt"},
 	"meta/metatest": {"meta", "meta/kv", "meta/kv/memory", "blockcrypt"},

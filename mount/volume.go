@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/content"
@@ -199,9 +200,13 @@ func (v *Volume) enrol(socket string, volumeKey *blockcrypt.Key) error {
 	if err != nil {
 		return err
 	}
-	v.keys = client.New(socket, client.Options{Volume: v.ID, FrontEnd: front, Observe: v.observe})
+	kept, err := locked.FromBytes(front[:]) // it stays as long as the volume is open
+	if err != nil {
+		return fmt.Errorf("memory for a key: %w", err)
+	}
+	v.keys = client.New(socket, client.Options{Volume: v.ID, FrontEnd: (*blockcrypt.Key)(kept.Bytes()), Observe: v.observe})
 	v.onClose(func(context.Context) error {
-		defer front.Wipe()
+		defer kept.Close()
 		return v.keys.Close()
 	})
 	return nil

@@ -31,8 +31,8 @@ type Options struct {
 	Volume  blockcrypt.VolumeID // not zero: say on every connection that it is there for this volume
 	Owner   *int                // uid that must own the socket's directory; nil: ours, or root
 
-	// FrontEnd proves every connection to be that of the volume's front end, which may forward requests and advance the anchor. It is used as long as the Client
-	// is; whoever made it wipes it then. FrontEndRight claims the right kmsfs:FrontEnd on the volume's key instead. With either, what is encrypted and decrypted in the client's own name
+	// FrontEnd proves every connection to be that of the volume's front end, which may forward requests and advance the anchor. It is used until
+	// Close; whoever made it wipes it then. FrontEndRight claims the right kmsfs:FrontEnd on the volume's key instead. With either, what is encrypted and decrypted in the client's own name
 	// is asked for as a front end's (kms:ViaService).
 	FrontEnd      *blockcrypt.Key
 	FrontEndRight bool
@@ -89,8 +89,9 @@ func Dial(ctx context.Context, socket string, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// Close drops the connections that are idle; others end with their calls.
+// Close drops the connections that are idle; others end with their calls. The front end's key is not used any more.
 func (c *Client) Close() error {
+	c.dialer.forget()
 	c.http.CloseIdleConnections()
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,27 @@ type dialer struct {
 	path   string
 	owner  *int
 	volume blockcrypt.VolumeID
-	key    *blockcrypt.Key // nil: no proof
 	right  bool
+
+	mu  sync.Mutex
+	key *blockcrypt.Key // guarded by mu; nil: no proof
+}
+
+// proof answers a challenge, with nil where there is no key.
+func (d *dialer) proof(challenge []byte) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.key == nil {
+		return nil
+	}
+	return keymgr.FrontEndProof(d.key, d.volume, challenge)
+}
+
+// forget ends the use of the key: a connection that is still being made goes without it.
+func (d *dialer) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.key = nil
 }
 
 // dial implements http.Transport.DialContext; network and address are HTTP's and mean nothing here. Errors: keymgr.ErrAccessDenied (directory or server not to be
@@ -124,11 +144,8 @@ func (d *dialer) register(ctx context.Context, c net.Conn) error {
 	if err != nil {
 		return fmt.Errorf("register volume %s: %w", d.volume, err)
 	}
-	claim := wire.RegisterVolumeRequest{VolumeId: d.volume.String(), ByRight: d.right}
-	if d.key != nil {
-		claim.Proof = keymgr.FrontEndProof(d.key, d.volume, challenge)
-	}
-	if d.key != nil || d.right {
+	claim := wire.RegisterVolumeRequest{VolumeId: d.volume.String(), ByRight: d.right, Proof: d.proof(challenge)}
+	if claim.Proof != nil || d.right {
 		if _, err := registerStep(c, r, claim); err != nil {
 			return fmt.Errorf("register as the front end of volume %s: %w", d.volume, err)
 		}

@@ -44,7 +44,7 @@ func checkpointed(b *testing.B, s *Store) *Store {
 func reopened(b *testing.B, s *Store) *Store {
 	b.Helper()
 	opts := s.opts
-	key := s.journal.key
+	key := *s.journal.key
 	opts.Key = &key
 	if err := s.Close(); err != nil {
 		b.Fatal(err)

@@ -40,9 +40,13 @@ func OpenCopy(dir string, names []string, key *blockcrypt.Key, volume blockcrypt
 	return c, nil
 }
 
-// OpenCopy is the function of that name with the store's own key.
+// OpenCopy is the function of that name with the store's own key: the copy is used as long as a Snapshot is held, and not after Close.
 func (s *Store) OpenCopy(dir string, names []string) (*Copy, error) {
-	return OpenCopy(dir, names, &s.journal.key, s.opts.Volume)
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.calls.Done()
+	return OpenCopy(dir, names, s.journal.key, s.opts.Volume)
 }
 
 // Head returns the record at which the copy ends.

@@ -18,7 +18,7 @@ var (
 // journal is the chain of records in segments. Its methods are called by one goroutine at a time where they
 // append (the holder of Store.commit), by any where they read.
 type journal struct {
-	key     blockcrypt.Key
+	key     *blockcrypt.Key // in the store's keyRoom
 	volume  blockcrypt.VolumeID
 	supply  *supply
 	maxLive int // segments that may hold records that no checkpoint covers
@@ -122,7 +122,7 @@ func (j *journal) rotate() error {
 		return err
 	}
 	seg := &segment{segmentHeader: h, name: f.name, file: f.file, size: j.supply.size}
-	if seg.aead, err = segmentAEAD(&j.key, j.volume, h); err != nil {
+	if seg.aead, err = segmentAEAD(j.key, j.volume, h); err != nil {
 		return err
 	}
 	header := append(h.encode(j.volume, seg.aead), make([]byte, pageSize-segmentHeaderSize)...)
@@ -269,7 +269,6 @@ func (j *journal) close() {
 	if j.current != nil {
 		j.current.file.Close()
 	}
-	j.key.Wipe()
 }
 
 // durability is how far the journal is known to survive a power cut. Concurrent syncs share a flush.

@@ -101,7 +101,7 @@ func (r *recovery) inspect(name string) error {
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	h, aead, err := openSegmentHeader(b, &r.store.journal.key, r.store.opts.Volume)
+	h, aead, err := openSegmentHeader(b, r.store.journal.key, r.store.opts.Volume)
 	switch {
 	case errors.Is(err, errNoSegment):
 		r.unused = append(r.unused, segmentFile{name, f, size})

@@ -35,6 +35,7 @@ type Store struct {
 	caps          kv.Caps
 	log           *slog.Logger
 	db            *badger.DB
+	keys          *keyRoom
 	checkpointKey *blockcrypt.Key // HMAC key of the checkpoint row
 	fresh         *freshKeys      // of the freshness table
 	journal       *journal
@@ -215,7 +216,13 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		room.close()
 		return nil, err
 	}
-	s := newStore(opts, db)
+	keys, err := newKeyRoom()
+	if err != nil {
+		room.close()
+		closeBadger(opts, db)
+		return nil, fmt.Errorf("open the store in %s: %w", opts.Dir, err)
+	}
+	s := newStore(opts, db, keys)
 	s.ballast = room
 	if err := s.open(ctx); err != nil {
 		s.dismantle()
@@ -224,16 +231,17 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func newStore(opts Options, db *badger.DB) *Store {
+func newStore(opts Options, db *badger.DB, keys *keyRoom) *Store {
 	segments := int(opts.MaxJournal / opts.SegmentSize)
 	s := &Store{
 		opts: opts,
 		caps: capsFor(opts.SegmentSize),
 		log:  opts.Log,
 		db:   db,
+		keys: keys,
 		due:  make(chan struct{}, 1),
 		journal: &journal{
-			key:     *opts.Key,
+			key:     keys.keep(opts.Key),
 			volume:  opts.Volume,
 			maxLive: segments,
 			supply:  &supply{files: opts.Files, size: opts.SegmentSize, max: segments},
@@ -250,9 +258,11 @@ func newStore(opts Options, db *badger.DB) *Store {
 
 // open recovers and starts a new segment.
 func (s *Store) open(ctx context.Context) (err error) {
-	if s.checkpointKey, err = checkpointMACKey(&s.journal.key, s.opts.Volume); err != nil {
+	mac, err := checkpointMACKey(s.journal.key, s.opts.Volume)
+	if err != nil {
 		return err
 	}
+	s.checkpointKey = s.keys.move(mac)
 	last, ok, err := readCheckpoint(s.db, s.checkpointKey)
 	if err != nil {
 		return err
@@ -265,7 +275,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.opts.Export && !s.opts.ReadOnly {
-		if s.export, err = openExporter(s.opts, &s.journal.key); err != nil {
+		if s.export, err = openExporter(s.opts, s.journal.key); err != nil {
 			return fmt.Errorf("open the metadata export: %w", err)
 		}
 		s.export.room, s.export.spare = s.exportRoom, s.exportSpare
@@ -282,9 +292,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 
 // openBase takes the state of the last checkpoint. What a checkpoint cut short has written is younger, and not seen.
 func (s *Store) openBase(last checkpoint) (err error) {
-	if s.fresh, err = newFreshKeys(&s.journal.key, s.opts.Volume); err != nil {
+	if s.fresh, err = newFreshKeys(s.journal.key, s.opts.Volume); err != nil {
 		return err
 	}
+	s.fresh.mac = s.keys.move(s.fresh.mac)
 	s.stamp = max(s.db.MaxVersion(), last.stamp)
 	s.base = newBase(s.db, last.stamp, nil)
 	s.stamps = []uint64{last.stamp}
@@ -349,15 +360,7 @@ func (s *Store) dismantle() {
 	s.wipe()
 }
 
-func (s *Store) wipe() {
-	s.journal.key.Wipe()
-	if s.checkpointKey != nil {
-		s.checkpointKey.Wipe()
-	}
-	if s.fresh != nil {
-		s.fresh.wipe()
-	}
-}
+func (s *Store) wipe() { s.keys.close() }
 
 // enter counts a call that Close has to wait for.
 func (s *Store) enter() error {
