@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
@@ -35,6 +36,27 @@ type Census struct {
 	OldZoneKeys uint64         `json:"old_zone_keys"`
 	Wrapped     *WrappedBefore `json:"wrapped_before,omitempty"`
 	OldVersion  uint64         `json:"old_versions"` // wraps of volume and zone keys under a version of a CMK that is not its newest
+
+	Versions []VersionUse `json:"versions"`            // the same by version of a CMK, in the order of first use
+	AuditKey *AuditKey    `json:"audit_key,omitempty"` // absent if the key manager did not say
+}
+
+// VersionUse counts what opens by one version of a CMK.
+type VersionUse struct {
+	Key      string `json:"key"`
+	Version  uint32 `json:"version"`
+	Newest   bool   `json:"newest"`
+	Wraps    uint64 `json:"wraps"` // of volume and zone keys
+	Files    uint64 `json:"files"` // in those zones; several wraps of a zone count them once each, as do the next two
+	DataKeys uint64 `json:"data_keys"`
+	Blocks   uint64 `json:"blocks"` // and inline contents
+}
+
+// AuditKey is the key that seals the audit log. It lies in the token and no other key wraps it, so that a rotation does not reach it.
+type AuditKey struct {
+	Public    string `json:"public"`
+	Algorithm string `json:"algorithm"`
+	Sealed    int64  `json:"sealed"` // records of this volume's stream under its newest seal
 }
 
 // Before counts what is sealed under data keys that were made before a time.
@@ -62,8 +84,12 @@ type WrapAge struct {
 
 // ZoneKeys says by what a zone's key is wrapped.
 type ZoneKeys struct {
-	Zone  uint64    `json:"zone"`
-	Files uint64    `json:"files"` // of those counted
+	Zone  uint64 `json:"zone"`
+	Files uint64 `json:"files"` // of those counted
+
+	DataKeys uint64 `json:"data_keys"`
+	Blocks   uint64 `json:"blocks"` // and inline contents
+
 	Wraps []WrapAge `json:"wraps"`
 	// Version of the zone's key, and when it was drawn; Former: the one before is there still, for Below data keys.
 	Version uint32    `json:"key_version"`
@@ -131,9 +157,10 @@ type counter struct {
 
 // zoneCount is what was counted of one zone.
 type zoneCount struct {
-	row   *meta.Zone
-	files uint64
-	below uint64 // data keys under a former key
+	dataKeys, blocks uint64 // blocks and inline contents
+	row              *meta.Zone
+	files            uint64
+	below            uint64 // data keys under a former key
 }
 
 // zone returns what is counted of a zone.
@@ -238,6 +265,7 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 		return err
 	}
 	z.files++
+	z.dataKeys += uint64(len(a.Wraps))
 	c.wrapped(z, a)
 	if a.Params != c.params[a.Zone] {
 		n.OldParams++
@@ -268,6 +296,7 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 	}
 	for epoch, blocks := range sealed.Blocks {
 		n.Blocks += blocks
+		z.blocks += blocks
 		if a.Wrap(epoch) == nil {
 			n.Keyless += blocks
 		}
@@ -304,9 +333,9 @@ func (c *counter) wrapped(z *zoneCount, a *meta.Attr) {
 	}
 }
 
-// wraps asks the key manager about the wraps of the volume key, and of the zones that files were counted in.
+// wraps asks the key manager about the wraps of the volume key, and of the zones that files were counted in, and about the key of the audit log.
 func (c *counter) wraps(ctx context.Context) error {
-	c.census.VolumeKey = c.ages(ctx, c.v.volumeWrapStatus(ctx))
+	c.census.VolumeKey = c.ages(ctx, c.v.volumeWrapStatus(ctx), &zoneCount{})
 	ids := make([]meta.ZoneID, 0, len(c.zones))
 	for id := range c.zones {
 		ids = append(ids, id)
@@ -319,17 +348,31 @@ func (c *counter) wraps(ctx context.Context) error {
 			return err
 		}
 		made := time.Unix(0, z.KeyMade).UTC()
-		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: n.files, Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z)), Version: z.KeyVersion,
+		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: n.files, DataKeys: n.dataKeys, Blocks: n.blocks, Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z), n), Version: z.KeyVersion,
 			Made: made, Former: z.Former != nil, Below: n.below})
 		if b := c.census.Wrapped; b != nil && (made.Before(b.Time) || z.Former != nil) {
 			b.Zones++
 		}
 	}
+	c.auditKey(ctx)
 	return nil
 }
 
+func (c *counter) auditKey(ctx context.Context) {
+	key, heads, _, err := c.v.keys.AuditHeads(ctx)
+	if err != nil {
+		return
+	}
+	c.census.AuditKey = &AuditKey{Public: key.String(), Algorithm: map[seal.Algorithm]string{seal.Ed25519: "Ed25519", seal.ECDSAP256: "ECDSA-P256"}[key.Algorithm]}
+	for _, h := range heads {
+		if h.Stream == c.v.ID.String() {
+			c.census.AuditKey.Sealed = h.Size
+		}
+	}
+}
+
 // ages adds which wraps are under the newest version of their key, and counts the others.
-func (c *counter) ages(ctx context.Context, wraps []WrapStatus) (all []WrapAge) {
+func (c *counter) ages(ctx context.Context, wraps []WrapStatus, of *zoneCount) (all []WrapAge) {
 	for _, w := range wraps {
 		age := WrapAge{WrapStatus: w}
 		if key, err := c.v.keys.DescribeKey(ctx, keymgr.Caller{}, w.Key); err == nil && len(key.Versions) > 0 {
@@ -338,7 +381,19 @@ func (c *counter) ages(ctx context.Context, wraps []WrapStatus) (all []WrapAge) 
 		if !age.Newest {
 			c.census.OldVersion++
 		}
+		c.use(age, of)
 		all = append(all, age)
 	}
 	return all
+}
+
+// use adds a wrap to what is counted of its version.
+func (c *counter) use(w WrapAge, of *zoneCount) {
+	i := slices.IndexFunc(c.census.Versions, func(u VersionUse) bool { return u.Key == w.Key && u.Version == w.Version })
+	if i < 0 {
+		i = len(c.census.Versions)
+		c.census.Versions = append(c.census.Versions, VersionUse{Key: w.Key, Version: w.Version, Newest: w.Newest})
+	}
+	u := &c.census.Versions[i]
+	u.Wraps, u.Files, u.DataKeys, u.Blocks = u.Wraps+1, u.Files+of.files, u.DataKeys+of.dataKeys, u.Blocks+of.blocks
 }

@@ -13,6 +13,7 @@ import (
 func censusCommand(io stdio) *cobra.Command {
 	var cfg mount.CensusConfig
 	var before, wrapped string
+	var newest bool
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "census VOLUME|DIR|FILE",
@@ -40,6 +41,8 @@ func censusCommand(io stdio) *cobra.Command {
 				return err
 			}
 			switch b := c.Before; {
+			case newest && c.OldVersion > 0:
+				return fmt.Errorf("%w: %d wraps of volume and zone keys are under a version that is not the newest of their key", mount.ErrFaults, c.OldVersion)
 			case c.Keyless > 0:
 				return fmt.Errorf("%w: %d blocks are sealed under keys that are not there", mount.ErrFaults, c.Keyless)
 			case b != nil && b.Wraps > 0:
@@ -55,6 +58,7 @@ func censusCommand(io stdio) *cobra.Command {
 	f.BoolVar(&cfg.All, "all", false, "all of the volume that the path lies in")
 	f.StringVar(&before, "before", "", "fail if a data key was made before this `TIME`, as kmsfs jobs --json says when a job was submitted")
 	f.StringVar(&wrapped, "wrapped-before", "", "fail if a data key is wrapped under a zone key made before this `TIME`: the proof of a deep rewrap")
+	f.BoolVar(&newest, "newest", false, "fail if a wrap of the volume's or a zone's key is under a version that is not the newest of its key")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -84,6 +88,16 @@ func printCensus(w *tabwriter.Writer, c mount.Census) {
 		for _, age := range z.Wraps {
 			line(w, fmt.Sprintf("zone %d (%d files)", z.Zone, z.Files), wrapAge(age))
 		}
+	}
+	for _, u := range c.Versions {
+		name := fmt.Sprintf("under %s version %d", u.Key, u.Version)
+		if u.Key == "" {
+			name = "under keys not known here"
+		}
+		line(w, name, fmt.Sprintf("%d wraps; %d files with %d data keys and %d blocks", u.Wraps, u.Files, u.DataKeys, u.Blocks))
+	}
+	if k := c.AuditKey; k != nil {
+		line(w, "audit log", fmt.Sprintf("sealed by an %s key in the token, which no key wraps; %d records", k.Algorithm, k.Sealed))
 	}
 	line(w, "wraps below the newest version", fmt.Sprint(c.OldVersion))
 }

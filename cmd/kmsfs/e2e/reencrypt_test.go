@@ -40,6 +40,15 @@ type census struct {
 	OldParams                             int `json:"old_parameters"`
 	Moving                                int
 	Before                                struct{ Wraps, Files, Blocks int }
+	Versions                              []struct {
+		Version, Wraps, Files, Blocks int
+		Newest                        bool
+		DataKeys                      int `json:"data_keys"`
+	}
+	AuditKey struct {
+		Algorithm string
+		Sealed    int
+	} `json:"audit_key"`
 }
 
 func decode(t testing.TB, text string, v any) {
@@ -170,11 +179,17 @@ func TestReencrypt(t *testing.T) {
 
 	r.Must("key", "rotate", "alias/vault")
 	decode(t, r.Must("census", "--json", r.Volume), &c)
-	if c.OldVersions != 2 {
+	if c.OldVersions != 2 || len(c.Versions) != 1 || c.Versions[0].Version != 1 || c.Versions[0].Newest {
 		t.Errorf("after a rotation: %+v", c)
 	}
+	r.Refused(exitFaults, []string{"not the newest"}, "census", "--newest", r.Volume)
 	r.Must("rewrap", r.Volume)
-	if decode(t, r.Must("census", "--json", r.Volume), &c); c.OldVersions != 0 {
+	c = census{}
+	decode(t, r.Must("census", "--json", "--newest", r.Volume), &c)
+	if len(c.Versions) != 1 || c.AuditKey.Algorithm == "" || c.AuditKey.Sealed == 0 {
+		t.Fatalf("after a rewrap: %+v", c)
+	}
+	if v := c.Versions[0]; c.OldVersions != 0 || v.Version != 2 || !v.Newest || v.Wraps != 2 || v.Files != c.Files || v.DataKeys != c.Wraps || v.Blocks != c.Blocks+c.Inline {
 		t.Errorf("after a rewrap: %+v", c)
 	}
 	r.Refused(exitUsage, nil, "reencrypt", "--cpu", "0", r.Mnt)
