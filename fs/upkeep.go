@@ -12,11 +12,19 @@ import (
 // atimeDelay is how long access times are gathered before they are written together.
 const atimeDelay = time.Second
 
+// gatherFor is how long orphans wait for others, to be released in one transaction: each would wake a thread otherwise, and compete with the program that
+// removes files. manyOrphans do not wait.
+const (
+	gatherFor   = 10 * time.Millisecond
+	manyOrphans = 256
+)
+
 // upkeep does what must not make a request wait. FORGET above all: it has no answer, it comes in the one goroutine that may be reading requests,
 // and it must not wait for anything that another request does.
 type upkeep struct {
 	fs   *FS
 	wake chan struct{} // capacity 1
+	late chan struct{} // capacity 1; as wake, but gatherFor is soon enough
 	quit chan struct{}
 	done chan struct{} // closed when run has returned
 
@@ -28,7 +36,7 @@ type upkeep struct {
 }
 
 func newUpkeep(fs *FS) *upkeep {
-	return &upkeep{fs: fs, wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	return &upkeep{fs: fs, wake: make(chan struct{}, 1), late: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 func (u *upkeep) start() {
@@ -55,8 +63,14 @@ func (u *upkeep) stop() {
 func (u *upkeep) release(ino meta.Ino) {
 	u.mu.Lock()
 	u.orphans = append(u.orphans, ino)
+	n := len(u.orphans)
 	u.mu.Unlock()
-	u.kick()
+	switch {
+	case n == 1:
+		kick(u.late)
+	case n%manyOrphans == 0:
+		kick(u.wake)
+	}
 }
 
 // outdated queues an inode whose attributes changed without a request that told the kernel so.
@@ -64,7 +78,7 @@ func (u *upkeep) outdated(ino meta.Ino) {
 	u.mu.Lock()
 	u.stale = append(u.stale, ino)
 	u.mu.Unlock()
-	u.kick()
+	kick(u.wake)
 }
 
 // shrunk notes that something was cut, punched or deleted: where space is short it is given back now.
@@ -76,12 +90,12 @@ func (u *upkeep) shrunk() {
 	u.mu.Lock()
 	u.smaller = true
 	u.mu.Unlock()
-	u.kick()
+	kick(u.wake)
 }
 
-func (u *upkeep) kick() {
+func kick(c chan<- struct{}) {
 	select {
-	case u.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -96,10 +110,16 @@ func (u *upkeep) run() {
 	ctx := context.Background()
 	tick := time.NewTicker(atimeDelay)
 	defer tick.Stop()
+	gather := time.NewTimer(gatherFor)
+	defer gather.Stop()
 	for {
 		select {
 		case <-u.quit:
 			return
+		case <-u.late:
+			gather.Reset(gatherFor)
+		case <-gather.C:
+			u.drain(ctx)
 		case <-u.wake:
 			u.drain(ctx)
 		case <-tick.C:
@@ -123,12 +143,7 @@ func (u *upkeep) drain(ctx context.Context) {
 	for _, ino := range stale {
 		u.fs.invalidate(ino, false)
 	}
-	for _, ino := range orphans {
-		u.fs.atimes.drop(ino)
-		if err := u.fs.content.Unlinked(ctx, ino); err != nil { // the next mount tries again
-			u.fs.status("release", uint64(ino), err)
-		}
-	}
+	u.unlinked(ctx, orphans)
 	u.mu.Lock()
 	freed := u.smaller || len(orphans) > 0
 	u.smaller = false
@@ -137,5 +152,20 @@ func (u *upkeep) drain(ctx context.Context) {
 		u.mu.Lock()
 		u.smaller = true
 		u.mu.Unlock()
+	}
+}
+
+// unlinked releases orphans, together if that goes, so that one which is damaged keeps no other.
+func (u *upkeep) unlinked(ctx context.Context, orphans []meta.Ino) {
+	for _, ino := range orphans {
+		u.fs.atimes.drop(ino)
+	}
+	if len(orphans) > 1 && u.fs.content.Unlinked(ctx, orphans...) == nil {
+		return
+	}
+	for _, ino := range orphans {
+		if err := u.fs.content.Unlinked(ctx, ino); err != nil { // the next mount tries again
+			u.fs.status("release", uint64(ino), err)
+		}
 	}
 }

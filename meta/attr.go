@@ -12,7 +12,7 @@ const (
 	FlagACLAccess
 	// FlagACLDefault: system.posix_acl_default is set.
 	FlagACLDefault
-	// FlagOrphan: the inode has no name and an orphan row; ReleaseOrphan is due when nobody uses it any more.
+	// FlagOrphan: the inode has no name and an orphan row; ReleaseOrphans is due when nobody uses it any more.
 	FlagOrphan
 	// FlagLinkable: an orphan made by Tmpfile, which Link may still name.
 	FlagLinkable

@@ -61,7 +61,7 @@ func (s *Store) Create(ctx context.Context, parent Ino, name []byte, n NewNode) 
 	return a, nil
 }
 
-// Tmpfile makes a nameless regular file (an orphan) in the zone of directory parent. Link may give it a name. ReleaseOrphan is due when it
+// Tmpfile makes a nameless regular file (an orphan) in the zone of directory parent. Link may give it a name. ReleaseOrphans is due when it
 // is closed without one. Errors as Create's; ErrInvalid if n is no regular file.
 func (s *Store) Tmpfile(ctx context.Context, parent Ino, n NewNode) (*Attr, error) {
 	var early error

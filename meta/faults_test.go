@@ -133,7 +133,7 @@ func TestEveryCallFails(t *testing.T) {
 		}},
 		{"setxattr", func(v *tree, in map[string]meta.Ino) error { return v.SetXattr(bg, in["f"], "user.n", nil, 0) }},
 		{"removexattr", func(v *tree, in map[string]meta.Ino) error { return v.RemoveXattr(bg, in["f"], "user.a") }},
-		{"release", func(v *tree, in map[string]meta.Ino) error { return v.ReleaseOrphan(bg, in["tmp"]) }},
+		{"release", func(v *tree, in map[string]meta.Ino) error { return v.ReleaseOrphans(bg, in["tmp"]) }},
 		{"lookup", func(v *tree, in map[string]meta.Ino) error { _, err := v.Lookup(bg, in["d"], []byte("f")); return err }},
 		{"readdirplus", func(v *tree, in map[string]meta.Ino) error { _, err := v.ReadDirPlus(bg, in["d"], 0, 9); return err }},
 		{"getxattr", func(v *tree, in map[string]meta.Ino) error { _, err := v.GetXattr(bg, in["f"], "user.a"); return err }},
@@ -200,6 +200,6 @@ func TestSharedStore(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	v.attr(f.Ino)
-	want(t, "release", v.ReleaseOrphan(bg, f.Ino), nil)
+	want(t, "release", v.ReleaseOrphans(bg, f.Ino), nil)
 	v.clean()
 }

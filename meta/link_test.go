@@ -124,7 +124,7 @@ func TestRmdirOfOpenDirectory(t *testing.T) {
 	_, err = v.Lookup(bg, d.Ino, []byte(".."))
 	want(t, "its parent", err, meta.ErrNotFound)
 	v.clean()
-	want(t, "release", v.ReleaseOrphan(bg, d.Ino), nil)
+	want(t, "release", v.ReleaseOrphans(bg, d.Ino), nil)
 	if root := v.attr(1); root.Nlink != 2 {
 		t.Fatalf("root has %d links", root.Nlink)
 	}
@@ -147,16 +147,46 @@ func TestTmpfile(t *testing.T) {
 	}
 	openKey(t, v.ID, v.Store, b)
 	v.clean()
-	want(t, "release of a named inode", v.ReleaseOrphan(bg, a.Ino), nil)
+	want(t, "release of a named inode", v.ReleaseOrphans(bg, a.Ino), nil)
 	v.attr(a.Ino)
 	c, err := v.Tmpfile(bg, 1, meta.NewNode{Mode: meta.ModeRegular, Xattrs: map[string][]byte{"user.a": nil}})
 	want(t, "second", err, nil)
-	want(t, "release", v.ReleaseOrphan(bg, c.Ino), nil)
-	want(t, "release again", v.ReleaseOrphan(bg, c.Ino), nil)
+	want(t, "release", v.ReleaseOrphans(bg, c.Ino), nil)
+	want(t, "release again", v.ReleaseOrphans(bg, c.Ino), nil)
 	v.clean()
 	if n := countRows(t, v.KV, 'X'); n != 1 {
 		t.Fatalf("%d xattr rows", n)
 	}
+}
+
+// TestReleaseTogether: orphans of all sorts go together, in a few transactions; those that are gone or have a name keep none.
+func TestReleaseTogether(t *testing.T) {
+	v := newTree(t)
+	named := v.file(meta.RootIno, "named")
+	inos := []meta.Ino{named.Ino, 1 << 40}
+	const orphans = 100
+	for i := range orphans {
+		a, err := v.Tmpfile(bg, 1, meta.NewNode{Mode: meta.ModeRegular, Xattrs: map[string][]byte{"user.a": {byte(i)}}})
+		want(t, "tmpfile", err, nil)
+		inos = append(inos, a.Ino)
+		if i%2 == 0 {
+			_, err := v.Update(bg, func(tx *meta.Tx) error { return putBlock(tx, a.Ino, 0, 1) })
+			want(t, "write", err, nil)
+		}
+	}
+	before := v.LastRev()
+	want(t, "release", v.ReleaseOrphans(bg, inos...), nil)
+	if n := v.LastRev() - before; n > orphans/8 {
+		t.Errorf("%d transactions for %d orphans", n, orphans)
+	}
+	for _, kind := range "OXC" {
+		if n := countRows(t, v.KV, byte(kind)); n != 0 {
+			t.Errorf("%d rows %c left", n, kind)
+		}
+	}
+	v.attr(named.Ino)
+	v.clean()
+	want(t, "release again", v.ReleaseOrphans(bg, inos...), nil)
 }
 
 // TestRemoveLargeFile: more map rows than go in one transaction, removed in steps, also by a Store that starts in the middle.
@@ -186,7 +216,7 @@ func TestRemoveLargeFile(t *testing.T) {
 		v.cleanButImages()
 		var orphans []meta.Ino
 		s := v.Open(t, meta.Config{})
-		want(t, "orphans", s.Orphans(bg, func(ino meta.Ino) error { orphans = append(orphans, ino); return s.ReleaseOrphan(bg, ino) }), nil)
+		want(t, "orphans", s.Orphans(bg, func(ino meta.Ino) error { orphans = append(orphans, ino); return s.ReleaseOrphans(bg, ino) }), nil)
 		if fmt.Sprint(orphans) != fmt.Sprint([]meta.Ino{f.Ino}) {
 			t.Fatalf("orphans %v", orphans)
 		}
@@ -226,7 +256,7 @@ func TestManyOrphans(t *testing.T) {
 		want(t, "unlink", err, nil)
 	}
 	n := 0
-	want(t, "orphans", v.Orphans(bg, func(ino meta.Ino) error { n++; return v.ReleaseOrphan(bg, ino) }), nil)
+	want(t, "orphans", v.Orphans(bg, func(ino meta.Ino) error { n++; return v.ReleaseOrphans(bg, ino) }), nil)
 	if n != 600 || countRows(t, v.KV, 'O') != 0 {
 		t.Fatalf("%d orphans seen", n)
 	}

@@ -307,7 +307,7 @@ func (m *model) toggleOpen(t *rapid.T) {
 		n.open = !n.open
 		return
 	}
-	if err := m.v.ReleaseOrphan(m.ctx, n.ino); err != nil {
+	if err := m.v.ReleaseOrphans(m.ctx, n.ino); err != nil {
 		t.Fatalf("release orphan %d: %v", n.ino, err)
 	}
 	delete(m.orphans, n)

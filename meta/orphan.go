@@ -9,8 +9,14 @@ import (
 // removeBatch is how many rows of a removed inode go in one transaction, if the KV store takes so many.
 const removeBatch = 512
 
-// deleteRows deletes up to limit rows that belong to an inode: map, images, xattrs. more says that some are left.
-func (tx *Tx) deleteRows(a *Attr, limit int) (more bool, err error) {
+// releasedTogether is how many orphans go in one transaction at most.
+const releasedTogether = 32
+
+// ownRows is how many rows an inode has at most beside those that deleteRows deletes, garbage for its objects included.
+const ownRows = 6
+
+// deleteRows deletes up to limit rows that belong to an inode: map, images, xattrs. n is how many; more says that some are left.
+func (tx *Tx) deleteRows(a *Attr, limit int) (n int, more bool, err error) {
 	kinds := []byte{kindXattr}
 	if a.XattrList == 0 {
 		kinds = kinds[:0]
@@ -26,18 +32,19 @@ func (tx *Tx) deleteRows(a *Attr, limit int) (more bool, err error) {
 			return true
 		})
 		if err != nil {
-			return false, fmt.Errorf("remove rows of inode %d: %w", a.Ino, err)
+			return n, false, fmt.Errorf("remove rows of inode %d: %w", a.Ino, err)
 		}
 		more = len(keys) > limit
 		for _, k := range keys[:min(len(keys), limit)] {
 			tx.w.Delete(k)
+			n++
 		}
 		if more {
-			return true, nil
+			return n, true, nil
 		}
 		limit -= len(keys)
 	}
-	return false, nil
+	return n, false, nil
 }
 
 // removeInode deletes the row of an inode whose rows deleteRows has deleted, and what else there is one of. Its object becomes garbage.
@@ -62,37 +69,54 @@ func (tx *Tx) removeInode(e *txAttr) error {
 	return nil
 }
 
-// ReleaseOrphan removes everything of an orphan: map, images, inline content, xattrs, target, its row; a GarbageObject record for its object
-// is put with the last step. A large file takes several transactions; after a crash between them ReleaseOrphan goes on where it was.
-// Releasing an inode that is gone or has a name is no error. It needs no zone keys.
-func (s *Store) ReleaseOrphan(ctx context.Context, ino Ino) error {
-	for more := true; more; {
-		_, err := s.Update(ctx, func(tx *Tx) error {
-			more = false
-			e, err := tx.load(ino)
-			if errors.Is(err, ErrNotFound) {
-				return nil
-			}
-			if err != nil || !e.cur.Flags.Orphan() {
-				return err
-			}
-			if more, err = tx.deleteRows(e.cur, s.batch); err != nil {
-				return err
-			}
-			if !more {
-				return tx.removeInode(e)
-			}
-			tx.edit(e).Flags &^= FlagLinkable
-			return nil
+// ReleaseOrphans removes everything of orphans: map, images, inline content, xattrs, target, row; a GarbageObject record for each object is put with the last step.
+// Several small files go in one transaction, a large one takes several; after a crash between them ReleaseOrphans goes on where it was. Releasing an inode that
+// is gone or has a name is no error. It needs no zone keys.
+func (s *Store) ReleaseOrphans(ctx context.Context, inos ...Ino) error {
+	for len(inos) > 0 {
+		done := 0
+		_, err := s.Update(ctx, func(tx *Tx) (err error) {
+			done, err = tx.releaseOrphans(inos[:min(len(inos), releasedTogether)])
+			return err
 		})
 		if err != nil {
-			return wrapIno("release orphan: remove", ino, err)
+			return wrapIno("release orphan: remove", inos[0], err)
 		}
+		inos = inos[done:]
 	}
 	return nil
 }
 
-// Orphans calls fn for every orphan until it returns an error, which is returned. fn may call ReleaseOrphan. At mount all orphans are left
+// releaseOrphans removes as many of the first orphans as one transaction takes, and at least a part of the first. It returns how many are done with.
+func (tx *Tx) releaseOrphans(inos []Ino) (done int, err error) {
+	for left := tx.s.batch; done < len(inos) && (done == 0 || left > 2*ownRows); done++ {
+		e, err := tx.load(inos[done])
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return done, err
+		}
+		if !e.cur.Flags.Orphan() {
+			continue
+		}
+		n, more, err := tx.deleteRows(e.cur, left)
+		if err != nil {
+			return done, err
+		}
+		if more {
+			tx.edit(e).Flags &^= FlagLinkable
+			return done, nil
+		}
+		if err := tx.removeInode(e); err != nil {
+			return done, err
+		}
+		left -= n + ownRows
+	}
+	return done, nil
+}
+
+// Orphans calls fn for every orphan until it returns an error, which is returned. fn may call ReleaseOrphans. At mount all orphans are left
 // over from a crash.
 func (s *Store) Orphans(ctx context.Context, fn func(Ino) error) error {
 	const page = 256

@@ -24,7 +24,7 @@ type Owner struct{ UID, GID uint32 }
 type RenameResult struct {
 	Moved *Attr // the inode that was under the old name
 	// Replaced is the inode that was under the new name, nil if none. With RenameExchange it is under the old name now, otherwise it is as
-	// Unlink's result, and ReleaseOrphan may be due.
+	// Unlink's result, and ReleaseOrphans may be due.
 	Replaced *Attr
 	Whiteout *Attr // the inode left under the old name by RenameWhiteout
 	Same     bool  // both names led to one inode: nothing was changed, only Moved is set

@@ -156,7 +156,7 @@ func TestRenameOverOpenFile(t *testing.T) {
 	}
 	openKey(t, v.ID, v.Store, v.attr(g.Ino))
 	v.clean()
-	want(t, "release", v.ReleaseOrphan(bg, g.Ino), nil)
+	want(t, "release", v.ReleaseOrphans(bg, g.Ino), nil)
 	v.clean()
 }
 

@@ -7,7 +7,7 @@ import (
 
 // Unlink removes a name that is no directory and returns the attributes of its inode as they are now. If that was the last name, Nlink is 0,
 // and either everything of the inode is gone, or Flags.Orphan() holds: open said that it is in use, or it has too many rows for one
-// transaction. ReleaseOrphan is due then, at the last close or at once. open is asked within the transaction, perhaps more than once,
+// transaction. ReleaseOrphans is due then, at the last close or at once. open is asked within the transaction, perhaps more than once,
 // and must not block; nil means that nothing is open. Errors: ErrNotFound, ErrIsDir, ErrNotDir, ErrNameTooLong, ErrBadName,
 // ErrKeyUnavailable, ErrKeyRevoked.
 func (s *Store) Unlink(ctx context.Context, parent Ino, name []byte, open func(Ino) bool) (*Attr, error) {
@@ -52,7 +52,7 @@ func (tx *Tx) endZone(e *txAttr, around ZoneID) error {
 		return fmt.Errorf("inode %d is in zone %d, its directory in zone %d: %w", e.cur.Ino, e.cur.Zone, around, ErrCorrupt)
 	}
 	a := tx.edit(e)
-	more, err := tx.deleteRows(a, tx.s.batch)
+	_, more, err := tx.deleteRows(a, tx.s.batch)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (tx *Tx) dropName(zk *ZoneKeys, e *txAttr, at place, open func(Ino) bool) (
 	case open != nil && open(a.Ino), !tx.s.caps.Exclusive: // other users of a shared store learn of a removal by the orphan's row
 		return a, tx.makeOrphan(zk, a)
 	}
-	more, err := tx.deleteRows(a, tx.s.batch)
+	_, more, err := tx.deleteRows(a, tx.s.batch)
 	if err != nil {
 		return nil, err
 	}

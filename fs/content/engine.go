@@ -205,27 +205,28 @@ func (e *Engine) IsOpen(ino meta.Ino) bool {
 	return e.files[ino] != nil
 }
 
-// Unlinked says that the inode became an orphan, by an unlink, a rename or as a temporary file. It is released (meta.Store.ReleaseOrphan) when
-// its last user closes it, at once if there is none. An orphan that has a name again by then stays.
-func (e *Engine) Unlinked(ctx context.Context, ino meta.Ino) error {
+// Unlinked says that inodes became orphans, by an unlink, a rename or as temporary files. Each is released (meta.Store.ReleaseOrphans) when its last user closes it, at
+// once if there is none. An orphan that has a name again by then stays. After an error some of
+// them may have been released: calling again for each tells whose it is.
+func (e *Engine) Unlinked(ctx context.Context, inos ...meta.Ino) error {
+	unused := make([]meta.Ino, 0, len(inos))
 	e.mu.Lock()
-	f := e.files[ino]
-	if f != nil {
-		f.orphan = true
-	} else {
+	for _, ino := range inos {
+		if f := e.files[ino]; f != nil {
+			f.orphan = true
+			continue
+		}
 		delete(e.residues, ino)
+		unused = append(unused, ino)
 	}
 	e.mu.Unlock()
-	if f != nil {
-		return nil
-	}
-	return e.free(ctx, ino)
+	return e.free(ctx, unused...)
 }
 
-// free releases an orphan that nobody has open.
-func (e *Engine) free(ctx context.Context, ino meta.Ino) error {
-	if err := e.meta.ReleaseOrphan(ctx, ino); err != nil {
-		return fmt.Errorf("free inode %d: %w", ino, err)
+// free releases orphans that nobody has open.
+func (e *Engine) free(ctx context.Context, inos ...meta.Ino) error {
+	if err := e.meta.ReleaseOrphans(ctx, inos...); err != nil {
+		return fmt.Errorf("free inodes: %w", err)
 	}
 	return nil
 }
