@@ -16,6 +16,8 @@ var (
 	ErrNotDir = errors.New("meta: not a directory")
 	// ErrIsDir: the inode is a directory and the operation takes anything else.
 	ErrIsDir = errors.New("meta: is a directory")
+	// ErrTooMany: there is more below a directory than can be put into another zone at once.
+	ErrTooMany = errors.New("meta: too many names")
 	// ErrNotEmpty: the directory to be removed or replaced has entries.
 	ErrNotEmpty = errors.New("meta: directory not empty")
 	// ErrNameTooLong: a name is longer than MaxName, or a symlink target longer than MaxTarget.
@@ -52,4 +54,6 @@ var (
 	// ErrNoSpace and ErrReadOnly are the KV store's own, so that either name matches.
 	ErrNoSpace  = kv.ErrNoSpace
 	ErrReadOnly = kv.ErrReadOnly
+
+	errTooBig = kv.ErrTooBig
 )

@@ -128,6 +128,12 @@ func TestCrossZone(t *testing.T) {
 // addZone makes a zone of the empty directory name in the root.
 func addZone(t *testing.T, v *tree, dir meta.Ino, name string) *meta.Zone {
 	t.Helper()
+	return addZoneIn(t, v, meta.RootIno, dir, name)
+}
+
+// addZoneIn makes a zone of a directory in parent.
+func addZoneIn(t *testing.T, v *tree, parent, dir meta.Ino, name string) *meta.Zone {
+	t.Helper()
 	key, err := blockcrypt.NewKey()
 	want(t, "key", err, nil)
 	id, err := v.NewZoneID(bg)
@@ -137,7 +143,8 @@ func addZone(t *testing.T, v *tree, dir meta.Ino, name string) *meta.Zone {
 	z.Wraps = []meta.ZoneWrap{{KeyID: "test", Blob: []byte("test")}}
 	zk, err := z.Keys(v.ID, key)
 	want(t, "keys", err, nil)
-	want(t, "make zone", v.MakeZone(bg, z, zk, meta.RootIno, []byte(name), []byte("a policy")), nil)
+	_, err = v.MakeZone(bg, z, zk, parent, []byte(name), []byte("a policy"))
+	want(t, "make zone", err, nil)
 	v.Keyring.Add(id, zk)
 	return z
 }

@@ -11,22 +11,23 @@ func (s *Store) NewZoneID(ctx context.Context) (ZoneID, error) {
 	return ZoneID(ino), err
 }
 
-// MakeZone makes an empty directory the directory of a new zone: row, policy (nil: none), and the directory's xattrs under the new keys, in one transaction. z
-// is as NewZone and the caller made it, keys are z's, and (parent, name) is the place that its wraps were made for.
+// MakeZone makes a directory, with all below it down to directories of other zones, a new zone: row, policy (nil: none), and names, targets, xattrs and file keys under the
+// new keys, in one transaction. z is as NewZone and the caller made it, keys are z's, and (parent, name) is the place that its wraps were made for. It returns the regular files, whose contents
+// are sealed under keys that the zone around has wrapped.
 //
-// Errors: ErrExist (it is a zone's already), ErrNotEmpty, ErrNotDir, ErrNotFound, ErrStale (it is at another place by now), ErrInvalid (z, or the root),
-// ErrKeyUnavailable, ErrKeyRevoked.
-func (s *Store) MakeZone(ctx context.Context, z *Zone, keys *ZoneKeys, parent Ino, name, document []byte) error {
+// Errors: ErrExist (it is a zone's already), ErrTooMany, ErrCrossZone (a file below has a name elsewhere), ErrNotDir, ErrNotFound, ErrStale (it is at another place by now), ErrInvalid
+// (z, or the root), ErrKeyUnavailable, ErrKeyRevoked.
+func (s *Store) MakeZone(ctx context.Context, z *Zone, keys *ZoneKeys, parent Ino, name, document []byte) (files []Ino, err error) {
 	if z.Dir == RootIno {
-		return fmt.Errorf("make zone %d of the root: %w", z.ID, ErrInvalid)
+		return nil, fmt.Errorf("make zone %d of the root: %w", z.ID, ErrInvalid)
 	}
 	if err := z.check(); err != nil {
-		return fmt.Errorf("make zone %d of inode %d: %w: %w", z.ID, z.Dir, ErrInvalid, err)
+		return nil, fmt.Errorf("make zone %d of inode %d: %w: %w", z.ID, z.Dir, ErrInvalid, err)
 	}
 	if err := s.warm(ctx, parent); err != nil {
-		return fmt.Errorf("make zone %d: %w", z.ID, err)
+		return nil, fmt.Errorf("make zone %d: %w", z.ID, err)
 	}
-	_, err := s.Update(ctx, func(tx *Tx) error {
+	_, err = s.Update(ctx, func(tx *Tx) error {
 		dir, err := tx.liveDir(z.Dir)
 		if err != nil {
 			return err
@@ -45,24 +46,21 @@ func (s *Store) MakeZone(ctx context.Context, z *Zone, keys *ZoneKeys, parent In
 		if dir.cur.Parent != parent || dir.cur.Tag != old.nameTag(parent, name) {
 			return fmt.Errorf("the directory was moved: %w", ErrStale)
 		}
-		if err := tx.emptyDir(z.Dir); err != nil {
-			return err
-		}
-		if err := tx.rezone(dir, old, keys, z.ID); err != nil {
+		if files, err = tx.rezone(dir, old, keys, z.ID); err != nil {
 			return err
 		}
 		row := *z
 		return tx.putZoneAndPolicy(&row, document)
 	})
 	if err != nil {
-		return fmt.Errorf("make zone %d of inode %d: %w", z.ID, z.Dir, err)
+		return nil, fmt.Errorf("make zone %d of inode %d: %w", z.ID, z.Dir, errTree(err))
 	}
-	return nil
+	return files, nil
 }
 
-// DissolveZone gives an empty zone's directory back to the zone around it. Errors: ErrNotEmpty, ErrNotFound, ErrInvalid (the root zone), ErrKeyUnavailable,
-// ErrKeyRevoked.
-func (s *Store) DissolveZone(ctx context.Context, id ZoneID) error {
+// DissolveZone gives a zone's directory, with all below it down to directories of other zones, back to the zone around it, as MakeZone took it. Errors: ErrTooMany, ErrNotFound,
+// ErrInvalid (the root zone), ErrKeyUnavailable, ErrKeyRevoked.
+func (s *Store) DissolveZone(ctx context.Context, id ZoneID) (files []Ino, around ZoneID, err error) {
 	z, err := s.Zone(ctx, id)
 	if err == nil && id == RootZone {
 		err = fmt.Errorf("the root zone: %w", ErrInvalid)
@@ -71,7 +69,7 @@ func (s *Store) DissolveZone(ctx context.Context, id ZoneID) error {
 		err = s.warm(ctx, z.Dir)
 	}
 	if err != nil {
-		return fmt.Errorf("dissolve zone %d: %w", id, err)
+		return nil, 0, fmt.Errorf("dissolve zone %d: %w", id, err)
 	}
 	_, err = s.Update(ctx, func(tx *Tx) error {
 		dir, err := tx.liveDir(z.Dir)
@@ -86,34 +84,32 @@ func (s *Store) DissolveZone(ctx context.Context, id ZoneID) error {
 		if err != nil {
 			return err
 		}
-		keys, err := s.zoneKeys(ctx, above.cur.Zone)
+		around = above.cur.Zone
+		keys, err := s.zoneKeys(ctx, around)
 		if err != nil {
 			return err
 		}
-		if err := tx.emptyDir(z.Dir); err != nil {
-			return err
-		}
-		if err := tx.rezone(dir, old, keys, above.cur.Zone); err != nil {
+		if files, err = tx.rezone(dir, old, keys, around); err != nil {
 			return err
 		}
 		tx.deleteZone(id)
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("dissolve zone %d: %w", id, err)
+		return nil, 0, fmt.Errorf("dissolve zone %d: %w", id, errTree(err))
 	}
 	s.params.drop(id)
-	return nil
+	return files, around, nil
 }
 
-// rezone puts a directory, but not what is in it, into another zone: its xattrs are sealed anew.
-func (tx *Tx) rezone(dir *txAttr, old, keys *ZoneKeys, to ZoneID) error {
-	a := tx.edit(dir)
-	if err := tx.rekeyXattrs(a.Ino, old, keys); err != nil {
-		return err
+// rezone puts a directory and what is below it into another zone, and returns the regular files among it.
+func (tx *Tx) rezone(dir *txAttr, old, keys *ZoneKeys, to ZoneID) ([]Ino, error) {
+	r := &rezoning{tx: tx, from: dir.cur.Zone, to: to, old: old, keys: keys}
+	if err := r.tree(dir); err != nil {
+		return nil, err
 	}
-	a.Zone, a.Ctime = to, tx.now
-	return nil
+	tx.edit(dir).Ctime = tx.now
+	return r.files, nil
 }
 
 // rekeyXattrs seals the xattrs of an inode under other keys.

@@ -14,7 +14,6 @@ func TestMakeZone(t *testing.T) {
 	d := v.dir(meta.RootIno, "d")
 	want(t, "xattr", v.SetXattr(bg, d.Ino, "user.a", []byte("one"), 0), nil)
 	want(t, "acl", v.SetXattr(bg, d.Ino, meta.XattrACLDefault, []byte("acl"), 0), nil)
-	sub := v.dir(d.Ino, "sub")
 	key, err := blockcrypt.NewKey()
 	want(t, "key", err, nil)
 	z, err := meta.NewZone(v.ID, 99, d.Ino, key)
@@ -22,11 +21,10 @@ func TestMakeZone(t *testing.T) {
 	z.Wraps = []meta.ZoneWrap{{KeyID: "test", Blob: []byte("test")}}
 	zk, err := z.Keys(v.ID, key)
 	want(t, "keys", err, nil)
-	want(t, "not empty", v.MakeZone(bg, z, zk, meta.RootIno, []byte("d"), nil), meta.ErrNotEmpty)
-	_, err = v.Rmdir(bg, d.Ino, []byte("sub"), nil)
-	want(t, "rmdir", err, nil)
-	want(t, "another name", v.MakeZone(bg, z, zk, meta.RootIno, []byte("e"), nil), meta.ErrStale)
-	want(t, "another place", v.MakeZone(bg, z, zk, sub.Ino, []byte("d"), nil), meta.ErrNotFound)
+	_, err = v.MakeZone(bg, z, zk, meta.RootIno, []byte("e"), nil)
+	want(t, "another name", err, meta.ErrStale)
+	_, err = v.MakeZone(bg, z, zk, 1<<40, []byte("d"), nil)
+	want(t, "another place", err, meta.ErrNotFound)
 	v.clean()
 
 	z = addZone(t, v, d.Ino, "d")
@@ -38,24 +36,97 @@ func TestMakeZone(t *testing.T) {
 	if err != nil || string(value) != "one" {
 		t.Errorf("xattr: %q %v", value, err)
 	}
-	want(t, "again", v.MakeZone(bg, z, zk, meta.RootIno, []byte("d"), nil), meta.ErrExist)
+	_, err = v.MakeZone(bg, z, zk, meta.RootIno, []byte("d"), nil)
+	want(t, "again", err, meta.ErrExist)
 	parent, name, err := v.ZonePlace(bg, z)
 	if parent != meta.RootIno || name != "d" || err != nil {
 		t.Errorf("place: %d %q %v", parent, name, err)
 	}
 	f := v.file(d.Ino, "f")
 	openKey(t, v.ID, v.Store, f)
-	want(t, "dissolve", v.DissolveZone(bg, z.ID), meta.ErrNotEmpty)
-	_, err = v.Unlink(bg, d.Ino, []byte("f"), nil)
-	want(t, "unlink", err, nil)
-	v.clean()
-	want(t, "dissolve", v.DissolveZone(bg, z.ID), nil)
+	files, around, err := v.DissolveZone(bg, z.ID)
+	want(t, "dissolve", err, nil)
+	if len(files) != 1 || files[0] != f.Ino || around != meta.RootZone {
+		t.Errorf("dissolved into zone %d, files %v", around, files)
+	}
+	f, err = v.Lookup(bg, d.Ino, []byte("f"))
+	want(t, "lookup", err, nil)
+	openKey(t, v.ID, v.Store, f)
 	value, err = v.GetXattr(bg, d.Ino, "user.a")
 	if err != nil || string(value) != "one" {
 		t.Errorf("xattr: %q %v", value, err)
 	}
-	want(t, "dissolve the root", v.DissolveZone(bg, meta.RootZone), meta.ErrInvalid)
+	_, _, err = v.DissolveZone(bg, meta.RootZone)
+	want(t, "dissolve the root", err, meta.ErrInvalid)
 	v.clean()
+}
+
+// TestZoneOfTree: a directory with all kinds of things below becomes a zone and ceases to be one, and all of it is found and opens under the keys of where it is.
+func TestZoneOfTree(t *testing.T) {
+	v := newTree(t)
+	d := v.dir(meta.RootIno, "d")
+	sub := v.dir(d.Ino, "sub")
+	deep := v.dir(sub.Ino, "deep")
+	f, g := v.file(d.Ino, "f"), v.file(deep.Ino, "g")
+	_, err := v.Create(bg, sub.Ino, []byte("link"), meta.NewNode{Mode: meta.ModeSymlink | 0o777, Target: []byte("../f")})
+	want(t, "symlink", err, nil)
+	want(t, "xattr", v.SetXattr(bg, g.Ino, "user.a", []byte("one"), 0), nil)
+	_, err = v.Link(bg, f.Ino, deep.Ino, []byte("again"))
+	want(t, "link", err, nil)
+	outside, inner := v.dir(meta.RootIno, "outside"), v.dir(d.Ino, "inner")
+	nested := addZoneIn(t, v, d.Ino, inner.Ino, "inner") // one of another zone stays what it is
+	held := v.file(inner.Ino, "held")
+	_, err = v.Link(bg, g.Ino, outside.Ino, []byte("g"))
+	want(t, "link", err, nil)
+	key, err := blockcrypt.NewKey()
+	want(t, "key", err, nil)
+	z, err := meta.NewZone(v.ID, 99, d.Ino, key)
+	want(t, "zone", err, nil)
+	z.Wraps = []meta.ZoneWrap{{KeyID: "test", Blob: []byte("test")}}
+	zk, err := z.Keys(v.ID, key)
+	want(t, "keys", err, nil)
+	_, err = v.MakeZone(bg, z, zk, meta.RootIno, []byte("d"), nil)
+	want(t, "a name outside", err, meta.ErrCrossZone)
+	v.clean()
+	_, err = v.Unlink(bg, outside.Ino, []byte("g"), nil)
+	want(t, "unlink", err, nil)
+
+	found := func(zone meta.ZoneID) {
+		t.Helper()
+		for _, c := range []struct {
+			dir  meta.Ino
+			name string
+			ino  meta.Ino
+		}{{d.Ino, "sub", sub.Ino}, {d.Ino, "f", f.Ino}, {sub.Ino, "deep", deep.Ino}, {deep.Ino, "g", g.Ino}, {deep.Ino, "again", f.Ino}, {sub.Ino, "link", 0}} {
+			a, err := v.Lookup(bg, c.dir, []byte(c.name))
+			if err != nil || c.ino != 0 && a.Ino != c.ino || a.Zone != zone {
+				t.Fatalf("%s: %+v, %v", c.name, a, err)
+			}
+			if a.IsRegular() {
+				openKey(t, v.ID, v.Store, a)
+			}
+			if target, err := v.Readlink(bg, a.Ino); a.Type() == meta.ModeSymlink && (err != nil || string(target) != "../f") {
+				t.Errorf("target %q, %v", target, err)
+			}
+		}
+		if a, err := v.Lookup(bg, d.Ino, []byte("inner")); err != nil || a.Zone != nested.ID {
+			t.Errorf("the directory of another zone: %+v, %v", a, err)
+		}
+		if a, err := v.Lookup(bg, inner.Ino, []byte("held")); err != nil || a.Ino != held.Ino || a.Zone != nested.ID {
+			t.Errorf("in another zone: %+v, %v", a, err)
+		}
+		if value, err := v.GetXattr(bg, g.Ino, "user.a"); err != nil || string(value) != "one" {
+			t.Errorf("xattr: %q %v", value, err)
+		}
+		v.clean()
+	}
+	z = addZone(t, v, d.Ino, "d")
+	found(z.ID)
+	files, around, err := v.DissolveZone(bg, z.ID)
+	if err != nil || around != meta.RootZone || len(files) != 2 {
+		t.Fatalf("dissolved into zone %d, files %v, %v", around, files, err)
+	}
+	found(meta.RootZone)
 }
 
 func TestMoveZone(t *testing.T) {

@@ -95,13 +95,21 @@ func (d *daemon) handlePolicyRemove(ctx context.Context, call *control.Call) (an
 	}
 	p := d.policyAdmin(call, args.Inode)
 	z, _, err := p.zone(ctx)
+	reencrypt := false
 	if err == nil {
-		err = p.remove(ctx)
+		reencrypt, err = p.remove(ctx)
 	}
-	if err != nil {
+	if err == nil {
+		err = d.volume.recordAdmin(ctx, p.by, audit.DeletePolicy, z.ID, "", nil)
+	}
+	if err != nil || !reencrypt {
 		return nil, err
 	}
-	return struct{}{}, d.volume.recordAdmin(ctx, p.by, audit.DeletePolicy, z.ID, "", nil)
+	job, err := d.submitReencrypt(ctx, call.Peer, reencryptArgs{Inode: args.Inode, Rate: args.Rate, CPU: args.CPU})
+	if err != nil {
+		err = advise(fmt.Errorf("the policy is gone, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt %s does what is left", "DIR")
+	}
+	return job, err
 }
 
 func (d *daemon) handlePolicyShow(ctx context.Context, call *control.Call) (any, error) {
@@ -158,9 +166,11 @@ func PolicySet(ctx context.Context, dir string, source []byte, rate uint64, cpu 
 	return out, askAbout(ctx, dir, opPolicySet, func(ino uint64) any { return policyArgs{ino, source, rate, cpu} }, &out)
 }
 
-// PolicyRemove takes the policy of a directory away.
-func PolicyRemove(ctx context.Context, dir string) error {
-	return askAbout(ctx, dir, opPolicyRemove, func(ino uint64) any { return policyArgs{Inode: ino} }, nil)
+// PolicyRemove takes the policy of a directory away. If there are files in it, the job that it returns gives them the keys and storage of the directory around, within a rate and a share of
+// the time (0: no limit).
+func PolicyRemove(ctx context.Context, dir string, rate uint64, cpu uint8) (job *JobStatus, err error) {
+	err = askAbout(ctx, dir, opPolicyRemove, func(ino uint64) any { return policyArgs{Inode: ino, Rate: rate, CPU: cpu} }, &job)
+	return job, err
 }
 
 // PolicyShow returns the policy that counts in a directory.

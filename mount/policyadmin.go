@@ -71,7 +71,7 @@ func (p *policyAdmin) zone(ctx context.Context) (z *meta.Zone, own bool, err err
 	return z, z.Dir == p.dir, nil
 }
 
-// set puts a policy on the directory: on a zone's own, or it becomes one. Nothing changes where it is refused. It tells whether there are files that have to
+// set puts a policy on the directory: on a zone's own, or it becomes one with all below it. Nothing changes where it is refused. It tells whether there are files that have to
 // be re-encrypted for it.
 func (p *policyAdmin) set(ctx context.Context, source []byte) (z *meta.Zone, reencrypt bool, err error) {
 	next, err := dirpolicy.Parse(source, resolver(time.Now()))
@@ -91,7 +91,7 @@ func (p *policyAdmin) set(ctx context.Context, source []byte) (z *meta.Zone, ree
 	if own {
 		z, reencrypt, err = p.change(ctx, z, next)
 	} else {
-		z, err = p.make(ctx, z, next)
+		z, reencrypt, err = p.make(ctx, z, next)
 	}
 	if err != nil {
 		return nil, false, err
@@ -232,48 +232,69 @@ func (p *policyAdmin) empty(ctx context.Context) (bool, error) {
 	return len(entries) == 0, err
 }
 
-// make makes a zone of an empty directory.
-func (p *policyAdmin) make(ctx context.Context, around *meta.Zone, next *dirpolicy.Policy) (*meta.Zone, error) {
-	empty, err := p.empty(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !empty {
-		return nil, advise(fmt.Errorf("%w: a policy makes a zone of an empty directory only", ErrNotEmpty), "make a new directory, set the policy on it, and move the files there")
+// make makes a zone of a directory with all below it. The keys of files that are there go under the zone's key at once; fresh ones are for a job.
+func (p *policyAdmin) make(ctx context.Context, around *meta.Zone, next *dirpolicy.Policy) (z *meta.Zone, reencrypt bool, err error) {
+	if err := p.preflight(ctx, around); err != nil {
+		return nil, false, err
 	}
 	keys, err := p.keyARNs(ctx, next)
 	if err == nil && keys == nil {
 		keys, err = p.keysOf(ctx, around)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	id, err := p.v.meta.NewZoneID(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	parent, name, err := p.v.meta.ZonePlace(ctx, &meta.Zone{ID: id, Dir: p.dir})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	zoneKey, wraps, err := p.zoneKey(ctx, keys, meta.ZoneContext(p.v.ID, id, parent, name))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer zoneKey.Wipe()
-	z, err := meta.NewZone(p.v.ID, id, p.dir, zoneKey)
-	if err != nil {
-		return nil, err
+	if z, err = meta.NewZone(p.v.ID, id, p.dir, zoneKey); err != nil {
+		return nil, false, err
 	}
 	z.Wraps, z.Params, z.KeyTTL = wraps, params(next, around.Params), uint32(next.KeyTTL/time.Second)
 	zk, err := z.Keys(p.v.ID, zoneKey)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if err := p.v.meta.MakeZone(ctx, z, zk, parent, []byte(name), next.Source()); err != nil {
-		return nil, err
+	files, err := p.v.meta.MakeZone(ctx, z, zk, parent, []byte(name), next.Source())
+	if err != nil {
+		return nil, false, adviseTree(err)
 	}
-	return p.v.meta.Zone(ctx, id)
+	p.v.content.Rezoned(id, files)
+	z, err = p.v.meta.Zone(ctx, id)
+	return z, len(files) > 0, err
+}
+
+// preflight finds out, where there are files, whether a job could re-encrypt them, and whether who asks may have the keys that they are under now.
+func (p *policyAdmin) preflight(ctx context.Context, now *meta.Zone) error {
+	empty, err := p.empty(ctx)
+	if empty || err != nil {
+		return err
+	}
+	if err := p.ready(ctx); err != nil {
+		return fmt.Errorf("files of the directory have to be re-encrypted for that: %w", err)
+	}
+	return p.v.opensFor(ctx, p.caller(), now)
+}
+
+// adviseTree says what to do where a directory cannot go into another zone as it is.
+func adviseTree(err error) error {
+	switch {
+	case errors.Is(err, meta.ErrTooMany):
+		return advise(fmt.Errorf("%w: %w", ErrNotEmpty, err), "set the policy on a new directory and move the files there with mv: their keys go with them")
+	case errors.Is(err, meta.ErrCrossZone):
+		return advise(fmt.Errorf("%w: %w", ErrUsage, err), "find -links +1 finds files with several names; all names of a file have to lie in directories of one policy")
+	}
+	return err
 }
 
 // zoneKey has a zone's key made under the first of keys, and wrapped by the others as well. The caller wipes it.
@@ -295,28 +316,49 @@ func (p *policyAdmin) zoneKey(ctx context.Context, keys []string, encryptionCont
 	return k, wraps, err
 }
 
-// remove takes the policy of a zone away: the root keeps its keys, another directory is no zone afterwards and has to be empty.
-func (p *policyAdmin) remove(ctx context.Context) error {
+// remove takes the policy of a zone away. The root keeps its keys; another directory is no zone afterwards: what is in it goes under the keys of the zone around, whose number it returns, and
+// its files, if there are any, are for a job.
+func (p *policyAdmin) remove(ctx context.Context) (reencrypt bool, err error) {
 	z, own, err := p.zone(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if !own || z.ID == meta.RootZone && z.PolicyHash == [32]byte{} {
-		return advise(fmt.Errorf("the directory has no policy of its own: %w", ErrNoPolicy), "kmsfs policy show says whose it has")
+	if !own || z.ID == meta.RootZone && !z.HasPolicy() {
+		return false, advise(fmt.Errorf("the directory has no policy of its own: %w", ErrNoPolicy), "kmsfs policy show says whose it has")
 	}
 	if err := p.v.guard.Administer(ctx, p.by, z.ID); err != nil {
-		return err
+		return false, err
 	}
 	if z.ID == meta.RootZone {
-		_, _, err = p.v.meta.ChangeZone(ctx, z.ID, []byte{}, func(z *meta.Zone) error { z.KeyTTL = 0; return nil })
-	} else if err = p.v.meta.DissolveZone(ctx, z.ID); errors.Is(err, meta.ErrNotEmpty) {
-		return advise(fmt.Errorf("%w: files in the directory are under its own key", ErrNotEmpty), "move the files out first, or set a policy without statements")
+		if _, _, err = p.v.meta.ChangeZone(ctx, z.ID, []byte{}, func(z *meta.Zone) error { z.KeyTTL = 0; return nil }); err != nil {
+			return false, err
+		}
+		return false, p.settle(ctx)
+	}
+	around, err := p.around(ctx)
+	if err == nil {
+		err = p.preflight(ctx, around)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	if z.ID != meta.RootZone {
-		p.v.ring.Revoke(z.ID)
+	files, into, err := p.v.meta.DissolveZone(ctx, z.ID)
+	if err != nil {
+		return false, adviseTree(err)
 	}
-	return p.settle(ctx)
+	p.v.content.Rezoned(into, files)
+	p.v.ring.Revoke(z.ID)
+	return len(files) > 0, p.settle(ctx)
+}
+
+// around returns the zone that the directory of a zone lies in.
+func (p *policyAdmin) around(ctx context.Context) (*meta.Zone, error) {
+	a, err := p.v.meta.Getattr(ctx, p.dir)
+	if err == nil {
+		a, err = p.v.meta.Getattr(ctx, a.Parent)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.v.meta.Zone(ctx, a.Zone)
 }

@@ -17,7 +17,7 @@ import (
 
 func policyCommand(io stdio) *cobra.Command {
 	return group("policy", "Policies of directories: keys, storage, and who may do what (docs/POLICY.md)",
-		policySetCommand(io), policyShowCommand(io), policyEditCommand(io), policyRemoveCommand(), policyListCommand(io), policyCheckCommand(io), policySuggestCommand(io))
+		policySetCommand(io), policyShowCommand(io), policyEditCommand(io), policyRemoveCommand(io), policyListCommand(io), policyCheckCommand(io), policySuggestCommand(io))
 }
 
 // named puts the file's name before what is wrong with a policy in it.
@@ -32,7 +32,7 @@ func policySetCommand(io stdio) *cobra.Command {
 	var asJSON, wait bool
 	var pace paceFlags
 	cmd := &cobra.Command{
-		Use: "set DIR FILE", Short: "Put a policy on a directory of a mount; an empty one becomes a zone with a key of its own", Args: usage(cobra.ExactArgs(2)),
+		Use: "set DIR FILE", Short: "Put a policy on a directory of a mount, which becomes a zone with a key of its own", Args: usage(cobra.ExactArgs(2)),
 		Long: "Puts a policy on a directory of a mount. If it changes the keys of a directory with files, or how they are stored, a job re-encrypts them while programs go on.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			source, err := mount.ReadPolicy(args[1])
@@ -157,11 +157,36 @@ func policyListCommand(io stdio) *cobra.Command {
 	return cmd
 }
 
-func policyRemoveCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "rm DIR", Short: "Take a directory's policy away; it has to be empty, unless it is the root of the mount", Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error { return mount.PolicyRemove(cmd.Context(), args[0]) },
+func policyRemoveCommand(io stdio) *cobra.Command {
+	var asJSON, wait bool
+	var pace paceFlags
+	cmd := &cobra.Command{
+		Use: "rm DIR", Short: "Take a directory's policy away; its files get the keys and storage of the directory around", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			rate, cpu, err := pace.parse()
+			if err != nil {
+				return err
+			}
+			job, err := mount.PolicyRemove(cmd.Context(), args[0], rate, cpu)
+			if err != nil || job == nil {
+				return err
+			}
+			st := *job
+			if wait {
+				if st, err = waitForJob(cmd.Context(), io, asJSON, args[0], st.ID); err != nil {
+					return err
+				}
+			}
+			if err := io.print(asJSON, st, func(w *tabwriter.Writer) { printJob(w, st, wait) }); err != nil {
+				return err
+			}
+			return jobFailure(wait, st)
+		},
 	}
+	pace.add(cmd)
+	cmd.Flags().BoolVar(&wait, "wait", false, "return when the files are re-encrypted")
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }
 
 func policyEditCommand(io stdio) *cobra.Command {

@@ -91,6 +91,17 @@ func (f *File) carry(op func() (*meta.Attr, error)) error {
 	return nil
 }
 
+// Rezoned says that files were put into another zone, without fresh keys (meta.Store.MakeZone, DissolveZone): who has them open goes on with its keys.
+func (e *Engine) Rezoned(zone meta.ZoneID, files []meta.Ino) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ino := range files {
+		if f := e.files[ino]; f != nil {
+			f.zone.Store(uint64(zone))
+		}
+	}
+}
+
 // relocate ends a move that was interrupted, gives the file the parameters of its zone, and makes the move that this may need.
 func (f *File) relocate(ctx context.Context, epoch uint32, step func(bytes int) error) error {
 	if err := f.move(ctx, step); err != nil {

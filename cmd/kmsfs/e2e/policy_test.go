@@ -414,11 +414,9 @@ func TestPolicyRefused(t *testing.T) {
 	r := newMemoryRig(t)
 	r.Init()
 	r.Mount()
-	dir, full, file := filepath.Join(r.Mnt, "a"), filepath.Join(r.Mnt, "full"), filepath.Join(r.Dir, "p.yaml")
-	for _, d := range []string{dir, full, filepath.Join(full, "x")} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	dir, file := filepath.Join(r.Mnt, "a"), filepath.Join(r.Dir, "p.yaml")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	const root = "statements:\n  - {effect: allow, users: [root], actions: ['*']}\n"
 	before := r.Must("policy", "list", r.Mnt, "--json")
@@ -431,7 +429,6 @@ func TestPolicyRefused(t *testing.T) {
 		{dir, "version: 1\nkeys: [alias/none]\n", 22, []string{"p.yaml", "line 2", "alias/none"}},
 		{dir, "version: 1\nstatements:\n  - {effect: allow, users: [nobody-such], actions: [read]}\n", 22, []string{"p.yaml", "line 3", "nobody-such"}},
 		{dir, "version: 1\n" + root + "  - {effect: deny, users: [root], actions: [Admin]}\n", 22, []string{"p.yaml", "will not allow"}},
-		{full, "version: 1\n" + root, 17, []string{"not empty"}},
 	} {
 		write(t, file, []byte(c.source))
 		r.Refused(c.code, c.words, "policy", "set", c.dir, file)
@@ -445,11 +442,22 @@ func TestPolicyRefused(t *testing.T) {
 	if out := r.Must("policy", "show", dir); !strings.Contains(out, "compression: s2") {
 		t.Errorf("show: %s", out)
 	}
-	r.Refused(17, []string{"not empty"}, "policy", "rm", dir)
-	if err := os.Remove(filepath.Join(dir, "f")); err != nil {
+	for i := range 5100 { // more than can go into another zone at once
+		write(t, filepath.Join(dir, fmt.Sprint(i)), nil)
+	}
+	r.Refused(17, []string{"too many names", "mv"}, "policy", "rm", dir)
+	for i := range 5100 {
+		if err := os.Remove(filepath.Join(dir, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(dir, "f"), filepath.Join(dir, "g")); err != nil {
 		t.Fatal(err)
 	}
-	r.Must("policy", "rm", dir)
+	r.Must("policy", "rm", "--wait", dir)
+	if got := string(read(t, filepath.Join(dir, "g"))); got != strings.Repeat("text ", 1<<15) {
+		t.Errorf("%d bytes, and others than were written", len(got))
+	}
 	if after := r.Must("policy", "list", r.Mnt, "--json"); after != before {
 		t.Errorf("not as it was: %s, before %s", after, before)
 	}

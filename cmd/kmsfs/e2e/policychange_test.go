@@ -105,19 +105,20 @@ func taken(t *testing.T, path string) int {
 // stored as it was, and programs have noticed nothing.
 func TestPolicyChangeInUse(t *testing.T) {
 	mounttest.NeedProgram(t, "sqlite3")
-	for _, at := range []string{"zone", "root"} {
-		t.Run(at, func(t *testing.T) { policyChangeInUse(t, at == "root") })
+	for _, at := range []string{"zone", "root", "plain"} {
+		t.Run(at, func(t *testing.T) { policyChangeInUse(t, at) })
 	}
 }
 
-func policyChangeInUse(t *testing.T, root bool) {
+// policyChangeInUse is it for the directory of a zone, the root of the mount, or a directory that becomes a zone by it, and is none again in the end.
+func policyChangeInUse(t *testing.T, at string) {
 	r := newRig(t)
 	r.Init("--block-size", "4K")
 	r.Mount()
 	r.Must("key", "create", "--alias", "alias/former")
 	r.Must("key", "create", "--alias", "alias/next")
 	dir, file := r.Mnt, filepath.Join(r.Dir, "policy.yaml")
-	if !root {
+	if at != "root" {
 		dir = filepath.Join(r.Mnt, "zone")
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -125,7 +126,9 @@ func policyChangeInUse(t *testing.T, root bool) {
 	}
 	const who = "\nstatements:\n  - {effect: allow, users: [root], actions: ['*']}\n"
 	write(t, file, []byte("version: 1\nkeys: [alias/former]\nblock_size: 4KiB"+who))
-	r.Must("policy", "set", dir, file)
+	if at != "plain" {
+		r.Must("policy", "set", dir, file)
+	}
 
 	files := tree(t, filepath.Join(dir, "tree"), rand.New(rand.NewPCG(6, 6)))
 	text := filepath.Join(dir, "text")
@@ -161,7 +164,7 @@ func policyChangeInUse(t *testing.T, root bool) {
 	if n := taken(t, sparse); n > 1<<20 {
 		t.Errorf("%d bytes are taken by holes", n)
 	}
-	if !root { // the volume is under its own key, too
+	if at == "zone" { // the volume is under its own key, too
 		r.Must("key", "delete", "--yes", "--days", "7", "alias/former")
 	}
 	r.Remount()
@@ -177,6 +180,10 @@ func policyChangeInUse(t *testing.T, root bool) {
 		t.Errorf("%+v", c)
 	}
 	same(t, "and back", files)
+	if at == "plain" {
+		takeAway(r, dir, files)
+		return
+	}
 	r.Must("key", "create", "--alias", "alias/closed")
 	r.Must("key", "disable", "alias/closed")
 	before := r.Must("policy", "list", "--json", dir)
@@ -185,6 +192,34 @@ func policyChangeInUse(t *testing.T, root bool) {
 	if after := r.Must("policy", "list", "--json", dir); after != before {
 		t.Errorf("a refusal has changed something: %s, was %s", after, before)
 	}
+	r.Umount()
+	r.Fsck()
+}
+
+// takeAway removes the policy of a directory in use: what is in it goes under the keys of the directory around.
+func takeAway(r *rig, dir string, files map[string][]byte) {
+	t := r.T.(*testing.T)
+	t.Helper()
+	again := filepath.Join(dir, "again")
+	if err := os.Mkdir(again, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l := startLoad(t, again)
+	var job jobStatus
+	decode(t, r.Must("policy", "rm", "--wait", "--json", dir), &job)
+	l.stop()
+	if job.State != "done" || job.Failed != 0 || job.Files < len(files) {
+		t.Errorf("%+v", job)
+	}
+	same(t, "without the policy", files)
+	r.proof(dir, job)
+	var zones []struct{ Zone int }
+	if decode(t, r.Must("policy", "list", "--json", dir), &zones); len(zones) != 1 {
+		t.Errorf("%+v", zones)
+	}
+	r.Must("key", "delete", "--yes", "--days", "7", "alias/next")
+	r.Remount()
+	same(t, "without the policy, after a remount", files)
 	r.Umount()
 	r.Fsck()
 }
