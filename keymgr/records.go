@@ -64,6 +64,7 @@ type versionRecord struct {
 	Created  time.Time `json:"created"`
 	Rotation string    `json:"rotation,omitempty"` // RotationOnDemand or RotationAutomatic; "" of the first
 
+	MadeIn     string `json:"madeIn,omitempty"`     // kind of the token that it was made in and came from; "": this one, or imported
 	Commitment string `json:"commitment,omitempty"` // hex; of imported material: tells it from other material
 }
 
@@ -182,7 +183,7 @@ func (k *cmk) metadata() KeyMetadata {
 		Aliases: append([]string(nil), k.record.Aliases...),
 	}
 	for _, v := range k.versions {
-		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created})
+		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created, MadeIn: k.record.Versions[v.number-1].MadeIn})
 	}
 	if i := k.record.Import; i != nil && i.Present {
 		md.Expiration, md.ValidTo = DoesntExpire, i.ValidTo

@@ -81,7 +81,7 @@ var classOfError = []struct {
 	{ClassNoSecret, []error{ErrNoSecret, keystore.ErrNoSecret}},
 	{ClassWrongSecret, []error{keymgr.ErrWrongSecret, hsm.ErrPIN}},
 	{ClassLocked, []error{keymgr.ErrLocked}},
-	{ClassKeyRefused, []error{jobs.ErrDenied, keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrIncorrectMaterial, keymgr.ErrInvalidImportToken, keymgr.ErrExpiredImportToken, keymgr.ErrLimit, meta.ErrKeyRevoked, syscall.EKEYREVOKED, syscall.EKEYEXPIRED}},
+	{ClassKeyRefused, []error{jobs.ErrDenied, keymgr.ErrDisabled, keymgr.ErrInvalidState, keymgr.ErrAccessDenied, keymgr.ErrIncorrectKey, keymgr.ErrIncorrectMaterial, keystore.ErrUnmovable, keymgr.ErrInvalidImportToken, keymgr.ErrExpiredImportToken, keymgr.ErrLimit, meta.ErrKeyRevoked, syscall.EKEYREVOKED, syscall.EKEYEXPIRED}},
 	{ClassKeyAway, []error{keymgr.ErrKeyUnavailable, hsm.ErrTokenAway, hsm.ErrModule, hsm.ErrUnfit, hsm.ErrLocked, meta.ErrKeyUnavailable, syscall.ENOKEY}},
 	{ClassDamaged, []error{ErrDamaged, backup.ErrDamaged, superblock.ErrDamaged, superblock.ErrAuth, keymgr.ErrInvalidCiphertext, kv.ErrCorrupt, keystore.ErrDamaged, hsm.ErrDamaged, meta.ErrAuth, meta.ErrCorrupt, trail.ErrDamaged, trail.ErrProof, seal.ErrSeal}},
 	{ClassNotFound, []error{ErrNoPolicy, ErrNoDenial, jobs.ErrNoJob, keymgr.ErrNotFound, keystore.ErrNone, trail.ErrNoLog}},

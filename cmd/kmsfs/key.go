@@ -33,13 +33,14 @@ type versionView struct {
 	Number   uint32    `json:"number"`
 	Material string    `json:"material_id"`
 	Created  time.Time `json:"created"`
+	MadeIn   string    `json:"made_in,omitempty"`
 }
 
 func viewKey(k keymgr.KeyMetadata) keyView {
 	v := keyView{ID: k.KeyID, ARN: k.ARN, Aliases: append([]string{}, k.Aliases...), Description: k.Description, State: k.State, Manager: k.Manager,
 		Origin: k.Origin, Created: k.CreationDate, Deletion: k.DeletionDate, Expiration: k.ValidTo, Versions: []versionView{}}
 	for _, ver := range k.Versions {
-		v.Versions = append(v.Versions, versionView{ver.Number, ver.MaterialID, ver.Created})
+		v.Versions = append(v.Versions, versionView{ver.Number, ver.MaterialID, ver.Created, ver.MadeIn})
 	}
 	return v
 }
@@ -172,7 +173,11 @@ func printKey(io stdio, asJSON bool, key keymgr.KeyMetadata) error {
 		line(w, "deleted on", since(k.Deletion))
 		line(w, "material until", since(k.Expiration))
 		for _, v := range k.Versions {
-			line(w, fmt.Sprintf("version %d", v.Number), since(v.Created)+", material "+v.Material)
+			from := ""
+			if v.MadeIn != "" {
+				from = ", made in a " + v.MadeIn + " token: it has been outside of this one"
+			}
+			line(w, fmt.Sprintf("version %d", v.Number), since(v.Created)+", material "+v.Material+from)
 		}
 	})
 }

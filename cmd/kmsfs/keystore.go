@@ -12,7 +12,7 @@ import (
 func keystoreCommand(io stdio) *cobra.Command {
 	return group("keystore", "Make, unlock and look at a key store",
 		keystoreInitCommand(io), keystoreStatusCommand(io), keystoreUnlockCommand(io), keystoreLockCommand(io), keystorePasswdCommand(),
-		keystoreBackupCommand(io), keystoreRestoreCommand(io))
+		keystoreBackupCommand(io), keystoreRestoreCommand(io), keystoreMigrateCommand(io))
 }
 
 func keystoreInitCommand(io stdio) *cobra.Command {

@@ -103,8 +103,11 @@ func (c *conn) seal(s p11.SessionHandle, key p11.ObjectHandle, in, aad []byte) (
 	return hsm.Sealed{Mechanism: hsm.AESGCM, IV: iv, Ciphertext: ct}, nil
 }
 
-// Decrypt implements hsm.Token.
+// Decrypt implements hsm.Token. It opens what an embedded token made under a key that was imported from there, too.
 func (t *Token) Decrypt(ctx context.Context, id hsm.KeyID, s hsm.Sealed, aad []byte) ([]byte, error) {
+	if s.Mechanism == hsm.XAES256GCM {
+		return t.decryptXAES(ctx, id, s, aad)
+	}
 	if err := hsm.CheckDecrypt(s, aad, hsm.AESGCM, ivSize); err != nil {
 		return nil, t.wrap("decrypt with key", id, err)
 	}

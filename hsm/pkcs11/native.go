@@ -33,7 +33,7 @@ typedef struct {
 } function_list_t;
 
 enum { FN_LOGIN = 18, FN_ENCRYPT_INIT = 29, FN_ENCRYPT = 30, FN_DECRYPT_INIT = 33, FN_DECRYPT = 34 };
-enum { CKM_AES_GCM_ = 0x1087 };
+enum { CKM_AES_ECB_ = 0x1081, CKM_AES_GCM_ = 0x1087 };
 
 typedef ulong_t (*get_function_list_t)(function_list_t **);
 typedef ulong_t (*login_t)(ulong_t, ulong_t, unsigned char *, ulong_t);
@@ -72,6 +72,15 @@ static ulong_t gcm(function_list_t *l, int decrypt, ulong_t session, ulong_t key
 	if (rv == 0)
 		rv = ((crypt_t)l->fn[decrypt ? FN_DECRYPT : FN_ENCRYPT])(session, in, in_len, out, out_len);
 	*iv_len = p.iv_len;
+	return rv;
+}
+
+// ecb encrypts blocks one by one.
+static ulong_t ecb(function_list_t *l, ulong_t session, ulong_t key, unsigned char *in, ulong_t in_len, unsigned char *out, ulong_t *out_len) {
+	mechanism_t m = {CKM_AES_ECB_, NULL, 0};
+	ulong_t rv = ((init_t)l->fn[FN_ENCRYPT_INIT])(session, &m, key);
+	if (rv == 0)
+		rv = ((crypt_t)l->fn[FN_ENCRYPT])(session, in, in_len, out, out_len);
 	return rv;
 }
 */
@@ -165,6 +174,21 @@ func (n native) decrypt(s p11.SessionHandle, key p11.ObjectHandle, iv, in, aad [
 			hsm.ErrUnfit, outLen, len(in)-hsm.TagSize)
 	}
 	return out[:outLen:outLen], nil
+}
+
+// blocks encrypts whole blocks, each by itself. What is returned is the caller's to wipe.
+func (n native) blocks(s p11.SessionHandle, key p11.ObjectHandle, in []byte) ([]byte, error) {
+	out := make([]byte, len(in))
+	outLen := C.ulong_t(len(out))
+	rv := C.ecb(n.list, C.ulong_t(s), C.ulong_t(key), bytePtr(in), C.ulong_t(len(in)), bytePtr(out), &outLen)
+	if rv != 0 {
+		return nil, ckr(rv)
+	}
+	if int(outLen) != len(in) {
+		clear(out)
+		return nil, fmt.Errorf("%w: AES-ECB gave %d bytes for %d", hsm.ErrUnfit, outLen, len(in))
+	}
+	return out, nil
 }
 
 func bytePtr(b []byte) *C.uchar {

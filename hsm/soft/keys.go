@@ -76,6 +76,11 @@ func (k *keyHeader) info(key []byte) (hsm.KeyInfo, error) {
 	return hsm.KeyInfo{ID: k.ID, Label: k.Label, CheckValue: check, Created: k.Created}, err
 }
 
+// ExportKey implements hsm.Exporter.
+func (t *Token) ExportKey(ctx context.Context, id hsm.KeyID, fn func(key []byte) error) error {
+	return t.wrap("export key", id, t.with(ctx, id, func(key []byte, _ hsm.KeyInfo) error { return fn(key) }))
+}
+
 // FindKey implements hsm.Token.
 func (t *Token) FindKey(ctx context.Context, id hsm.KeyID) (hsm.KeyInfo, error) {
 	var found hsm.KeyInfo

@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+
+	"github.com/kmsfs/kmsfs/hsm"
 )
 
 // Sizes of XAES-256-GCM, in bytes.
 const (
 	keySize    = 32
-	nonceSize  = 24
+	nonceSize  = hsm.XAESNonceSize
 	tagSize    = 16
 	sealedSize = nonceSize + keySize + tagSize // a sealed key
 )
@@ -60,19 +62,11 @@ func subcipher(key, nonce []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	var k1 [aes.BlockSize]byte
-	block.Encrypt(k1[:], k1[:])
-	double(&k1)
-
+	var zero [aes.BlockSize]byte
+	block.Encrypt(zero[:], zero[:])
 	var sub [keySize]byte
 	defer clear(sub[:])
-	for half := range 2 {
-		var m [aes.BlockSize]byte
-		m[1], m[2] = byte(half+1), 'X'
-		copy(m[4:], nonce[:nonceSize/2])
-		for i := range m {
-			m[i] ^= k1[i]
-		}
+	for half, m := range hsm.XAESInputs(zero, nonce) {
 		block.Encrypt(sub[half*aes.BlockSize:], m[:])
 	}
 	inner, err := aes.NewCipher(sub[:])
@@ -80,17 +74,6 @@ func subcipher(key, nonce []byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCM(inner)
-}
-
-// double multiplies by x in GF(2^128) as CMAC defines it.
-func double(b *[aes.BlockSize]byte) {
-	var carry byte
-	for i := len(b) - 1; i >= 0; i-- {
-		next := b[i] >> 7
-		b[i] = b[i]<<1 | carry
-		carry = next
-	}
-	b[len(b)-1] ^= 0x87 & -carry
 }
 
 // checkValue is the first 3 bytes of the AES encryption of a zero block, which

@@ -111,7 +111,11 @@ func (c *Client) Encrypt(ctx context.Context, id hsm.KeyID, plaintext, aad []byt
 
 // Decrypt implements hsm.Token.
 func (c *Client) Decrypt(ctx context.Context, id hsm.KeyID, s hsm.Sealed, aad []byte) ([]byte, error) {
-	if err := hsm.CheckDecrypt(s, aad, hsm.AESGCM, gcmNonce); err != nil {
+	mechanism, nonce := hsm.AESGCM, gcmNonce
+	if s.Mechanism == hsm.XAES256GCM { // of a key that was imported from an embedded token
+		mechanism, nonce = hsm.XAES256GCM, hsm.XAESNonceSize
+	}
+	if err := hsm.CheckDecrypt(s, aad, mechanism, nonce); err != nil {
 		return nil, fmt.Errorf("decrypt with key %s: %w", id, err)
 	}
 	_, plain, err := c.call(ctx, &request{Op: opDecrypt, Key: id, AAD: aad, Sealed: &s}, nil, twice)
