@@ -16,7 +16,7 @@
 //   - Settler: what package meta/kv/local calls during a checkpoint to settle images.
 //
 // Where a write goes. A block whose slot is virgin is written directly. All others are images: overwritten blocks, slots whose release is not
-// checkpointed yet, content that moves from the inline row, and small writes of files that are fsynced often. So a slot that any state refers
+// checkpointed yet, content that moves from the inline row, and small writes of files that a sync is expected of. So a slot that any state refers
 // to is overwritten only while the journal durably holds its new content: a block is never torn.
 //
 // Order. A File's lock is held from the choice of the place until the caches match what was committed; it is never held while a key manager

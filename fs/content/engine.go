@@ -73,6 +73,8 @@ type Engine struct {
 	rows    *lru[rowKey, *meta.MapRow]
 	ciphers *lru[cipherKey, *cipherEntry]
 
+	syncers syncers
+
 	// tidy: a checkpoint has been made since the volume was opened. Before, images and released slots of earlier may exist that no residue
 	// knows of, and data that was written but not synced.
 	tidy atomic.Bool
@@ -126,6 +128,7 @@ func New(cfg Config) (*Engine, error) {
 		byImage:  movedByImage,
 		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),
 		ciphers:  newLRU[cipherKey, *cipherEntry](cachedCiphers),
+		syncers:  newSyncers(),
 		files:    map[meta.Ino]*File{},
 		residues: map[meta.Ino]*residue{},
 		removing: map[meta.Ino]*gate{},

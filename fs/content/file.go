@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -24,6 +23,7 @@ type File struct {
 	loading   sync.Mutex
 	loaded    bool          // guarded by loading
 	zone      atomic.Uint64 // changed by Carry
+	dir       meta.Ino      // guarded by loading; where it was when it was loaded
 	size      atomic.Uint64 // st.size, for Size
 	blockSize atomic.Uint32 // st.params.BlockSize, for BlockSize
 	epoch     atomic.Uint32 // that new blocks are sealed under; changed with mu held
@@ -147,6 +147,7 @@ func (f *File) load(ctx context.Context) error {
 		return fmt.Errorf("open content of inode %d: %w", f.ino, err)
 	}
 	f.zone.Store(uint64(a.Zone))
+	f.dir = a.Parent
 	f.epoch.Store(a.Epoch)
 	f.mu.Lock()
 	f.uses.used = a.Wrap(a.Epoch).Uses
@@ -182,16 +183,6 @@ func (f *File) Close() error {
 		return f.e.free(context.Background(), f.ino)
 	}
 	return nil
-}
-
-// oftenSynced: files that are fsynced again and again write images, because these need only one flush.
-const (
-	oftenSyncs  = 1
-	oftenWithin = 30 * time.Second
-)
-
-func (f *File) oftenSynced() bool {
-	return f.syncs.Load() >= oftenSyncs && time.Now().UnixNano()-f.lastSync.Load() < int64(oftenWithin)
 }
 
 // virgin tells whether no state that a crash could bring back refers to the slot of a block without an entry. Called with mu held.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
@@ -37,8 +36,7 @@ func (f *File) Sync(ctx context.Context) error {
 	if f.e.cfg.ReadOnly {
 		return nil
 	}
-	f.syncs.Add(1)
-	f.lastSync.Store(time.Now().UnixNano())
+	f.noteSync()
 	err := f.e.healthy()
 	if err == nil {
 		err = f.syncContent(ctx)

@@ -11,7 +11,7 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
-// smallWrite is up to how many bytes a write of a file that is fsynced often goes into the journal.
+// smallWrite is up to how many bytes a write goes into the journal if a sync of its file is expected.
 const smallWrite = 128 << 10
 
 // WriteAt writes all of p at off and returns how many bytes were written: all, or with an error those before it. A gap behind the old end
@@ -169,7 +169,7 @@ func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Pl
 		return err
 	}
 	pieces := w.pieces[:end-first]
-	small := len(p) <= smallWrite && f.oftenSynced()
+	small := len(p) <= smallWrite && f.expectsSync(c.next.size)
 	for i := range pieces {
 		if pieces[i], err = w.piece(ctx, first+uint64(i), small); err != nil {
 			return err

@@ -1,0 +1,51 @@
+package content
+
+import (
+	"time"
+
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// A file that is fsynced writes images, because these need one flush, of the journal, where blocks in slots need up to three: of the object, of its name, of the journal. Of
+// a file that was synced lately it is expected that it will be again; and of a new one if others were in the same directory: databases, mail and editors make
+// new files again and again and sync each once. Many of these are removed before a checkpoint, and then never have an object.
+const (
+	expectFor   = 30 * time.Second
+	expectFiles = 256 // directories that are remembered
+)
+
+// syncers remembers directories in which small new files were synced. Safe for concurrent use.
+type syncers struct{ last *lru[meta.Ino, time.Time] }
+
+func newSyncers() syncers { return syncers{newLRU[meta.Ino, time.Time](expectFiles)} }
+
+func (s syncers) synced(dir meta.Ino, now time.Time) { s.last.put(dir, now) }
+
+func (s syncers) expects(dir meta.Ino, now time.Time) bool {
+	at, ok := s.last.get(dir)
+	return ok && now.Sub(at) < expectFor
+}
+
+// expectsSync tells whether the file will probably be synced soon. size is what it is going to have. Called with mu held.
+func (f *File) expectsSync(size uint64) bool {
+	now := time.Now()
+	if f.syncs.Load() > 0 {
+		return now.UnixNano()-f.lastSync.Load() < int64(expectFor)
+	}
+	return size <= smallWrite && (f.native || f.st.layout != meta.LayoutSlots) && f.e.syncers.expects(f.dir, now)
+}
+
+// noteSync learns from a sync of the file.
+func (f *File) noteSync() {
+	now := time.Now()
+	f.lastSync.Store(now.UnixNano())
+	if f.syncs.Add(1) > 1 || f.Size() > smallWrite {
+		return
+	}
+	f.mu.RLock()
+	native := f.native
+	f.mu.RUnlock()
+	if native {
+		f.e.syncers.synced(f.dir, now)
+	}
+}
