@@ -34,11 +34,12 @@ var allowed = map[string][]string{
 	"meta/metatest": {"meta", "meta/kv", "meta/kv/memory", "blockcrypt"},
 
 	"keymgr/audit": {},
+	"keymgr/fair":  {},
 
 	"keymgr":          {"hsm", "meta/kv", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/keystore": {"keymgr", "hsm", "hsm/kms", "hsm/soft", "hsm/worker", "meta/kv", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/wire":     {"keymgr", "blockcrypt"},
-	"keymgr/server":   {"keymgr", "keymgr/keystore", "keymgr/wire", "hsm", "blockcrypt", "blockcrypt/locked"},
+	"keymgr/server":   {"keymgr", "keymgr/fair", "keymgr/keystore", "keymgr/wire", "hsm", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/client":   {"keymgr", "keymgr/wire", "blockcrypt", "blockcrypt/locked"},
 
 	"fs/object":    {},
@@ -46,8 +47,8 @@ var allowed = map[string][]string{
 	"fs/posix":     {},
 	"fs/dirpolicy": {"meta", "blockcrypt", "keymgr", "keymgr/audit", "keymgr/policy"},
 	"fs/identity":  {"keymgr", "keymgr/policy"},
-	"fs/access":    {"fs/dirpolicy", "fs/identity", "meta", "blockcrypt", "keymgr", "keymgr/audit", "keymgr/policy"},
-	"fs/keyring":   {"meta", "blockcrypt", "blockcrypt/locked", "keymgr"},
+	"fs/access":    {"fs/dirpolicy", "fs/identity", "meta", "blockcrypt", "keymgr", "keymgr/audit", "keymgr/fair", "keymgr/policy"},
+	"fs/keyring":   {"meta", "blockcrypt", "blockcrypt/locked", "keymgr", "keymgr/fair"},
 	"fs/codec":     {"meta", "blockcrypt"},
 	"fs/content":   {"fs/codec", "fs/object", "meta", "meta/kv", "blockcrypt"},
 	"fs":           {"fs/access", "fs/content", "fs/object", "fs/transport", "meta", "blockcrypt", "keymgr", "keymgr/audit"},

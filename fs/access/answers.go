@@ -3,10 +3,12 @@ package access
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -114,7 +116,7 @@ func (g *Guard) authorise(ctx context.Context, z *zone, by keymgr.Caller, right 
 	}
 	worst := answer{denied: denied(CauseKeyPolicy, "the zone has no key")}
 	for i, key := range z.keys {
-		a, err := g.cfg.Keys.Authorize(ctx, by, keymgr.AuthorizeInput{Action: right, KeyID: key, Context: encryptionContext})
+		a, err := g.ask(ctx, by, keymgr.AuthorizeInput{Action: right, KeyID: key, Context: encryptionContext})
 		switch {
 		case err == nil && a.Allowed:
 			return answer{reason: a.Reason, key: a.KeyID, until: a.Expires}
@@ -127,6 +129,27 @@ func (g *Guard) authorise(ctx context.Context, z *zone, by keymgr.Caller, right 
 		}
 	}
 	return worst
+}
+
+// Bounds of questions to the key manager that are under way at once, and of the time that one waits for its turn: a user whose questions hang must not keep
+// those of others from being asked.
+const (
+	maxAsking     = 16
+	maxUserAsking = 4
+	askWithin     = 5 * time.Second
+)
+
+// ask asks the key manager when it is the user's turn.
+func (g *Guard) ask(ctx context.Context, by keymgr.Caller, in keymgr.AuthorizeInput) (a keymgr.Authorization, err error) {
+	waiting, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	turn := fair.NewTurn[int]()
+	g.asking.Want(turn, by.UID)
+	if err := g.asking.Wait(waiting, turn); err != nil {
+		return a, fmt.Errorf("%w: other questions of this user are not answered: %w", keymgr.ErrKeyUnavailable, err)
+	}
+	defer g.asking.Done(turn)
+	return g.cfg.Keys.Authorize(ctx, by, in)
 }
 
 // keyFault is a key manager's refusal, or what kept it from deciding.

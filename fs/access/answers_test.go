@@ -1,11 +1,14 @@
 package access
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/kmsfs/kmsfs/fs/dirpolicy"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
@@ -87,5 +90,56 @@ func TestCompare(t *testing.T) {
 	}
 	if got := Compare(nil, nil, []Subject{alice}, []string{"/a"}, time.Now()); len(got) != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// crowded is a key manager that answers so many questions at once, and whose answers to one user do not come.
+type crowded struct {
+	places  chan struct{}
+	hanging int
+	entered chan struct{}
+}
+
+func (c *crowded) Authorize(ctx context.Context, by keymgr.Caller, _ keymgr.AuthorizeInput) (keymgr.Authorization, error) {
+	select {
+	case c.places <- struct{}{}:
+		defer func() { <-c.places }()
+	case <-ctx.Done():
+		return keymgr.Authorization{}, ctx.Err()
+	}
+	if by.UID == c.hanging {
+		c.entered <- struct{}{}
+		<-ctx.Done()
+		return keymgr.Authorization{}, ctx.Err()
+	}
+	return keymgr.Authorization{Allowed: true}, nil
+}
+
+// TestQuestionsTakeTurns: a user whose questions hang, more of them than the key manager takes at once, does not keep another's from being answered.
+func TestQuestionsTakeTurns(t *testing.T) {
+	keys := &crowded{places: make(chan struct{}, maxAsking), hanging: 1000, entered: make(chan struct{}, 100)}
+	g := &Guard{cfg: Config{Keys: keys}, asking: fair.New[int](maxAsking, maxUserAsking)}
+	hang, end := context.WithCancel(t.Context())
+	defer end()
+	ended := make(chan error, 3*maxAsking)
+	for range 3 * maxAsking {
+		go func() {
+			_, err := g.ask(hang, keymgr.Caller{UID: 1000}, keymgr.AuthorizeInput{})
+			ended <- err
+		}()
+	}
+	for range maxUserAsking {
+		<-keys.entered
+	}
+	for range 100 {
+		if a, err := g.ask(t.Context(), keymgr.Caller{UID: 2000}, keymgr.AuthorizeInput{}); err != nil || !a.Allowed {
+			t.Fatalf("another user's question: %+v, %v", a, err)
+		}
+	}
+	end()
+	for range 3 * maxAsking {
+		if err := <-ended; !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a question that hung: %v", err)
+		}
 	}
 }

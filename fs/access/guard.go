@@ -10,6 +10,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs/identity"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -37,6 +38,7 @@ type Guard struct {
 	// generation counts the changes after which a decision may be another one.
 	generation atomic.Uint64
 	answers    answers
+	asking     *fair.Turns[int] // by uid
 	denials    denials
 	places     places
 	events     sync.Pool // of *audit.Event, between two records
@@ -50,7 +52,7 @@ func New(ctx context.Context, cfg Config) (*Guard, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Guard{cfg: cfg, volume: cfg.Meta.Volume().String()}
+	g := &Guard{cfg: cfg, volume: cfg.Meta.Volume().String(), asking: fair.New[int](maxAsking, maxUserAsking)}
 	g.table.Store(&table{})
 	g.answers.reset()
 	return g, g.Reload(ctx)

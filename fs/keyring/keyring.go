@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -45,10 +46,22 @@ type Config struct {
 	Log        *slog.Logger     // nil: silent
 }
 
+// Bounds of calls of the key manager that are under way at once. What is asked for nobody in particular counts as one user more.
+const (
+	maxCalls    = 16
+	maxUserCall = 4 // for one user
+)
+
+// user is a uid, or nobody in particular.
+type user struct {
+	uid  uint32
+	some bool
+}
+
 // Keyring caches the keys of a volume's zones.
 type Keyring struct {
 	cfg  Config
-	fair *fair
+	fair *fair.Turns[user]
 
 	mu     sync.Mutex
 	leases map[meta.ZoneID]*lease // guarded by mu
@@ -77,7 +90,7 @@ func New(cfg Config) *Keyring {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Keyring{cfg: cfg, fair: newFair(maxCalls, maxUserCall), leases: map[meta.ZoneID]*lease{}}
+	return &Keyring{cfg: cfg, fair: fair.New[user](maxCalls, maxUserCall), leases: map[meta.ZoneID]*lease{}}
 }
 
 // Zone returns the keys of a zone, from the cache while they are valid. It waits at most Config.Timeout for the key manager.
@@ -139,7 +152,7 @@ func (k *Keyring) wait(ctx context.Context, l *lease) (*meta.ZoneKeys, error) {
 func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
 	done, turn, mine := l.begin()
 	uid, some := keymgr.UserOf(ctx)
-	k.fair.want(turn, user{uid, some})
+	k.fair.Want(turn, user{uid, some})
 	if !mine {
 		return done
 	}
@@ -162,11 +175,11 @@ func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
 }
 
 // inTurn unwraps the keys of a zone when it is the call's turn.
-func (k *Keyring) inTurn(ctx context.Context, id meta.ZoneID, t *turn) (*meta.ZoneKeys, error) {
-	if err := k.fair.wait(ctx, t); err != nil {
+func (k *Keyring) inTurn(ctx context.Context, id meta.ZoneID, t *fair.Turn[user]) (*meta.ZoneKeys, error) {
+	if err := k.fair.Wait(ctx, t); err != nil {
 		return nil, fmt.Errorf("other calls of the key manager do not end: %w: %w", meta.ErrKeyUnavailable, err)
 	}
-	defer k.fair.done(t)
+	defer k.fair.Done(t)
 	return k.unwrap(ctx, id)
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -14,14 +15,14 @@ type lease struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	current *granted      // guarded by mu; nil: no keys
-	renewAt time.Time     // guarded by mu; from when on a use renews
-	failed  error         // guarded by mu; why there are no keys, believed until retryAt
-	retryAt time.Time     // guarded by mu
-	running chan struct{} // guarded by mu; closed when the unwrap that runs is over
-	turn    *turn         // guarded by mu; of the unwrap that runs
-	ended   error         // guarded by mu; the lease was taken away and grants nothing more
-	before  *lease        // guarded by mu; what Refresh replaced: its keys may still be in use
+	current *granted         // guarded by mu; nil: no keys
+	renewAt time.Time        // guarded by mu; from when on a use renews
+	failed  error            // guarded by mu; why there are no keys, believed until retryAt
+	retryAt time.Time        // guarded by mu
+	running chan struct{}    // guarded by mu; closed when the unwrap that runs is over
+	turn    *fair.Turn[user] // guarded by mu; of the unwrap that runs
+	ended   error            // guarded by mu; the lease was taken away and grants nothing more
+	before  *lease           // guarded by mu; what Refresh replaced: its keys may still be in use
 }
 
 // granted is a set of keys and until when it may be used.
@@ -62,13 +63,13 @@ func (l *lease) use(now time.Time) (keys *meta.ZoneKeys, renew bool, err error) 
 }
 
 // begin returns the channel and the turn of the unwrap that runs; mine if the caller has to run it.
-func (l *lease) begin() (done <-chan struct{}, t *turn, mine bool) {
+func (l *lease) begin() (done <-chan struct{}, t *fair.Turn[user], mine bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running != nil {
 		return l.running, l.turn, false
 	}
-	l.running, l.turn = make(chan struct{}), newTurn()
+	l.running, l.turn = make(chan struct{}), fair.NewTurn[user]()
 	return l.running, l.turn, true
 }
 

@@ -41,6 +41,9 @@ type Options struct {
 	AWSLimits    bool             // keymgr.Config.AWSLimits
 	GrantDelay   time.Duration    // keymgr.Config.GrantDelay
 
+	// Through puts something between the key manager and its token, as tests do: one that is slow, or fails. nil: nothing.
+	Through func(hsm.Token) hsm.Token
+
 	// AcceptRestore opens a key store that is older than its token knows; that is recorded, in the name of Self.
 	AcceptRestore bool
 	Self          keymgr.Caller
@@ -247,6 +250,9 @@ func (s *Store) open(ctx context.Context, secret *locked.Buffer) error {
 func (s *Store) openUnattached(ctx context.Context, secret *locked.Buffer, withLog bool) (err error) {
 	if s.Token, err = openToken(ctx, s.Dir, s.Config, secret, s.opts, false); err != nil {
 		return err
+	}
+	if s.opts.Through != nil {
+		s.Token = s.opts.Through(s.Token)
 	}
 	storeKey, err := unwrapStoreKey(ctx, s.Token, s.Config)
 	if err != nil {

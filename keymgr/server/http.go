@@ -66,7 +66,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	out, err := op.run(ctx, s, req)
+	out, err := s.inTurn(ctx, op, req)
 	if err != nil {
 		return nil, err
 	}

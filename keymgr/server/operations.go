@@ -14,6 +14,7 @@ type operation struct {
 	name        string
 	forwardable bool // a registered front end may ask for others
 	slow        bool // has the time of Unlock
+	token       bool // the token has to work for it
 	aws         bool // one of AWS'
 	signed      bool // ours, and open to identities, which sign
 	run         func(ctx context.Context, s *server, r *request) (any, error)
@@ -70,11 +71,11 @@ var awsOperations = map[string]operation{
 	"GetParametersForImport":          slowly(manage(getParametersForImport)),
 	"ImportKeyMaterial":               manage(importKeyMaterial),
 	"DeleteImportedKeyMaterial":       manage(deleteImportedKeyMaterial),
-	"GenerateDataKey":                 use(generateDataKey),
-	"GenerateDataKeyWithoutPlaintext": use(generateDataKeyWithoutPlaintext),
-	"Encrypt":                         use(encrypt),
-	"Decrypt":                         use(decrypt),
-	"ReEncrypt":                       use(reEncrypt),
+	"GenerateDataKey":                 inToken(use(generateDataKey)),
+	"GenerateDataKeyWithoutPlaintext": inToken(use(generateDataKeyWithoutPlaintext)),
+	"Encrypt":                         inToken(use(encrypt)),
+	"Decrypt":                         inToken(use(decrypt)),
+	"ReEncrypt":                       inToken(use(reEncrypt)),
 	"GenerateRandom":                  manage(generateRandom),
 }
 
@@ -150,6 +151,12 @@ func manage[In, Out any](fn call[In, Out]) operation { return operation{run: run
 // slowly gives an operation the time of Unlock.
 func slowly(op operation) operation {
 	op.slow = true
+	return op
+}
+
+// inToken says that the token works for an operation, so that it takes turns.
+func inToken(op operation) operation {
+	op.token = true
 	return op
 }
 

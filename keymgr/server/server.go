@@ -22,6 +22,7 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
+	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
@@ -58,6 +59,7 @@ type server struct {
 	started time.Time
 
 	users       *users
+	turns       *fair.Turns[string] // at the token, by principal
 	lock        *keystore.Lock
 	uses        *keystore.KeyUseLog
 	socket      *socket
@@ -78,7 +80,7 @@ type server struct {
 }
 
 func newServer(cfg RunConfig, conf keystore.Config) *server {
-	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), ending: make(chan struct{}), users: &users{owner: os.Geteuid()},
+	s := &server{cfg: cfg, bounds: defaultBounds, conf: conf, log: cfg.Log, started: time.Now(), unlocking: make(chan struct{}, 1), ending: make(chan struct{}), users: &users{owner: os.Geteuid()}, turns: fair.New[string](maxTokenCalls, maxPrincipalTokenCalls),
 		signatures: newSignatures(time.Now, cfg.ReplayMemory)}
 	if cfg.Now != nil {
 		s.signatures = newSignatures(cfg.Now, cfg.ReplayMemory)

@@ -3,7 +3,6 @@ package keyring
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -106,79 +105,5 @@ func TestUsersDoNotWaitForEachOther(t *testing.T) {
 	greedy.Wait()
 	if h.most > maxUserCall+1 {
 		t.Errorf("%d calls at once for two users", h.most)
-	}
-}
-
-// TestFair gives random turns to random users and checks the bounds, that nobody is passed over, and that nothing is left.
-func TestFair(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 1))
-	f := newFair(5, 2)
-	var running, waiting []*turn
-	for range 5000 {
-		switch r.IntN(4) {
-		case 0, 1:
-			turn := newTurn()
-			for range 1 + r.IntN(2) {
-				f.want(turn, user{uint32(r.IntN(6)), true})
-			}
-			waiting = append(waiting, turn)
-		case 2:
-			if n := len(running); n > 0 {
-				i := r.IntN(n)
-				f.done(running[i])
-				running = append(running[:i], running[i+1:]...)
-			}
-		case 3:
-			if n := len(waiting); n > 0 {
-				i := r.IntN(n)
-				gone, cancel := context.WithCancel(ctx)
-				cancel()
-				if f.wait(gone, waiting[i]) == nil {
-					running = append(running, waiting[i])
-				}
-				waiting = append(waiting[:i], waiting[i+1:]...)
-			}
-		}
-		kept := waiting[:0]
-		for _, turn := range waiting {
-			select {
-			case <-turn.given:
-				running = append(running, turn)
-			default:
-				kept = append(kept, turn)
-			}
-		}
-		waiting = kept
-		per := map[user]int{}
-		for _, turn := range running {
-			per[turn.by]++
-		}
-		for u, n := range per {
-			if n > 2 {
-				t.Fatalf("user %v has %d", u, n)
-			}
-		}
-		if len(running) > 5 || len(running) != f.busy {
-			t.Fatalf("%d run, %d are counted", len(running), f.busy)
-		}
-		if len(running) == 0 && len(waiting) > 0 {
-			t.Fatal("nobody has a turn")
-		}
-	}
-	for len(running) > 0 {
-		f.done(running[0])
-		running = running[1:]
-		for i := 0; i < len(waiting); i++ {
-			select {
-			case <-waiting[i].given:
-				running = append(running, waiting[i])
-				waiting = append(waiting[:i], waiting[i+1:]...)
-				i--
-			default:
-			}
-		}
-	}
-	if len(waiting) > 0 || len(f.users) > 0 || f.busy > 0 {
-		t.Errorf("%d wait, %d users, %d busy", len(waiting), len(f.users), f.busy)
 	}
 }
