@@ -54,6 +54,7 @@ type Store struct {
 	step          func(string) // tests: called before each step of a checkpoint
 
 	checkpointing  sync.Mutex // held by the checkpoint that runs; guards the next two
+	scrubbing      sync.Mutex // held by the one Scrub at a time
 	pending        frozen     // the frozen overlay and where it was frozen; the zero value if there is none
 	stamp          uint64     // Badger's newest timestamp
 	lastCheckpoint checkpoint

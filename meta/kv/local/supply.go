@@ -40,6 +40,7 @@ type supply struct {
 	nextName uint64
 	inFlight *preparation
 	closed   bool
+	clean    bool // what comes back is written over
 }
 
 // preparation is one file being made.
@@ -118,7 +119,7 @@ func (p *supply) make(name string) (segmentFile, error) {
 	if err != nil {
 		return segmentFile{}, fmt.Errorf("create segment %s: %w", name, noSpace(err))
 	}
-	if err := p.fill(f); err != nil {
+	if err := p.fill(f, p.size); err != nil {
 		f.Close()
 		_ = p.files.Remove(name) // the error above is what matters; recovery removes leftovers
 		return segmentFile{}, fmt.Errorf("prepare segment %s: %w", name, noSpace(err))
@@ -126,10 +127,11 @@ func (p *supply) make(name string) (segmentFile, error) {
 	return segmentFile{name, f, p.size}, nil
 }
 
-func (p *supply) fill(f File) error {
-	zeros := make([]byte, min(p.size, zeroChunk))
-	for off := int64(0); off < p.size; off += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), p.size-off)], off); err != nil {
+// fill writes a file full of zeros, durably.
+func (p *supply) fill(f File, size int64) error {
+	zeros := make([]byte, min(size, zeroChunk))
+	for off := int64(0); off < size; off += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
 			return err
 		}
 	}
@@ -142,6 +144,14 @@ func (p *supply) fill(f File) error {
 // give takes back a file whose records nobody needs any more. It is kept, or removed if there are enough or
 // its size is not today's.
 func (p *supply) give(f segmentFile) error {
+	p.mu.Lock()
+	clean := p.clean
+	p.mu.Unlock()
+	if clean {
+		if err := p.fill(f.file, f.size); err != nil {
+			return errors.Join(fmt.Errorf("write over segment %s: %w", f.name, noSpace(err)), p.discard(f))
+		}
+	}
 	p.mu.Lock()
 	keep := f.size == p.size && len(p.spare) < p.max && !p.closed
 	if keep {
