@@ -29,6 +29,7 @@ func TestRotateAMillion(t *testing.T) {
 	}
 	r := mounttest.NewRig(t, mounttest.Options{})
 	r.Init()
+	r.Must(append([]string{"keyd"}, r.Secret...)...)
 	began := time.Now()
 	populate(t, r, files)
 	t.Logf("%d files made in %v", files, time.Since(began))
