@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,9 @@ func (l *Log) write() {
 	for {
 		select {
 		case <-l.wake:
+			if l.opts.Flushed {
+				runtime.Gosched() // who is about to hand a record over does so before: one flush for all
+			}
 			l.writeBatch(l.take())
 		case <-l.later:
 			l.pace()
