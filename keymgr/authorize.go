@@ -20,6 +20,7 @@ type AuthorizeInput struct {
 	Action  string // one of kms:Decrypt, kms:Encrypt, kms:GenerateDataKey, kms:ReEncryptFrom, kms:ReEncryptTo, kmsfs:Admin
 	KeyID   string // id, ARN, alias
 	Context Context
+	Tokens  []string // grant tokens
 }
 
 // Authorization is the answer.
@@ -41,7 +42,8 @@ func (a Authorization) Err() error {
 }
 
 // Authorize decides as the operation would, policies, grants and the key's state, and does nothing: a front end that holds a key already asks it for each of its
-// users. It is recorded as the operations are. A denial is an answer, not an error. Errors: ErrValidation, ErrRecord, and those that are ErrKeyUnavailable.
+// users. It is recorded as the operations are. A denial is an answer, not an error. Errors: ErrValidation, ErrInvalidGrantToken, ErrRecord, and those that are
+// ErrKeyUnavailable.
 func (m *Manager) Authorize(ctx context.Context, by Caller, in AuthorizeInput) (Authorization, error) {
 	u := &Use{Operation: "Authorize", Key: printable(in.KeyID), Context: in.Context, Detail: printable(in.Action)}
 	out := Authorization{}
@@ -71,7 +73,7 @@ func (m *Manager) decideFor(ctx context.Context, by Caller, in AuthorizeInput, u
 	if err := checkForwarded(by, in.Context); err != nil {
 		return err
 	}
-	a := ask{key: in.KeyID, context: &in.Context}
+	a := ask{key: in.KeyID, context: &in.Context, tokens: in.Tokens}
 	if in.Action == ActionAdmin {
 		err = m.decideAdmin(ctx, by, u, k, a)
 	} else {
@@ -81,13 +83,28 @@ func (m *Manager) decideFor(ctx context.Context, by Caller, in AuthorizeInput, u
 			err = k.allows(action)
 		}
 		if err == nil && d.Source == policy.FromGrant {
-			out.Expires = d.grants[0].Expires
+			out.Expires = m.endOf(d.grants[0], in.Tokens)
 		}
 	}
 	if err == nil {
 		u.Decision = Allow
 	}
 	return err
+}
+
+// endOf is when a grant stops to allow by itself: at its end, and, while it is seen only by who presents a token, with the token.
+func (m *Manager) endOf(g *grant, list []string) time.Time {
+	now, end := m.now(), g.Expires
+	if now.Sub(g.Created) >= m.grantDelay {
+		return end
+	}
+	claims, _ := m.tokens.readAll(list) // they were read already
+	for _, t := range claims {
+		if over := t.issued.Add(tokenWindow); t.key == g.key && t.id == g.id && (end.IsZero() || over.Before(end)) {
+			end = over
+		}
+	}
+	return end
 }
 
 // decideAdmin decides about kmsfs:Admin: an explicit statement of the key's policy, else it is the right of the account's root and its administrators.

@@ -65,7 +65,7 @@ var classOfError = []struct {
 	class  Class
 	errors []error
 }{
-	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout}},
+	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout, keymgr.ErrMalformedPolicy}},
 	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap, metrics.ErrAddress}},
 	{ClassApproval, []error{keymgr.ErrApprovalRequired}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},

@@ -132,7 +132,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 func (d *daemon) mount(mountPoint string) (err error) {
 	v, o := d.volume, d.cfg.Options
 	d.fs, err = fs.New(fs.Config{
-		Meta: v.meta, Content: v.content, Keys: v.ring, Access: v.guard, Attribute: v.lastDenial, MoveZone: v.moveZone, Queued: d.jobs.Wake, Lower: v.Dir, SyncNames: v.syncNames, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime,
+		Meta: v.meta, Content: v.content, Keys: v.ring, Access: v.guard, Attribute: v.ownAttribute, MoveZone: v.moveZone, Queued: d.jobs.Wake, Lower: v.Dir, SyncNames: v.syncNames, Owed: v.kv.Owed, ReadOnly: o.ReadOnly, NoAtime: o.NoAtime,
 		Recorder: v.recorder(), Log: d.log,
 	})
 	if err != nil {

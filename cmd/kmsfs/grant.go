@@ -26,7 +26,7 @@ type grantView struct {
 }
 
 func grantCommand(io stdio) *cobra.Command {
-	return group("grant", "Grants: who may use a key beside what its policy says", grantCreateCommand(io), grantListCommand(io), grantEndCommand())
+	return group("grant", "Grants: who may use a key beside what its policy says", grantCreateCommand(io), grantListCommand(io), grantEndCommand(), grantUseCommand(io))
 }
 
 func grantCreateCommand(io stdio) *cobra.Command {

@@ -17,6 +17,7 @@ type question struct {
 	zone     meta.ZoneID
 	uid, gid uint32
 	right    string
+	session  int // whose grant tokens are presented; 0: none
 }
 
 // answer is what it said.
@@ -86,14 +87,18 @@ const defaultTTL = 15 * time.Minute
 
 // askKeys decides whether a user has a right at one of the zone's keys. cached: nobody was asked.
 func (g *Guard) askKeys(ctx context.Context, z *zone, by keymgr.Caller, right string) (ans answer, cached bool) {
-	q := question{z.id, uint32(by.UID), uint32(by.GID), right}
+	tokens, session, presented := g.presented(by)
+	q := question{z.id, uint32(by.UID), uint32(by.GID), right, session}
 	now := g.cfg.Now()
 	old, ok, epoch := g.answers.get(q)
 	if ok && old.current(now, false, 0) {
 		return old, true
 	}
-	ans = g.authorise(ctx, z, by, right)
+	ans = g.authorise(ctx, z, by, right, tokens)
 	ans.asked = now
+	if session != 0 && (ans.until.IsZero() || presented.Before(ans.until)) {
+		ans.until = presented
+	}
 	if ans.denied != nil && ans.denied.Cause == CauseKeyAway {
 		ttl := defaultTTL
 		if z.policy != nil && z.policy.KeyTTL > 0 {
@@ -109,14 +114,14 @@ func (g *Guard) askKeys(ctx context.Context, z *zone, by keymgr.Caller, right st
 }
 
 // authorise asks about each of the zone's keys until one allows it.
-func (g *Guard) authorise(ctx context.Context, z *zone, by keymgr.Caller, right string) answer {
+func (g *Guard) authorise(ctx context.Context, z *zone, by keymgr.Caller, right string, tokens []string) answer {
 	encryptionContext, err := g.context(ctx, z)
 	if err != nil {
 		return answer{denied: keyFault(err)}
 	}
 	worst := answer{denied: denied(CauseKeyPolicy, "the zone has no key")}
 	for i, key := range z.keys {
-		a, err := g.ask(ctx, by, keymgr.AuthorizeInput{Action: right, KeyID: key, Context: encryptionContext})
+		a, err := g.ask(ctx, by, keymgr.AuthorizeInput{Action: right, KeyID: key, Context: encryptionContext, Tokens: tokens})
 		switch {
 		case err == nil && a.Allowed:
 			return answer{reason: a.Reason, key: a.KeyID, until: a.Expires}

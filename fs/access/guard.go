@@ -39,6 +39,7 @@ type Guard struct {
 	generation atomic.Uint64
 	answers    answers
 	asking     *fair.Turns[int] // by uid
+	tokens     heldTokens
 	denials    denials
 	places     places
 	events     sync.Pool // of *audit.Event, between two records

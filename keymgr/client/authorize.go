@@ -11,7 +11,7 @@ import (
 // Authorize as keymgr.Manager.Authorize.
 func (c *Client) Authorize(ctx context.Context, by keymgr.Caller, in keymgr.AuthorizeInput) (keymgr.Authorization, error) {
 	var out wire.AuthorizeResponse
-	err := c.call(ctx, by, wire.ServiceKmsfs+"Authorize", wire.AuthorizeRequest{Action: in.Action, KeyId: in.KeyID, EncryptionContext: in.Context}, &out)
+	err := c.call(ctx, by, wire.ServiceKmsfs+"Authorize", wire.AuthorizeRequest{Action: in.Action, KeyId: in.KeyID, EncryptionContext: in.Context, GrantTokens: in.Tokens}, &out)
 	return out.Authorization(), err
 }
 

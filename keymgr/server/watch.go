@@ -44,6 +44,6 @@ func watch(ctx context.Context, s *server, r *request) (any, error) {
 }
 
 func authorize(ctx context.Context, m *keymgr.Manager, r *request, in *wire.AuthorizeRequest) (wire.AuthorizeResponse, error) {
-	a, err := m.Authorize(ctx, r.by, keymgr.AuthorizeInput{Action: in.Action, KeyID: in.KeyId, Context: in.EncryptionContext})
+	a, err := m.Authorize(ctx, r.by, keymgr.AuthorizeInput{Action: in.Action, KeyID: in.KeyId, Context: in.EncryptionContext, Tokens: in.GrantTokens})
 	return wire.FromAuthorization(a), err
 }

@@ -75,6 +75,10 @@ func (a *acting) do(words []string) (string, error) {
 		return "", os.Rename(path, more[0])
 	case "SetAttr":
 		return "", unix.Setxattr(path, "user.test", []byte("x"), 0)
+	case "Attribute":
+		b := make([]byte, 4096)
+		n, err := unix.Lgetxattr(path, more[0], b)
+		return string(b[:max(n, 0)]), err
 	case "Stat":
 		_, err := os.Lstat(path)
 		return "", err

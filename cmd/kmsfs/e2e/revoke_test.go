@@ -28,10 +28,13 @@ type revocation struct {
 
 const revocationPolicy = "version: 1\nkeys: [alias/guarded]\nrevocation: %s\nstatements:\n  - {effect: allow, users: [root, bin%s], actions: ['*']}\n"
 
-func newRevocation(t *testing.T, mode string) *revocation {
+func newRevocation(t *testing.T, mode string, keyd ...string) *revocation {
 	mounttest.NeedRoot(t)
 	r := newMemoryRig(t)
 	r.Init()
+	if len(keyd) > 0 { // a key daemon with options
+		r.Must(append(append([]string{"keyd", "--keystore", r.Store}, r.Secret...), keyd...)...)
+	}
 	r.Mount()
 	v := &revocation{rig: r, t: t, dir: filepath.Join(r.Mnt, "a")}
 	v.file = filepath.Join(v.dir, "f")
