@@ -207,6 +207,9 @@ func (d *daemon) submitReencrypt(ctx context.Context, peer control.Peer, args re
 	if err := d.submitted(ctx, peer, st); err != nil {
 		return nil, err
 	}
+	if err := d.volume.syncNames(ctx); err != nil { // what was promised survives a power cut
+		return nil, err
+	}
 	job := d.jobStatus(ctx, st)
 	return &job, nil
 }

@@ -122,3 +122,34 @@ func BenchmarkSyncedAppend(b *testing.B) {
 }
 
 func sizeName(n uint32) string { return fmt.Sprintf("%dK", n>>10) }
+
+// BenchmarkReencrypt moves a file of 128 MiB to another object, beside what writing it costs.
+func BenchmarkReencrypt(b *testing.B) {
+	for _, to := range []int{4096, 131072} {
+		b.Run(fmt.Sprint("to", to), func(b *testing.B) {
+			r := newRig(b, rigOptions{disk: true, large: true})
+			data := noise(128<<20, 1)
+			f := r.file()
+			defer f.Close()
+			b.Run("write", func(b *testing.B) {
+				b.SetBytes(int64(len(data)))
+				for b.Loop() {
+					must(b, f.Truncate(ctx, 0, WriteOpts{}))
+					for at := 0; at < len(data); at += maxChunk {
+						mustWrite(b, f, data[at:at+maxChunk], uint64(at))
+					}
+					must(b, f.Sync(ctx))
+				}
+			})
+			b.Run("reencrypt", func(b *testing.B) {
+				b.SetBytes(int64(len(data)))
+				p := *r.params()
+				for i := 0; b.Loop(); i++ {
+					p.BlockSize = uint32([]int{to, 4096}[i%2])
+					must(b, r.moveTo(p, goOn, f.Ino()))
+					must(b, f.Sync(ctx))
+				}
+			})
+		})
+	}
+}

@@ -36,7 +36,7 @@ func (s *Settler) Settle(ctx context.Context, key, value []byte) error {
 		return fmt.Errorf("settle row of %d bytes key: %w", len(key), meta.ErrCorrupt)
 	}
 	if err := s.settle(uint64(ino), block, value); err != nil {
-		return fmt.Errorf("settle block %d of inode %d: %w", block, ino, err)
+		return fmt.Errorf("settle block %d of inode %d: %w", block&^meta.UpperBlock, ino, err)
 	}
 	return nil
 }

@@ -84,13 +84,18 @@ func (r *Rig) Ends(pid int) {
 	}
 }
 
+// running tells whether any thread of a process is: the one that it goes by may be gone while others still hold its files and locks.
 func running(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
 	state := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	return len(state) == 0 || state[0] != "Z" && state[0] != "X"
+	if len(state) == 0 || state[0] != "Z" && state[0] != "X" {
+		return true
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err == nil && len(threads) > 1
 }
 
 // Within fails the test, with the daemons' stacks, if do hangs. do must not end the test.
