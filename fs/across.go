@@ -77,7 +77,7 @@ func (c *crossing) may(ctx context.Context) error {
 	if !c.fs.deciding() {
 		return nil
 	}
-	from := access.Target{Zone: c.here, Dir: c.from.dir, Name: c.from.name}
+	from := access.Target{Zone: c.here, Ino: c.node.Ino, Dir: c.from.dir, Name: c.from.name}
 	to := access.Target{Zone: c.there, Dir: c.to.dir, Name: c.to.name}
 	if err := c.fs.access.Carry(ctx, requester(c.in), from, to); err != nil {
 		return err

@@ -55,12 +55,31 @@ func (fs *FS) mayName(ctx context.Context, in *fuse.InHeader, action access.Acti
 	if !fs.deciding() {
 		return nil
 	}
-	a, err := fs.meta.Getattr(ctx, dir)
+	at := access.Target{Dir: dir, Name: []byte(name)}
+	if action == access.Delete {
+		at.Ino = fs.leadsTo(ctx, place{dir, at.Name})
+	}
+	return fs.mayAt(ctx, in, action, at)
+}
+
+// mayAt decides a request about a name whose zone is its directory's.
+func (fs *FS) mayAt(ctx context.Context, in *fuse.InHeader, action access.Action, at access.Target) error {
+	a, err := fs.meta.Getattr(ctx, at.Dir)
 	if err != nil {
 		return err
 	}
-	_, err = fs.access.Decide(ctx, requester(in), action, access.Target{Zone: a.Zone, Dir: dir, Name: []byte(name)})
+	at.Zone = a.Zone
+	_, err = fs.access.Decide(ctx, requester(in), action, at)
 	return err
+}
+
+// leadsTo is what a name leads to, for the record; 0 for nothing.
+func (fs *FS) leadsTo(ctx context.Context, p place) meta.Ino {
+	a, err := fs.meta.Lookup(ctx, p.dir, p.name)
+	if err != nil {
+		return 0
+	}
+	return a.Ino
 }
 
 // mayOpen decides an open of an inode for what its flags say.
@@ -108,10 +127,12 @@ func (fs *FS) mayRename(ctx context.Context, in *fuse.InHeader, from, to place, 
 	if here.Zone != there.Zone {
 		arrives = access.Create
 	}
-	if err := fs.mayName(ctx, in, access.Rename, from.dir, string(from.name)); err != nil {
+	move := &access.Move{FromDir: from.dir, FromName: from.name, ToDir: to.dir, ToName: to.name, Exchange: flags&meta.RenameExchange != 0}
+	ino := fs.leadsTo(ctx, from)
+	if err := fs.mayAt(ctx, in, access.Rename, access.Target{Ino: ino, Dir: from.dir, Name: from.name, Move: move}); err != nil {
 		return err
 	}
-	if err := fs.mayName(ctx, in, arrives, to.dir, string(to.name)); err != nil {
+	if err := fs.mayAt(ctx, in, arrives, access.Target{Ino: ino, Dir: to.dir, Name: to.name, Move: move}); err != nil {
 		return err
 	}
 	if flags&(meta.RenameExchange|meta.RenameNoReplace) != 0 {

@@ -64,7 +64,7 @@ func auditQueryCommand(io stdio) *cobra.Command {
 	var limit int
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "query", Short: "Print the events that are wanted, oldest first", Args: usage(cobra.NoArgs),
+		Use: "query", Short: "Print the events that are wanted, of all streams, oldest first", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, q, err := f.resolve()
 			if err != nil {
@@ -100,8 +100,12 @@ func auditTailCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			t, err := trail.NewTail(dir, q)
+			if err != nil {
+				return err
+			}
 			var ring []string
-			err = trail.Search(cmd.Context(), dir, q, func(e trail.Found) error {
+			err = t.Before(cmd.Context(), func(e trail.Found) error {
 				var b strings.Builder
 				if err := printEvent(&b, asJSON, e); err != nil {
 					return err
@@ -117,12 +121,12 @@ func auditTailCommand(io stdio) *cobra.Command {
 			if err != nil || !follow {
 				return err
 			}
-			return trail.Follow(cmd.Context(), dir, q, func(e trail.Found) error { return printEvent(io.out, asJSON, e) })
+			return t.Follow(cmd.Context(), func(e trail.Found) error { return printEvent(io.out, asJSON, e) })
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until interrupted")
-	cmd.Flags().IntVarP(&last, "lines", "n", 10, "the newest `N` events of each search")
+	cmd.Flags().IntVarP(&last, "lines", "n", 10, "the newest `N` events")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the events as they are in the log, one a line")
 	return cmd
 }

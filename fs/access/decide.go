@@ -346,6 +346,9 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 	if e.Path == "" {
 		e.Path, _ = g.recordPath(ctx, action, at) // what cannot be read is recorded by its number
 	}
+	if at.Move != nil {
+		g.recordMove(ctx, at, e)
+	}
 	if err := g.cfg.Recorder.Record(ctx, e); err != nil {
 		g.denials.note(who, action, &Decision{Zone: z.id, Path: e.Path, Denied: &Denied{Cause: CauseAudit, Reason: err.Error()}}, start)
 		return fmt.Errorf("record %s: %w", e.Name, err)

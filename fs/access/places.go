@@ -1,11 +1,13 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
 	"sync"
 
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 )
 
@@ -127,6 +129,25 @@ func (g *Guard) recordPath(ctx context.Context, action Action, at Target) (strin
 		g.places.putFile(at.Ino, filePaths{primary: path}, moves)
 	}
 	return path, err
+}
+
+// recordMove tells an event both paths of a rename, whichever of them was decided about.
+func (g *Guard) recordMove(ctx context.Context, at Target, e *audit.Event) {
+	m := at.Move
+	decided := "for the old name"
+	if at.Dir == m.ToDir && bytes.Equal(at.Name, m.ToName) {
+		decided = "for the new name"
+	}
+	if m.Exchange {
+		decided += "; both names are exchanged"
+	}
+	e.Detail = "decided " + decided
+	if from, err := g.within(ctx, m.FromDir, m.FromName); err == nil {
+		e.Path = from
+	}
+	if to, err := g.within(ctx, m.ToDir, m.ToName); err == nil {
+		e.NewPath = to
+	}
 }
 
 // within is the path of a name in a directory.

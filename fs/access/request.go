@@ -67,6 +67,15 @@ type Requester struct{ UID, GID, PID uint32 }
 type Target struct {
 	Zone meta.ZoneID
 	Ino  meta.Ino
-	Dir  meta.Ino // with Name: instead of Ino
+	Dir  meta.Ino // with Name: instead of Ino, which is then what the name leads to, for the record, where that is known
 	Name []byte
+
+	Move *Move // that the request is part of; nil: none
+}
+
+// Move is a rename.
+type Move struct {
+	FromDir, ToDir   meta.Ino
+	FromName, ToName []byte
+	Exchange         bool
 }

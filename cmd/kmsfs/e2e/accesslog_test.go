@@ -16,6 +16,8 @@ type accessed struct {
 	Name  string `json:"eventName"`
 	Extra struct {
 		Path     string `json:"path"`
+		NewPath  string `json:"newPath"`
+		Inode    uint64 `json:"inode"`
 		Decision string `json:"decision"`
 		Program  string `json:"program"`
 		Written  uint64 `json:"bytesWritten"`
@@ -53,17 +55,26 @@ func TestAccessIsRecorded(t *testing.T) {
 	r.Mount()
 	work(r, r.Mnt+"/seen")
 	r.Umount()
-	count := map[string]int{}
+	count, inodes := map[string]int{}, map[uint64]bool{}
 	for _, e := range accesses(r, "/seen") {
 		count[e.Name+" "+e.Extra.Path]++
+		if e.Name == "Rename" && e.Extra.NewPath != "/seen/b" || e.Name != "Rename" && e.Extra.NewPath != "" {
+			t.Errorf("%+v", e)
+		}
+		if e.Name == "Rename" || e.Name == "Remove" || e.Name == "Open" {
+			inodes[e.Extra.Inode] = true
+		}
 		if e.Extra.Decision != "allow" || e.Extra.UID != os.Geteuid() || e.Name != "Close" && e.Extra.Program == "" {
 			t.Errorf("%+v", e)
 		}
 	}
-	for _, want := range []string{"Create /seen", "Create /seen/a", "Open /seen/a", "OpenDirectory /seen", "Rename /seen/a", "Rename /seen/b", "Remove /seen/b"} {
+	for _, want := range []string{"Create /seen", "Create /seen/a", "Open /seen/a", "OpenDirectory /seen", "Rename /seen/a", "Remove /seen/b"} {
 		if count[want] == 0 {
 			t.Errorf("not recorded: %s; there are %v", want, count)
 		}
+	}
+	if len(inodes) != 1 || inodes[0] {
+		t.Errorf("opens, renames and the removal of one file name the inodes %v", inodes)
 	}
 	if n := count["SetAttributes /seen/a"]; n != 0 {
 		t.Errorf("%d changes of attributes at level access", n)

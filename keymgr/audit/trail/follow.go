@@ -5,35 +5,73 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // followEvery is how often a log is looked at for new records.
 const followEvery = 200 * time.Millisecond
 
-// Follow calls fn for each event that is wanted and comes from now on, in all streams, until ctx ends (nil) or fn fails.
-func Follow(ctx context.Context, dir string, q Query, fn func(Found) error) error {
-	m := q.matcher()
-	at := map[string]*place{}
-	for first := true; ; first = false {
-		streams := q.Streams
-		if streams == nil {
-			var err error
-			if streams, err = Streams(dir); err != nil {
-				return err
-			}
+// Tail is a log at one moment: what was recorded before, and what comes afterwards. Between the two nothing is missed and nothing comes twice.
+type Tail struct {
+	dir string
+	q   Query
+	at  map[string]*place
+}
+
+// NewTail takes note of where each stream ends now. ErrNoLog, the system's errors.
+func NewTail(dir string, q Query) (*Tail, error) {
+	t := &Tail{dir, q, map[string]*place{}}
+	streams, err := t.streams()
+	if err != nil {
+		return nil, err
+	}
+	for _, stream := range streams {
+		p := &place{dir: filepath.Join(dir, stream)}
+		if err := p.toEnd(); err != nil {
+			return nil, err
+		}
+		t.at[stream] = p
+	}
+	return t, nil
+}
+
+func (t *Tail) streams() ([]string, error) {
+	if t.q.Streams != nil {
+		return t.q.Streams, nil
+	}
+	return Streams(t.dir)
+}
+
+// Before is Search of what was recorded before.
+func (t *Tail) Before(ctx context.Context, fn func(Found) error) error {
+	q := t.q
+	q.Streams = slices.Sorted(maps.Keys(t.at))
+	return Search(ctx, t.dir, q, func(f Found) error {
+		if int64(f.Event.Sequence) >= t.at[f.Stream].next {
+			return nil
+		}
+		return fn(f)
+	})
+}
+
+// Follow calls fn for each event that is wanted and came since, in all streams, also in new ones, until ctx ends (nil) or fn fails. Events of one look at the log come by stream.
+func (t *Tail) Follow(ctx context.Context, fn func(Found) error) error {
+	m := t.q.matcher()
+	for {
+		streams, err := t.streams()
+		if err != nil {
+			return err
 		}
 		for _, stream := range streams {
-			p := at[stream]
+			p := t.at[stream]
 			if p == nil {
-				p = &place{dir: filepath.Join(dir, stream)}
-				if at[stream] = p; first {
-					if err := p.toEnd(); err != nil {
-						return err
-					}
-				}
+				p = &place{dir: filepath.Join(t.dir, stream)}
+				t.at[stream] = p
 			}
 			if err := p.read(func(line []byte) error { return m.line(ctx, stream, line, fn) }); err != nil {
 				if ctx.Err() != nil {
@@ -50,11 +88,21 @@ func Follow(ctx context.Context, dir string, q Query, fn func(Found) error) erro
 	}
 }
 
+// Follow calls fn for each event that is wanted and comes from now on.
+func Follow(ctx context.Context, dir string, q Query, fn func(Found) error) error {
+	t, err := NewTail(dir, q)
+	if err != nil {
+		return err
+	}
+	return t.Follow(ctx, fn)
+}
+
 // place is how far a stream has been read.
 type place struct {
 	dir    string
 	first  int64 // of the segment
-	offset int64 // in it; 0: at its header
+	offset int64 // in it; 0: at its header; -1: at its end
+	next   int64 // number of the first record that was not there in toEnd
 }
 
 // toEnd goes to the present end.
@@ -64,12 +112,17 @@ func (p *place) toEnd() error {
 		return err
 	}
 	last := segments[len(segments)-1]
-	p.first = last.first
+	p.first, p.next = last.first, last.first
 	if last.packed {
-		p.first, p.offset = last.first, -1
+		p.offset, p.next = -1, math.MaxInt64
 		return nil
 	}
-	return p.read(func([]byte) error { return nil })
+	return p.read(func(line []byte) error {
+		if n, ok := sequenceOf(line); ok {
+			p.next = n + 1
+		}
+		return nil
+	})
 }
 
 // read gives every line behind the place, and moves it on.

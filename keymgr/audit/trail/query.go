@@ -34,8 +34,8 @@ type Found struct {
 	Event  *audit.Event
 }
 
-// Search calls fn for each event that is wanted, stream by stream, in the order of each stream. It reads what is there when it comes by, and ends with fn's error. It searches by
-// the indexes, which Verify checks, and does not itself say whether the log is whole. ErrNoLog; ErrDamaged for what cannot be read.
+// Search calls fn for each event that is wanted, of all streams by time; events of one stream come in its order, whatever their times are. It reads what is there when it comes by,
+// and ends with fn's error. It searches by the indexes, which Verify checks, and does not itself say whether the log is whole. ErrNoLog; ErrDamaged for what cannot be read.
 func Search(ctx context.Context, dir string, q Query, fn func(Found) error) error {
 	streams := q.Streams
 	if streams == nil {
@@ -45,18 +45,24 @@ func Search(ctx context.Context, dir string, q Query, fn func(Found) error) erro
 		}
 	}
 	m := q.matcher()
-	for _, stream := range streams {
-		segments, err := listSegments(filepath.Join(dir, stream))
-		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%w: no stream %s in %s", ErrNoLog, stream, dir)
-		}
-		if err != nil {
+	if len(streams) == 1 {
+		return m.stream(ctx, dir, streams[0], fn)
+	}
+	return m.merge(ctx, dir, streams, fn)
+}
+
+// stream calls fn for what is wanted of one stream.
+func (m *matcher) stream(ctx context.Context, dir, stream string, fn func(Found) error) error {
+	segments, err := listSegments(filepath.Join(dir, stream))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: no stream %s in %s", ErrNoLog, stream, dir)
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range segments {
+		if err := m.segment(ctx, stream, s, fn); err != nil {
 			return err
-		}
-		for _, s := range segments {
-			if err := m.segment(ctx, stream, s, fn); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
