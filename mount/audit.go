@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/auditor"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
@@ -310,8 +311,8 @@ func adviseAudit(err error) error {
 	return advise(err, "kmsfs audit verify says what is wrong; bring the log back, or go on without it: kmsfs audit accept STREAM --reason TEXT")
 }
 
-// ConfigureAudit says where the audit log of a key store is, and who else gets its events, while no key daemon runs.
-func ConfigureAudit(keyStore, auditDir string, sinks []string) error {
+// ConfigureAudit says where the audit log of a key store is, who else gets its events, and the file with the public key of the auditor to whom they are sealed ("": they are not), while no key daemon runs.
+func ConfigureAudit(keyStore, auditDir string, sinks []string, auditorKey string) error {
 	dir, err := keyStoreDir(keyStore)
 	if err != nil {
 		return err
@@ -321,9 +322,57 @@ func ConfigureAudit(keyStore, auditDir string, sinks []string) error {
 			return err
 		}
 	}
-	err = keystore.ConfigureAudit(dir, auditDir, sinks)
+	var to string
+	if auditorKey != "" {
+		text, err := readAuditFile(auditorKey)
+		if err != nil {
+			return err
+		}
+		key, err := auditor.ParsePublic(string(text))
+		if err != nil {
+			return fmt.Errorf("%s: %w", auditorKey, err)
+		}
+		to = key.String()
+	}
+	err = keystore.ConfigureAudit(dir, auditDir, sinks, to)
 	if errors.Is(err, keystore.ErrInUse) {
 		return advise(err, "kmsfs keystore lock ends the key daemon")
 	}
 	return err
+}
+
+// MakeAuditorKey draws an auditor's key, writes it to a new file for its owner alone, and gives the public one, which events can be sealed to.
+func MakeAuditorKey(file string) (string, error) {
+	key, err := auditor.NewKey()
+	if err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	text := append(key.Text(), '\n')
+	defer clear(text)
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(file))
+	}
+	return key.Public().String(), nil
+}
+
+// AuditOpener opens events that are sealed to an auditor, with the secret key in a file; nil without one.
+func AuditOpener(file string) (*auditor.Opener, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := readAuditFile(file)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	key, err := auditor.ParseSecret(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return auditor.NewOpener(key), nil
 }

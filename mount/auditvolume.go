@@ -33,11 +33,15 @@ func (v *Volume) openAudit(ctx context.Context, cfg OpenConfig) error {
 	if err != nil {
 		return err
 	}
+	to, err := keystore.Auditor(conf)
+	if err != nil {
+		return err
+	}
 	spools, err := spoolDirs()
 	if err != nil {
 		return err
 	}
-	v.audit, err = trail.Open(trail.Options{Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue,
+	v.audit, err = trail.Open(trail.Options{Auditor: to, Dir: filepath.Dir(st.KeyUseLog), KeyStore: st.KeyStoreID, Stream: v.ID.String(), AccessContinues: cfg.AuditFailure == AuditContinue,
 		Sinks: sinks, Spools: spools, Log: v.log})
 	if err != nil {
 		return err

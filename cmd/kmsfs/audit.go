@@ -14,7 +14,7 @@ import (
 
 func auditCommand(io stdio) *cobra.Command {
 	return group("audit", "The audit log: check, search, prove, export and archive it",
-		auditVerifyCommand(io), auditHeadCommand(io), auditQueryCommand(io), auditTailCommand(io), auditProveCommand(io), auditExportCommand(io), auditArchiveCommand(io), auditAcceptCommand(), auditConfigureCommand())
+		auditVerifyCommand(io), auditHeadCommand(io), auditQueryCommand(io), auditTailCommand(io), auditProveCommand(io), auditExportCommand(io), auditArchiveCommand(io), auditAcceptCommand(), auditConfigureCommand(), auditorKeyCommand(io))
 }
 
 // auditFlags are the flags of what is checked against sealed heads.
@@ -230,15 +230,17 @@ func auditConfigureCommand() *cobra.Command {
 	var store storeFlags
 	var dir string
 	var sinks []string
+	var auditor string
 	cmd := &cobra.Command{
-		Use: "configure [--audit-dir DIR] [--sink SINK]...", Short: "Say where the log is, and who else gets every event; while no key daemon runs", Args: usage(cobra.NoArgs),
-		Long: "Replaces both settings. A sink is syslog, journal, or an http or https URL that takes JSON lines; with required: in front, operations wait for it, and fail without it within\n" +
+		Use: "configure [--audit-dir DIR] [--sink SINK]... [--auditor FILE]", Short: "Say where the log is, who else gets every event, who alone can read it; while no key daemon runs", Args: usage(cobra.NoArgs),
+		Long: "Replaces all three settings. A sink is syslog, journal, or an http or https URL that takes JSON lines; with required: in front, operations wait for it, and fail without it within\n" +
 			"2 s; without, it may lose events, and the log says how many. The log is not moved: move it before.",
-		RunE: func(*cobra.Command, []string) error { return mount.ConfigureAudit(store.dir, dir, sinks) },
+		RunE: func(*cobra.Command, []string) error { return mount.ConfigureAudit(store.dir, dir, sinks, auditor) },
 	}
 	store.addDir(cmd)
 	cmd.Flags().StringVar(&dir, "audit-dir", "", "the log's `DIR` (default KEYSTORE/audit)")
 	cmd.Flags().StringArrayVar(&sinks, "sink", nil, "another place for every event")
+	cmd.Flags().StringVar(&auditor, "auditor", "", "seal events to the auditor whose public key is in `FILE`")
 	return cmd
 }
 
@@ -256,4 +258,23 @@ func auditTime(s string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf("%w: %q is neither a time (2026-01-31T12:00:00Z, 2026-01-31) nor a duration (2h)", mount.ErrUsage, s)
+}
+
+func auditorKeyCommand(io stdio) *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use: "auditor-key --out FILE", Short: "Make an auditor's key pair: the secret key in FILE, the public one printed, for configure --auditor", Args: usage(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if out == "" {
+				return fmt.Errorf("%w: --out says where the secret key goes", mount.ErrUsage)
+			}
+			public, err := mount.MakeAuditorKey(out)
+			if err == nil {
+				_, err = fmt.Fprintln(io.out, public)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "`FILE` for the secret key; it must not be there")
+	return cmd
 }

@@ -17,6 +17,7 @@ import (
 // queryFlags say which events are wanted, of which log.
 type queryFlags struct {
 	keyStore, dir string
+	auditorKey    string
 	since, until  string
 	decision      string
 	query         trail.Query
@@ -34,6 +35,7 @@ func (f *queryFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.query.Name, "event", "", "of this `NAME` (Open, Decrypt, …)")
 	flags.StringVar(&f.decision, "decision", "", "allow or deny")
 	flags.StringArrayVar(&f.query.Streams, "stream", nil, "of this `STREAM`: keyd, or a volume's id")
+	flags.StringVar(&f.auditorKey, "auditor-key", "", "open sealed events with the auditor's secret key in `FILE`")
 	flags.BoolVar(&f.query.Internal, "internal", false, "the log's own events too: seals, beginnings, ends")
 }
 
@@ -49,6 +51,9 @@ func (f *queryFlags) resolve() (dir string, q trail.Query, err error) {
 	case "", audit.Allow, audit.Deny:
 	default:
 		return "", q, fmt.Errorf("%w: --decision is allow or deny", mount.ErrUsage)
+	}
+	if q.Opener, err = mount.AuditOpener(f.auditorKey); err != nil {
+		return "", q, err
 	}
 	if dir = f.dir; dir == "" {
 		dir, err = mount.AuditDir(f.keyStore)
@@ -147,6 +152,9 @@ func printEvent(w io.Writer, asJSON bool, f trail.Found) error {
 		if p.v != "" {
 			parts = append(parts, p.name+quote(p.v))
 		}
+	}
+	if e.Sealed != "" {
+		parts = append(parts, "sealed")
 	}
 	if e.Count > 0 {
 		parts = append(parts, fmt.Sprintf("count=%d", e.Count))

@@ -63,12 +63,13 @@ type additional struct {
 	BytesWritten       uint64            `json:"bytesWritten"`
 	Count              uint64            `json:"count"`
 	Detail             string            `json:"detail"`
+	Sealed             string            `json:"sealed"`
 	Sequence           *uint64           `json:"sequence"`
 }
 
 // Parse reads one line of a log. Parameters holds what stands in requestParameters, with what Object says too. ErrEvent for what is not an event.
 func Parse(data []byte) (*Event, error) {
-	if len(data) > MaxEvent+64 {
+	if len(data) > MaxLine {
 		return nil, fmt.Errorf("%w: %d bytes", ErrEvent, len(data))
 	}
 	var l line
@@ -84,7 +85,7 @@ func Parse(data []byte) (*Event, error) {
 			DestinationVersion: a.DestinationVersion, DestinationContext: a.DestinationContext, Volume: a.Volume, Zone: a.Zone, Path: exact(a.Path, a.PathBytes),
 			NewPath: exact(a.NewPath, a.NewPathBytes), Inode: a.Inode},
 		Parameters: l.RequestParameters, Response: l.ResponseElements, Decision: a.Decision, Statement: a.Statement, ErrorCode: l.ErrorCode, ErrorMessage: l.ErrorMessage,
-		Detail: a.Detail, Latency: time.Duration(a.LatencyMicros) * time.Microsecond, Alert: a.Alert, Cached: a.Cached, BytesRead: a.BytesRead, BytesWritten: a.BytesWritten, Count: a.Count}
+		Detail: a.Detail, Latency: time.Duration(a.LatencyMicros) * time.Microsecond, Alert: a.Alert, Cached: a.Cached, BytesRead: a.BytesRead, BytesWritten: a.BytesWritten, Count: a.Count, Sealed: a.Sealed}
 	if e.Class == 0 || e.Name == "" || a.Sequence == nil || e.Decision != Allow && e.Decision != Deny {
 		return nil, fmt.Errorf("%w: a member is missing", ErrEvent)
 	}

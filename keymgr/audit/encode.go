@@ -25,6 +25,9 @@ const TimeFormat = "2006-01-02T15:04:05.000000Z"
 // MaxEvent bounds an encoded event, in bytes. The largest has two encryption contexts and a policy.
 const MaxEvent = 256 << 10
 
+// MaxLine bounds a line: one that is sealed, in base64, with what stands around it.
+const MaxLine = MaxEvent/3*4 + 4096
+
 // Append writes e as one line of JSON without its end: two braces and the sequence number (AppendSequence) are missing, because the number is known only when the event's
 // place is. ErrEvent if a parameter does not marshal or the event is too long.
 func (e *Event) Append(b []byte) ([]byte, error) {
@@ -55,7 +58,7 @@ func (e *Event) Append(b []byte) ([]byte, error) {
 	if w.err != nil {
 		return b, w.err
 	}
-	if len(w.b)-start > MaxEvent {
+	if len(w.b)-start > MaxEvent && (e.Sealed == "" || len(w.b)-start > MaxLine-64) {
 		return b, fmt.Errorf("%w: %d bytes, allowed are %d", ErrEvent, len(w.b)-start, MaxEvent)
 	}
 	return w.b, nil
@@ -305,6 +308,7 @@ func (w *writer) additional(e *Event) {
 	w.number("bytesWritten", e.BytesWritten)
 	w.number("count", e.Count)
 	w.optional("detail", e.Detail)
+	w.optional("sealed", e.Sealed)
 	w.b = append(w.b, ',')
 }
 

@@ -112,6 +112,9 @@ type Event struct {
 	BytesRead, BytesWritten uint64 // of Close
 	Count                   uint64 // how many such things happened, where one event stands for many
 
+	// Sealed is the event itself, sealed to an auditor: then nothing else is set but Class, Source, Name, Time, ID, ReadOnly and Decision.
+	Sealed string
+
 	Sequence uint64 // place in its log, from 0; set by reading
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kmsfs/kmsfs/keymgr/audit/auditor"
 	"github.com/kmsfs/kmsfs/keymgr/audit/sink"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 )
@@ -59,14 +60,17 @@ func TestConfigureAudit(t *testing.T) {
 	if err := openStore(t, dir, nil, s).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := ConfigureAudit(dir, "", []string{"nonsense"}); !errors.Is(err, sink.ErrSink) {
+	if err := ConfigureAudit(dir, "", []string{"nonsense"}, ""); !errors.Is(err, sink.ErrSink) {
 		t.Errorf("a sink that is none: %v", err)
 	}
-	if err := ConfigureAudit(dir, "relative", nil); err == nil {
+	if err := ConfigureAudit(dir, "", nil, "kmsfs-auditor-x25519:AAAA"); !errors.Is(err, auditor.ErrKey) {
+		t.Errorf("%v", err)
+	}
+	if err := ConfigureAudit(dir, "relative", nil, ""); err == nil {
 		t.Error("a relative path is taken")
 	}
 	to := filepath.Join(t.TempDir(), "elsewhere")
-	if err := ConfigureAudit(dir, to, []string{"http://127.0.0.1:9/"}); err != nil {
+	if err := ConfigureAudit(dir, to, []string{"http://127.0.0.1:9/"}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if cfg, err := Load(dir); err != nil || AuditDir(dir, cfg) != to || len(cfg.AuditSinks) != 1 {

@@ -57,6 +57,8 @@ type Config struct {
 	AuditDir string    // absolute path of the audit log; "": KEYSTORE/audit
 	// AuditSinks are other places that get every event, as package audit/sink reads them.
 	AuditSinks []string
+	// Auditor is the public key that events are sealed to; "": they are not.
+	Auditor string
 }
 
 // configFile is the file's JSON. Unknown members are refused: they would mean something to whoever wrote them.
@@ -71,6 +73,7 @@ type configFile struct {
 	StoreKey []byte           `json:"storeKey"`
 	AuditDir string           `json:"auditDir,omitempty"`
 	Sinks    []string         `json:"auditSinks,omitempty"`
+	Auditor  string           `json:"auditor,omitempty"`
 }
 
 type tokenConfigFile struct {
@@ -150,7 +153,7 @@ func parseConfig(data []byte) (Config, error) {
 	if err := dec.Decode(&f); err != nil {
 		return Config{}, fmt.Errorf("%w: %s: %v", ErrDamaged, configName, err)
 	}
-	cfg := Config{Created: f.Created, Token: TokenConfig(f.Token), Unlock: UnlockConfig(f.Unlock), StoreKey: f.StoreKey, AuditDir: f.AuditDir, AuditSinks: f.Sinks}
+	cfg := Config{Created: f.Created, Token: TokenConfig(f.Token), Unlock: UnlockConfig(f.Unlock), StoreKey: f.StoreKey, AuditDir: f.AuditDir, AuditSinks: f.Sinks, Auditor: f.Auditor}
 	id, err := hex.DecodeString(f.ID)
 	if err != nil || len(id) != len(cfg.ID) {
 		return Config{}, fmt.Errorf("%w: id", ErrDamaged)
@@ -168,6 +171,9 @@ func parseConfig(data []byte) (Config, error) {
 // check says what in the configuration contradicts itself.
 func (c *Config) check() error {
 	t, u := c.Token, c.Unlock
+	if _, err := Auditor(*c); err != nil {
+		return err
+	}
 	if _, err := Sinks(*c); err != nil {
 		return err
 	}
@@ -213,7 +219,7 @@ func (c *Config) check() error {
 func (c *Config) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(configFile{
 		Format: configFormat, Version: configVersion, ID: hex.EncodeToString(c.ID[:]), Created: c.Created.UTC(), Token: tokenConfigFile(c.Token),
-		Unlock: unlockConfigFile(c.Unlock), RootKey: c.RootKey.String(), StoreKey: c.StoreKey, AuditDir: c.AuditDir, Sinks: c.AuditSinks,
+		Unlock: unlockConfigFile(c.Unlock), RootKey: c.RootKey.String(), StoreKey: c.StoreKey, AuditDir: c.AuditDir, Sinks: c.AuditSinks, Auditor: c.Auditor,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode configuration: %w", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/auditor"
 	"github.com/kmsfs/kmsfs/keymgr/audit/sink"
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 )
@@ -38,6 +39,18 @@ func AuditDir(dir string, cfg Config) string {
 
 const auditName = "audit"
 
+// Auditor seals events to the auditor, in a session of its own; nil if there is none. auditor.ErrKey.
+func Auditor(cfg Config) (*auditor.Sealer, error) {
+	if cfg.Auditor == "" {
+		return nil, nil
+	}
+	key, err := auditor.ParsePublic(cfg.Auditor)
+	if err != nil {
+		return nil, err
+	}
+	return auditor.NewSealer(key)
+}
+
 // Sinks are the other places that get every event, made anew for who asks. sink.ErrSink.
 func Sinks(cfg Config) ([]trail.Sink, error) {
 	var out []trail.Sink
@@ -53,7 +66,7 @@ func Sinks(cfg Config) ([]trail.Sink, error) {
 
 // ConfigureAudit says where the audit log of the key store in dir is from now on ("": in its default place), and who else gets its events; while no key daemon runs. The log is not moved:
 // where it is missing, the key store does not open. Errors: ErrInUse, sink.ErrSink, those of Load.
-func ConfigureAudit(dir, auditDir string, sinks []string) error {
+func ConfigureAudit(dir, auditDir string, sinks []string, auditorKey string) error {
 	lock, err := Acquire(dir)
 	if err != nil {
 		return err
@@ -63,7 +76,7 @@ func ConfigureAudit(dir, auditDir string, sinks []string) error {
 	if err != nil {
 		return err
 	}
-	cfg.AuditDir, cfg.AuditSinks = auditDir, sinks
+	cfg.AuditDir, cfg.AuditSinks, cfg.Auditor = auditDir, sinks, auditorKey
 	if err := cfg.check(); err != nil {
 		return fmt.Errorf("configure the audit log of %s: %w", dir, err)
 	}
@@ -84,7 +97,11 @@ func OpenLog(dir string, cfg Config, opts Options) (*KeyUseLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := trail.Open(trail.Options{Dir: AuditDir(dir, cfg), KeyStore: hex.EncodeToString(cfg.ID[:]), Stream: trail.KeyStream, Limit: a.Limit, SegmentSize: a.SegmentSize,
+	to, err := Auditor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l, err := trail.Open(trail.Options{Auditor: to, Dir: AuditDir(dir, cfg), KeyStore: hex.EncodeToString(cfg.ID[:]), Stream: trail.KeyStream, Limit: a.Limit, SegmentSize: a.SegmentSize,
 		SegmentAge: a.SegmentAge, SealEvery: a.SealEvery, Flushed: true, Sinks: sinks, Now: opts.Now, Log: opts.Log})
 	if err != nil {
 		return nil, err

@@ -114,6 +114,7 @@ const (
 	itemDecision  = 'd'
 	itemName      = 'n'
 	itemPath      = 'f' // a path, or any directory on it
+	itemSealed    = 's' // of an event that is sealed: the others of it are not known
 )
 
 // hasher is FNV-1a, mixed at the end.
@@ -159,6 +160,9 @@ func (s items) addLine(line []byte) {
 		if v := member(line, m.name); v != nil {
 			s[hashItem(m.kind, v)] = struct{}{}
 		}
+	}
+	if member(line, `"sealed":"`) != nil {
+		s[hashItem(itemSealed, nil)] = struct{}{}
 	}
 	s.addPath(member(line, `"path":"`))
 	s.addPath(member(line, `"newPath":"`))

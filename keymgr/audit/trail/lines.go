@@ -54,7 +54,7 @@ func parseHeader(line []byte) (h header, tree seal.Tree, err error) {
 }
 
 // maxLine bounds a line with its sequence number, without its end.
-const maxLine = audit.MaxEvent + 64
+const maxLine = audit.MaxLine
 
 // lines reads a segment line by line.
 type lines struct {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/auditor"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
 )
 
@@ -30,7 +31,8 @@ type Options struct {
 	SealEvery       time.Duration
 	Reserve         int64 // bytes
 	Sinks           []Sink
-	Spools          []string // directories for the spool, the first on tmpfs counts; none: every event waits for the writer
+	Auditor         *auditor.Sealer // seals events to an auditor, but for the log's own; nil: they stand in clear
+	Spools          []string        // directories for the spool, the first on tmpfs counts; none: every event waits for the writer
 	Now             func() time.Time
 	Log             *slog.Logger
 
@@ -264,7 +266,7 @@ func (l *Log) entry(e *audit.Event) (*entry, error) {
 	if !ok {
 		n = &entry{line: make([]byte, 0, 1024)}
 	}
-	line, err := e.Append(n.line[:0])
+	line, err := l.encode(n.line[:0], e)
 	if err != nil {
 		return nil, err
 	}

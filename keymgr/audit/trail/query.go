@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/auditor"
 )
 
 // Query says which events are wanted; the zero Query wants all.
@@ -25,6 +26,8 @@ type Query struct {
 	Path         string // this and everything below it; with * at the end everything that begins with it. The new name of a renamed file counts
 	ID           string // eventID
 	Internal     bool   // the log's own events too: seals, beginnings and ends
+
+	Opener *auditor.Opener // opens what is sealed; nil: a sealed event is what stands in clear of it
 }
 
 // Found is one event that a query finds.
@@ -72,6 +75,7 @@ func (m *matcher) stream(ctx context.Context, dir, stream string, fn func(Found)
 type matcher struct {
 	q      Query
 	items  []uint64 // that a block must hold
+	hidden []uint64 // that it must hold, too, unless it has events which are sealed and can be opened
 	raw    [][]byte // that a line must hold
 	path   string
 	prefix bool // everything that begins with path
@@ -81,7 +85,11 @@ func (q Query) matcher() *matcher {
 	m := &matcher{q: q}
 	want := func(kind byte, name, v string) {
 		if v != "" {
-			m.items = append(m.items, hashItem(kind, escape(v)))
+			if kind == itemPrincipal {
+				m.hidden = append(m.hidden, hashItem(kind, escape(v)))
+			} else {
+				m.items = append(m.items, hashItem(kind, escape(v)))
+			}
 			m.raw = append(m.raw, append(append([]byte(name), escape(v)...), '"'))
 		}
 	}
@@ -89,7 +97,7 @@ func (q Query) matcher() *matcher {
 	want(itemDecision, `"decision":"`, string(q.Decision))
 	want(itemName, `"eventName":"`, q.Name)
 	if q.Key != "" {
-		m.items = append(m.items, hashItem(itemKey, escape(q.Key)))
+		m.hidden = append(m.hidden, hashItem(itemKey, escape(q.Key)))
 		m.raw = append(m.raw, escape(q.Key))
 	}
 	if q.ID != "" {
@@ -108,7 +116,7 @@ func (q Query) matcher() *matcher {
 	if dir == "" {
 		dir = "/"
 	}
-	m.items = append(m.items, hashItem(itemPath, escape(dir)))
+	m.hidden = append(m.hidden, hashItem(itemPath, escape(dir)))
 	m.raw = append(m.raw, escape(m.path))
 	return m
 }
@@ -198,14 +206,26 @@ func (m *matcher) block(b *block) bool {
 			return false
 		}
 	}
+	if m.q.Opener != nil && mayHold(b.bloom, hashItem(itemSealed, nil)) {
+		return true
+	}
+	for _, x := range m.hidden {
+		if !mayHold(b.bloom, x) {
+			return false
+		}
+	}
 	return true
 }
 
+var sealedMark = []byte(`"sealed":"`)
+
 // line gives fn the event of a line, if it is wanted.
 func (m *matcher) line(ctx context.Context, stream string, line []byte, fn func(Found) error) error {
-	for _, raw := range m.raw {
-		if !bytes.Contains(line, raw) {
-			return nil
+	if m.q.Opener == nil || !bytes.Contains(line, sealedMark) {
+		for _, raw := range m.raw {
+			if !bytes.Contains(line, raw) {
+				return nil
+			}
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -214,6 +234,9 @@ func (m *matcher) line(ctx context.Context, stream string, line []byte, fn func(
 	e, err := audit.Parse(line)
 	if err != nil {
 		return nil // Verify complains of it
+	}
+	if line, e, err = Unseal(m.q.Opener, line, e); err != nil {
+		return fmt.Errorf("stream %s: %w", stream, err)
 	}
 	if !m.wants(e) {
 		return nil
