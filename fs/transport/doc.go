@@ -3,7 +3,7 @@
 //
 // Most of what a small FUSE operation costs is the wake-up of a sleeping daemon on another processor. Loop therefore polls the device for a short
 // while before it sleeps, for as long as that pays. One reader at a time, the leader, takes requests from the device and handles them itself;
-// it hands the lead over before a request that is known to take long, and loses it if one takes long unexpectedly. So no request waits behind
+// it hands the lead over before a request that is known to take long (but an fsync, unless it was in somebody's way), and loses it if one takes long unexpectedly. So no request waits behind
 // another, and a fast one costs no switch between threads.
 //
 // The protocol itself (parsing, capabilities, replies) is go-fuse's ProtocolServer. What that lacks is here: notifications, and interrupts for
