@@ -21,14 +21,21 @@ func (forgetful) Sync(context.Context) error                   { return nil }
 // newLocalTree is newTree on the store that volumes use.
 func newLocalTree(t *testing.T) *tree {
 	t.Helper()
+	v, _ := newLocalTreeIn(t)
+	return v
+}
+
+// newLocalTreeIn also returns the directory that everything lies in. There is an export.
+func newLocalTreeIn(t *testing.T) (v *tree, dir string) {
+	t.Helper()
 	key, err := blockcrypt.NewKey()
 	want(t, "key", err, nil)
-	opt := local.Options{Dir: t.TempDir(), Key: key, Settler: forgetful{}, MinFree: -1}
+	opt := local.Options{Dir: t.TempDir(), Key: key, Settler: forgetful{}, MinFree: -1, Export: true}
 	want(t, "create", local.Create(bg, opt), nil)
 	store, err := local.Open(bg, opt)
 	want(t, "open", err, nil)
 	t.Cleanup(func() { want(t, "close", store.Close(), nil) })
-	return &tree{metatest.NewVolumeOn(t, store), t}
+	return &tree{metatest.NewVolumeOn(t, store), t}, opt.Dir
 }
 
 // TestOnLocal uses the store that volumes use: everything is there after it was closed and opened again, with and without a checkpoint.

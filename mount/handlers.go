@@ -29,6 +29,7 @@ const (
 	opUmount = "umount" // unmounts, and answers when the volume is closed
 
 	opCensus    = "census"    // censusArgs -> Census
+	opShred     = "shred"     // shredArgs -> event ShredPlan, Shredded
 	opReencrypt = "reencrypt" // reencryptArgs -> JobStatus
 	opJobs      = "jobs"      // []JobStatus
 	opJob       = "job"       // jobArgs
@@ -83,6 +84,7 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opExplain:      d.handleExplain,
 
 		opCensus:    d.handleCensus,
+		opShred:     d.handleShred,
 		opReencrypt: d.handleReencrypt,
 		opJobs:      d.handleJobs,
 		opJob:       d.handleJob,

@@ -24,7 +24,7 @@ func rootCommand(io stdio) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", mount.ErrUsage, err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io),
+		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io), shredCommand(io),
 		rebuildCommand(io), backupCommand(io), restoreCommand(io),
 		reencryptCommand(io), jobsCommand(io), censusCommand(io), importCommand(io), exportCommand(io),
 		policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io),

@@ -218,6 +218,11 @@ func (e *Engine) dropInvalidKeys() {
 // DropKeys forgets the block ciphers whose zone keys may not be used any more, at once instead of with the next upkeep.
 func (e *Engine) DropKeys() { e.dropInvalidKeys() }
 
+// ForgetKeys forgets the block ciphers of inodes that are gone.
+func (e *Engine) ForgetKeys(gone func(meta.Ino) bool) {
+	e.ciphers.removeKeys(func(k cipherKey) bool { return gone(k.ino) })
+}
+
 // epochReserve is how many uses must be left of a key for an operation to begin: more than any takes.
 const epochReserve = 2 * maxBlocks
 

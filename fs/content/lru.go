@@ -103,3 +103,15 @@ func (n *node[K, V]) linkAfter(p *node[K, V]) {
 	p.next.prev = n
 	p.next = n
 }
+
+// removeKeys drops everything under keys that fn, which must be quick, says so of.
+func (c *lru[K, V]) removeKeys(fn func(K) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, n := range c.nodes {
+		if fn(key) {
+			n.unlink()
+			delete(c.nodes, key)
+		}
+	}
+}

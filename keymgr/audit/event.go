@@ -71,6 +71,7 @@ const (
 	Lookup       = "Lookup" // in zones that decide it
 	PutPolicy    = "PutZonePolicy"
 	DeletePolicy = "DeleteZonePolicy"
+	Shred        = "Shred" // files were removed, and every copy of their keys in the volume
 	Lock         = "LockZone"
 	Unlock       = "UnlockZone"
 	Damage       = "IntegrityViolation"
