@@ -2,11 +2,15 @@ package rescue
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
@@ -281,4 +285,69 @@ func create(t *testing.T, path string) {
 	if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestBackupPowerCut cuts the power of the disk that backups are on, while one is being made: it then holds the backup before or the new one, whole, the
+// volume goes on, and the next run makes it good.
+func TestBackupPowerCut(t *testing.T) {
+	for _, lower := range []string{"ext4", "xfs"} {
+		if lower == "xfs" && !mounttest.Long() {
+			continue
+		}
+		t.Run(lower, func(t *testing.T) {
+			disk := mounttest.NewDisk(t, lower, mounttest.DiskSize)
+			target := filepath.Join(disk.Dir, "backup")
+			r := mounttest.NewRig(t, mounttest.Options{})
+			r.Init()
+			r.Mount()
+			rng := rand.New(rand.NewPCG(mounttest.Seed(t), 7))
+			w := newWriter(t, r.Mnt, 9)
+			w.fill(20)
+			began := time.Now()
+			backUp(t, r, target)
+			took := time.Since(began)
+			before := readTree(t, r.Mnt)
+			for round := range mounttest.Times(2, 20) {
+				for i := range 15 {
+					w.check(os.WriteFile(filepath.Join(r.Mnt, fmt.Sprint("again", i)), w.bytes(rng.IntN(200_000)), 0o600))
+				}
+				w.check(os.Remove(filepath.Join(r.Mnt, fmt.Sprint("again", round%15))))
+				after := readTree(t, r.Mnt)
+				code := cutDuring(t, r, disk, target, time.Duration(rng.Int64N(int64(took))))
+				r.Alive()
+				after.mustEqual(t, "the volume", readTree(t, r.Mnt))
+				r.Umount()
+				good := filepath.Join(r.Dir, fmt.Sprint("good", round))
+				copyTree(t, r.Volume, good)
+
+				got := restored(t, r, target, "--accept-restore")
+				r.Umount()
+				if code == 0 || !reflect.DeepEqual(got, before) {
+					after.mustEqual(t, "after the cut", got)
+				}
+				t.Logf("round %d: exit code %d, the backup before: %v", round, code, reflect.DeepEqual(got, before))
+				after.mustEqual(t, "the next run", again(t, r, target, good))
+				before = after
+				if err := os.RemoveAll(good); err != nil {
+					t.Fatal(err)
+				}
+				r.Mount()
+			}
+			r.Umount()
+		})
+	}
+}
+
+// cutDuring runs a backup, cuts the power of its target's disk when it has run for so long, and brings the disk back. It returns the backup's exit code.
+func cutDuring(t *testing.T, r *mounttest.Rig, disk *mounttest.Disk, target string, after time.Duration) int {
+	t.Helper()
+	done := make(chan mounttest.Result, 1)
+	go func() { done <- r.Run(secretly(r, "backup", r.Volume, target, "--json")...) }()
+	time.Sleep(after) // where it is by then is left to chance, and every outcome is checked
+	if err := disk.Cut(mounttest.CutNoLogFlush); err != nil {
+		t.Fatal(err)
+	}
+	res := <-done
+	disk.Restart()
+	return res.Code
 }
