@@ -25,10 +25,11 @@ var allowed = map[string][]string{
 	"hsm/kms":     {"hsm", "blockcrypt/locked"},
 	"hsm/hsmtest": {"hsm", "blockcrypt/locked"},
 
-	"meta/kv":        {},
-	"meta/kv/memory": {"meta/kv"},
-	"meta/kv/kvtest": {"meta/kv"},
-	"meta/kv/local":  {"meta/kv", "blockcrypt", "blockcrypt/locked"},
+	"meta/kv":               {},
+	"meta/kv/memory":        {"meta/kv"},
+	"meta/kv/kvtest":        {"meta/kv"},
+	"meta/kv/local":         {"meta/kv", "meta/kv/local/beneath", "blockcrypt", "blockcrypt/locked"},
+	"meta/kv/local/beneath": {},
 
 	"meta":          {"meta/kv", "blockcrypt"},
 	"meta/metatest": {"meta", "meta/kv", "meta/kv/memory", "blockcrypt"},

@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/meta/kv/local/beneath"
 )
 
 const (
@@ -131,23 +131,20 @@ func decodeHex(dst []byte, s string) bool {
 
 // Read returns the superblock of a volume directory, parsed and not yet authentic, and the file's bytes. ErrMissing if there is none; else as Parse.
 func Read(volumeDir string) (*Superblock, []byte, error) {
-	f, err := os.OpenFile(filepath.Join(volumeDir, FileName), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := beneath.OpenFile(volumeDir, FileName, os.O_RDONLY, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, nil, fmt.Errorf("%w in %s", ErrMissing, volumeDir)
 	case errors.Is(err, unix.ELOOP):
 		return nil, nil, fmt.Errorf("%w: it is a symbolic link", ErrDamaged)
+	case errors.Is(err, beneath.ErrNotPlain):
+		return nil, nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	case errors.Is(err, unix.ENXIO):
 		return nil, nil, fmt.Errorf("%w: it is a socket", ErrDamaged)
 	case err != nil:
 		return nil, nil, fmt.Errorf("read superblock: %w", err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return nil, nil, fmt.Errorf("read superblock: %w", err)
-	} else if !st.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%w: it is not a regular file", ErrDamaged)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read superblock: %w", err)
@@ -158,29 +155,25 @@ func Read(volumeDir string) (*Superblock, []byte, error) {
 
 // Write puts the bytes of a superblock into a volume directory: all of it or nothing, and durable when it returns.
 func Write(volumeDir string, data []byte) error {
-	dir, err := os.Open(volumeDir)
+	const fresh = FileName + ".new"
+	err := writeSynced(volumeDir, fresh, data)
+	if err == nil {
+		err = beneath.Rename(volumeDir, fresh, FileName)
+	}
+	if err == nil {
+		err = beneath.SyncDir(volumeDir, ".")
+	}
 	if err != nil {
-		return fmt.Errorf("write superblock: %w", err)
-	}
-	defer dir.Close()
-	name := filepath.Join(volumeDir, FileName)
-	if err := writeSynced(name+".new", data); err != nil {
-		return fmt.Errorf("write superblock: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return fmt.Errorf("write superblock: %w", err)
-	}
-	if err := dir.Sync(); err != nil {
 		return fmt.Errorf("write superblock: %w", err)
 	}
 	return nil
 }
 
-func writeSynced(name string, data []byte) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+func writeSynced(dir, name string, data []byte) error {
+	if err := beneath.Remove(dir, name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := beneath.OpenFile(dir, name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta/kv"
+	"github.com/kmsfs/kmsfs/meta/kv/local/beneath"
 )
 
 // An export file (docs/FORMAT.md 9.7) holds what changed from one checkpoint to another: the newest version of every row, in ascending order of
@@ -142,7 +144,7 @@ func newExportWriter(dir string, key *blockcrypt.Key, volume blockcrypt.VolumeID
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, "export-*"+exportTemp)
+	f, err := openBeneath(dir, "export-"+hex.EncodeToString(h.salt[:8])+exportTemp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, noSpace(err)
 	}
@@ -214,10 +216,12 @@ func (w *exportWriter) finish(path string) error {
 	if err := w.file.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(w.file.Name(), path); err != nil {
+	dir := filepath.Dir(path)
+	root, rel := filepath.Dir(dir), filepath.Base(dir)
+	if err := beneath.Rename(root, filepath.Join(rel, filepath.Base(w.file.Name())), filepath.Base(path)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return beneath.SyncDir(root, rel)
 }
 
 // abandon removes what was written.
@@ -332,15 +336,7 @@ func (r *exportReader) piece() error {
 
 // openPlain opens a regular file with one name for reading; a link is not followed, a pipe not waited for.
 func openPlain(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, openFlags&^os.O_RDWR|os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	if st, err := f.Stat(); err != nil || !isPlain(st) {
-		f.Close()
-		return nil, errors.Join(err, notPlain(filepath.Base(path)))
-	}
-	return f, nil
+	return openBeneath(filepath.Dir(path), filepath.Base(path), os.O_RDONLY)
 }
 
 // mergeExports calls fn for the rows of sources in key order; of rows with one key the first source's counts. v is nil for a deletion. Both are valid

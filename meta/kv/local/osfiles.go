@@ -3,9 +3,12 @@ package local
 import (
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/meta/kv/local/beneath"
 )
 
 // osFiles is a directory of the operating system.
@@ -29,6 +32,9 @@ func (d osFiles) List() ([]string, error) {
 	return names, nil
 }
 
+// rel is the path of a segment below the store's directory.
+func (d osFiles) rel(name string) string { return path.Join(filepath.Base(d.dir), name) }
+
 // openFlags keep a hostile directory entry (symlink, FIFO) from being followed or waited for.
 const openFlags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 
@@ -36,20 +42,25 @@ func (d osFiles) Open(name string) (File, error)   { return d.open(name, 0) }
 func (d osFiles) Create(name string) (File, error) { return d.open(name, os.O_CREATE|os.O_EXCL) }
 
 func (d osFiles) open(name string, flags int) (File, error) {
-	f, err := os.OpenFile(filepath.Join(d.dir, name), openFlags|flags, 0o600)
+	f, err := openBeneath(d.dir, name, os.O_RDWR|flags)
 	if err != nil {
 		return nil, err
-	}
-	if st, err := f.Stat(); err != nil || !isPlain(st) {
-		f.Close()
-		return nil, errors.Join(err, notPlain(name))
 	}
 	return osFile{f, int(f.Fd())}, nil
 }
 
-func (d osFiles) Remove(name string) error { return os.Remove(filepath.Join(d.dir, name)) }
+// openBeneath opens a file of one of the store's directories. What is no plain file is kv.ErrCorrupt.
+func openBeneath(dir, name string, flags int) (*os.File, error) {
+	f, err := beneath.OpenFile(filepath.Dir(dir), path.Join(filepath.Base(dir), name), flags, 0o600)
+	if errors.Is(err, beneath.ErrNotPlain) {
+		return nil, notPlain(name)
+	}
+	return f, err
+}
 
-func (d osFiles) SyncDir() error { return syncDir(d.dir) }
+func (d osFiles) Remove(name string) error { return beneath.Remove(filepath.Dir(d.dir), d.rel(name)) }
+
+func (d osFiles) SyncDir() error { return beneath.SyncDir(filepath.Dir(d.dir), filepath.Base(d.dir)) }
 
 func (d osFiles) Free() (uint64, error) { return freeAt(d.dir) }
 
