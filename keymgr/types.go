@@ -293,8 +293,8 @@ func (v *VolumeRecord) WrappedBy(arn string) (any, only bool) {
 	return any, only
 }
 
-// maxVolumeWraps is how many wraps a volume key may have.
-const maxVolumeWraps = 5
+// maxVolumeWraps is how many wraps of a volume key are known: the 5 that it may have, and those that it is about to get instead.
+const maxVolumeWraps = 10
 
 // MaxSuperblock is the longest copy of a superblock, in bytes.
 const MaxSuperblock = 32 << 10

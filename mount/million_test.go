@@ -3,14 +3,12 @@ package mount
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
@@ -57,9 +55,7 @@ func TestRotateAMillion(t *testing.T) {
 func populate(t *testing.T, r *mounttest.Rig, files int) {
 	t.Helper()
 	ctx := t.Context()
-	v, err := OpenVolume(ctx, OpenConfig{
-		Dir: r.Volume, Socket: socketOf(r.Store), KeyTTL: time.Hour, Log: slog.New(slog.DiscardHandler), GiveUp: func(blockcrypt.VolumeID) error { return nil },
-	})
+	v, err := openRig(t, r)
 	if err != nil {
 		t.Fatal(err)
 	}

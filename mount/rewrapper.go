@@ -312,7 +312,7 @@ func (r *rewrapper) carry(ctx context.Context, w wrap, key string, encryptionCon
 	return wrap{out.KeyID, out.Blob}, err
 }
 
-// volume wraps the volume key anew: first in the next revision of kmsfs.json, then in the key store's copy, and last in the other key store.
+// volume wraps the volume key anew: the key store learns by which keys, then the next revision of kmsfs.json is written, then the key store's copy, and last the other key store's.
 func (r *rewrapper) volume(ctx context.Context, report func(Rewrapped) error) error {
 	record, sb, _ := r.v.wraps.get()
 	key, version, err := openVolumeKey(ctx, volumeOpener{direct: r.v.keys}, sb, record)
@@ -352,33 +352,58 @@ func (r *rewrapper) foreignKey(ctx context.Context, blob []byte) (string, error)
 	return "", nil
 }
 
-func (r *rewrapper) writeVolume(ctx context.Context, key *blockcrypt.Key, record keymgr.VolumeRecord, sb *superblock.Superblock, fresh []wrap, version uint32) error {
-	blobs := make([][]byte, len(fresh))
-	record.Wraps = make([]keymgr.Wrap, len(fresh))
-	for i, w := range fresh {
+// nextSuperblock is a superblock with other wraps, and what the key store is to know of it.
+type nextSuperblock struct {
+	sb     *superblock.Superblock
+	raw    []byte
+	blobs  [][]byte
+	record keymgr.VolumeRecord
+}
+
+func prepareSuperblock(key *blockcrypt.Key, record keymgr.VolumeRecord, sb *superblock.Superblock, fresh []wrap) (n nextSuperblock, err error) {
+	n.record = record
+	n.record.Wraps = nil
+	for _, w := range fresh {
 		material, err := keymgr.MaterialOf(w.blob)
 		if err != nil {
-			return err
+			return n, err
 		}
-		blobs[i], record.Wraps[i] = w.blob, keymgr.Wrap{Key: w.key, Material: material}
+		n.blobs, n.record.Wraps = append(n.blobs, w.blob), append(n.record.Wraps, keymgr.Wrap{Key: w.key, Material: material})
 	}
-	next, err := sb.WithWraps(key, blobs)
+	if n.sb, err = sb.WithWraps(key, n.blobs); err != nil {
+		return n, err
+	}
+	n.raw, err = n.sb.Marshal()
+	n.record.Superblock = n.raw
+	return n, err
+}
+
+// announce tells the key store which keys made the wraps of the superblock that is about to be written, beside those of the present one: whichever of the two a crash leaves, it opens.
+func (r *rewrapper) announce(ctx context.Context, record keymgr.VolumeRecord, sb *superblock.Superblock, n nextSuperblock) error {
+	record.Wraps = append(describeWraps(sb, record), n.record.Wraps...)
+	if err := r.v.keys.PutVolume(ctx, keymgr.Caller{}, record); err != nil {
+		return fmt.Errorf("announce the wraps of volume %s to the key store: %w", r.v.ID, err)
+	}
+	return nil
+}
+
+func (r *rewrapper) writeVolume(ctx context.Context, key *blockcrypt.Key, record keymgr.VolumeRecord, sb *superblock.Superblock, fresh []wrap, version uint32) error {
+	n, err := prepareSuperblock(key, record, sb, fresh)
 	if err != nil {
 		return err
 	}
-	raw, err := next.Marshal()
-	if err != nil {
+	if err := r.announce(ctx, record, sb, n); err != nil {
 		return err
 	}
-	if err := superblock.Write(r.v.Dir, raw); err != nil {
+	if err := superblock.Write(r.v.Dir, n.raw); err != nil {
 		return err
 	}
-	record.Superblock, record.CMK = raw, r.primary(ctx, record)
-	if err := r.v.note(ctx, record, next, r.versionOf(ctx, record.CMK, blobs, version)); err != nil {
+	n.record.CMK = r.primary(ctx, n.record)
+	if err := r.v.note(ctx, n.record, n.sb, r.versionOf(ctx, n.record.CMK, n.blobs, version)); err != nil {
 		return err
 	}
 	if r.foreign() && r.args.Add != "" {
-		return r.introduce(ctx, key, record)
+		return r.introduce(ctx, key, n.record)
 	}
 	return nil
 }
