@@ -47,6 +47,7 @@ type requestRecord struct {
 	Created    time.Time       `json:"created"`
 	Expires    time.Time       `json:"expires"`
 	Parameters json.RawMessage `json:"parameters"`
+	Asked      map[string]any  `json:"asked,omitempty"` // requestParameters of the audit log
 }
 
 // requestID names a request; it is drawn.
@@ -97,7 +98,7 @@ func (m *Manager) postpone(ctx context.Context, by Caller, u *Use, g *guarded) e
 		return m.record(ctx, by, u, fmt.Errorf("encode request: %w", err))
 	}
 	now := m.now().UTC()
-	rec := requestRecord{Operation: u.Operation, Key: u.Key, Requester: requesterOf(by), Created: now, Expires: now.Add(ApprovalLifetime), Parameters: params}
+	rec := requestRecord{Operation: u.Operation, Key: u.Key, Requester: requesterOf(by), Created: now, Expires: now.Add(ApprovalLifetime), Parameters: params, Asked: by.Parameters}
 	if u.Operation == "CreateKey" { // that key will have another id
 		rec.Key, u.Key = "", ""
 	}

@@ -50,44 +50,44 @@ const ownPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"own","Effect":"Al
 // TestApproval: each guarded change waits, survives a restart, is refused to who must not approve, and is then done once.
 func TestApproval(t *testing.T) {
 	for name, c := range map[string]struct {
-		ask  func(f *fixture, ctx context.Context, key string) error
+		ask  func(f *fixture, ctx context.Context, by Caller, key string) error
 		done func(f *fixture, ctx context.Context, key string) bool
 	}{
-		"PutKeyPolicy": {func(f *fixture, ctx context.Context, key string) error {
-			return f.PutKeyPolicy(ctx, me, key, "", ownPolicy, false)
+		"PutKeyPolicy": {func(f *fixture, ctx context.Context, by Caller, key string) error {
+			return f.PutKeyPolicy(ctx, by, key, "", ownPolicy, false)
 		},
 			func(f *fixture, ctx context.Context, key string) bool {
 				p, err := f.GetKeyPolicy(ctx, me, key, "")
 				return err == nil && p == ownPolicy
 			}},
-		"CreateGrant": {func(f *fixture, ctx context.Context, key string) error {
-			_, err := f.CreateGrant(ctx, me, CreateGrantInput{KeyID: key, Grantee: userARN("carl"), Operations: []string{"DescribeKey"}})
+		"CreateGrant": {func(f *fixture, ctx context.Context, by Caller, key string) error {
+			_, err := f.CreateGrant(ctx, by, CreateGrantInput{KeyID: key, Grantee: userARN("carl"), Operations: []string{"DescribeKey"}})
 			return err
 		}, func(f *fixture, ctx context.Context, key string) bool {
 			list, err := f.ListGrants(ctx, me, key, GrantFilter{}, Page{})
 			return err == nil && len(list.Grants) == 1 && list.Grants[0].Grantee == userARN("carl")
 		}},
-		"ScheduleKeyDeletion": {func(f *fixture, ctx context.Context, key string) error {
-			_, err := f.ScheduleKeyDeletion(ctx, me, key, 9)
+		"ScheduleKeyDeletion": {func(f *fixture, ctx context.Context, by Caller, key string) error {
+			_, err := f.ScheduleKeyDeletion(ctx, by, key, 9)
 			return err
 		}, func(f *fixture, ctx context.Context, key string) bool {
 			md, err := f.DescribeKey(ctx, me, key)
 			return err == nil && md.State == StatePendingDeletion && md.DeletionDate.Equal(f.now().UTC().Add(days(9)))
 		}},
-		"CreateKey without the lockout check": {func(f *fixture, ctx context.Context, _ string) error {
-			_, err := f.CreateKey(ctx, me, CreateKeyInput{Alias: "alias/bypassed", Policy: strings.ReplaceAll(ownPolicy, "kms:*", "kms:DescribeKey"), Bypass: true})
+		"CreateKey without the lockout check": {func(f *fixture, ctx context.Context, by Caller, _ string) error {
+			_, err := f.CreateKey(ctx, by, CreateKeyInput{Alias: "alias/bypassed", Policy: strings.ReplaceAll(ownPolicy, "kms:*", "kms:DescribeKey"), Bypass: true})
 			return err
 		}, func(f *fixture, ctx context.Context, _ string) bool {
 			_, err := f.DescribeKey(ctx, me, "alias/bypassed")
 			return err == nil
 		}},
-		"SetApproval": {func(f *fixture, ctx context.Context, _ string) error { return f.SetApproval(ctx, me, nil) },
+		"SetApproval": {func(f *fixture, ctx context.Context, by Caller, _ string) error { return f.SetApproval(ctx, by, nil) },
 			func(f *fixture, ctx context.Context, _ string) bool {
 				all, err := f.Approvers(ctx)
 				return err == nil && len(all) == 0
 			}},
-		"SetBreakGlass": {func(f *fixture, ctx context.Context, _ string) error {
-			return f.SetBreakGlass(ctx, me, []byte("the first secret"), []byte("the second secret"))
+		"SetBreakGlass": {func(f *fixture, ctx context.Context, by Caller, _ string) error {
+			return f.SetBreakGlass(ctx, by, []byte("the first secret"), []byte("the second secret"))
 		}, func(f *fixture, ctx context.Context, _ string) bool {
 			e, err := f.Emergency(ctx)
 			return err == nil && !e.Set.IsZero()
@@ -96,9 +96,10 @@ func TestApproval(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := approvalFixture(t)
 			key := f.newKey(t, "alias/k").KeyID
-			err := c.ask(f, t.Context(), key)
-			id := requested(t, err)
-			if again := c.ask(f, t.Context(), key); name != "SetBreakGlass" && !strings.HasPrefix(name, "CreateKey") && requested(t, again) != id { // those draw something
+			owner := me
+			owner.Parameters = map[string]any{"asked": name}
+			id := requested(t, c.ask(f, t.Context(), owner, key))
+			if again := c.ask(f, t.Context(), owner, key); name != "SetBreakGlass" && !strings.HasPrefix(name, "CreateKey") && requested(t, again) != id { // those draw something
 				t.Errorf("asked again, it is another request: %v", again)
 			}
 			f.reopen(t)
@@ -135,7 +136,7 @@ func TestApproval(t *testing.T) {
 			for _, u := range f.tape.last(1000) {
 				asked = asked || u.Operation == operation && u.Decision == Deny && u.Error == "ApprovalRequiredException" && strings.Contains(u.Detail, id) && u.Alert
 				approved = approved || u.Operation == "ApproveRequest" && u.Decision == Allow && strings.Contains(u.Detail, id)
-				did = did || u.Operation == operation && u.Decision == Allow && strings.Contains(u.Detail, "request "+id+", approved by "+userPrefix) && u.Alert
+				did = did || u.Operation == operation && u.Decision == Allow && strings.Contains(u.Detail, "request "+id+", approved by "+userPrefix) && u.Alert && u.Parameters["asked"] == name
 			}
 			if !asked || !approved || !did {
 				t.Errorf("recorded: asked %v, approved %v, done %v", asked, approved, did)

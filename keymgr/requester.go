@@ -55,7 +55,7 @@ func (r requesterRecord) principal() policy.Principal {
 func (m *Manager) requester(ctx context.Context, approver Caller, rec *requestRecord) (Caller, error) {
 	r := rec.Requester
 	by := Caller{UID: r.UID, GID: r.GID, PID: r.PID, Principal: r.ARN, Who: r.principal(), RequestID: approver.RequestID, From: Origin{TLS: r.TLS, UserAgent: r.UserAgent},
-		approvedBy: approver.Who.ARN}
+		Parameters: rec.Asked, approvedBy: approver.Who.ARN}
 	by.From.Addr, _ = netip.ParseAddr(r.Address) // none where it is empty
 	if name, ok := strings.CutPrefix(r.ARN, userPrefix); ok {
 		who, err := m.identity(ctx, name)

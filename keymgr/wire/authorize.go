@@ -7,7 +7,7 @@ type AuthorizeRequest struct {
 	Action            string
 	KeyId             string
 	EncryptionContext map[string]string `json:",omitempty"`
-	GrantTokens       []string          `json:",omitempty"`
+	GrantTokens       []string          `json:",omitempty" audit:"-"`
 }
 
 // AuthorizeResponse is the output of Authorize.
