@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -68,8 +66,9 @@ func keyDeleteCommand(io stdio) *cobra.Command {
 				case confirm:
 					return keys.ConfirmKeyDeletion(cmd.Context(), keymgr.Caller{}, arn)
 				}
+				io.showDependents(cmd.Context(), keys, arn)
 				if !yes {
-					if err := io.askDeletion(cmd.Context(), keys, arn); err != nil {
+					if err := io.agree(fmt.Sprintf("Delete %s?", arn)); err != nil {
 						return err
 					}
 				}
@@ -90,23 +89,22 @@ func keyDeleteCommand(io stdio) *cobra.Command {
 	return cmd
 }
 
-// askDeletion names the volumes that are lost with the key and wants a yes from the terminal.
-func (std stdio) askDeletion(ctx context.Context, keys *mount.Keys, arn string) error {
-	volumes, err := keys.ListVolumes(ctx, keymgr.Caller{})
+// showDependents names what is lost with a key, as far as it is known to who asks.
+func (std stdio) showDependents(ctx context.Context, keys *mount.Keys, arn string) {
+	all, err := keys.Dependents(ctx, arn)
 	if err != nil {
-		return err
+		fmt.Fprintf(std.err, "what is lost with this key is not known: %v\n", err)
 	}
-	for _, v := range volumes {
-		if _, only := v.WrappedBy(arn); only {
-			fmt.Fprintf(std.err, "volume %s (%s) cannot be opened without this key\n", quote(v.Path), v.ID)
+	for _, d := range all {
+		switch {
+		case d.All:
+			fmt.Fprintf(std.err, "volume %s (%s) cannot be opened without this key\n", quote(d.Volume), d.ID)
+		case d.Unknown:
+			fmt.Fprintf(std.err, "volume %s (%s) is not mounted: directories in it may be under this key\n", quote(d.Volume), d.ID)
+		default:
+			fmt.Fprintf(std.err, "directory %s of volume %s cannot be read without this key: %d files\n", quote(d.Directory), quote(d.Volume), d.Files)
 		}
 	}
-	fmt.Fprintf(std.err, "Delete %s? [yes/no] ", arn)
-	answer, err := bufio.NewReader(io.LimitReader(std.in, 64)).ReadString('\n')
-	if err != nil && err != io.EOF || strings.TrimSpace(answer) != "yes" {
-		return fmt.Errorf("%w: not confirmed; --yes does without the question", mount.ErrUsage)
-	}
-	return nil
 }
 
 // keyPolicyCommand shows or replaces a key's policy.
