@@ -69,6 +69,7 @@ type Engine struct {
 	maxSize uint64 // of a file
 	maxUses uint64 // of a block key
 	byImage uint64 // up to this size files move by images
+	atOnce  uint64 // bytes that a step of a move takes at most
 
 	rows    *lru[rowKey, *meta.MapRow]
 	ciphers *lru[cipherKey, *cipherEntry]
@@ -126,6 +127,7 @@ func New(cfg Config) (*Engine, error) {
 		maxSize:  min(blockcrypt.MaxFileSize, uint64(space.MaxFileSize)/blockcrypt.MaxBlockSize*blockcrypt.MaxBlockSize),
 		maxUses:  blockcrypt.MaxKeyUses,
 		byImage:  movedByImage,
+		atOnce:   mostStep,
 		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),
 		ciphers:  newLRU[cipherKey, *cipherEntry](cachedCiphers),
 		syncers:  newSyncers(),

@@ -12,10 +12,10 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
-// Bounds of one step of a move, in bytes: powers of two, so that steps end where blocks of any size do.
+// Bounds of one step of a move, in bytes: powers of two, so that steps end where blocks of any size do. Each step costs a flush.
 const (
 	leastStep = maxChunk
-	mostStep  = 4 << 20
+	mostStep  = 16 << 20
 )
 
 // movedByImage is up to which size, in bytes, files move by images: writing these twice is cheaper than making a new object durable.
@@ -64,7 +64,7 @@ func (w *watch) note(c *change) {
 
 // move moves all that is left. step is called after each step, with the bytes moved.
 func (f *File) move(ctx context.Context, step func(bytes int) error) error {
-	m := &mover{f: f, step: mostStep}
+	m := &mover{f: f, step: f.e.atOnce}
 	for {
 		n, more, err := m.next(ctx)
 		if err != nil {
@@ -98,7 +98,7 @@ func (m *mover) next(ctx context.Context) (n int, more bool, err error) {
 		m.slow = true
 		return 0, true, nil
 	case err == nil:
-		m.step = min(2*m.step, mostStep)
+		m.step = min(2*m.step, e.atOnce)
 	}
 	return n, more, err
 }
@@ -216,7 +216,7 @@ func (m *mover) read(ctx context.Context, k *keys, s stretch) error {
 func (m *mover) prepare(s stretch) {
 	m.blocks = m.blocks[:0]
 	if n := int(s.hi - s.lo); len(m.plain) < n {
-		m.plain, m.sealed = blockcrypt.NewBuffer(n), blockcrypt.NewBuffer(n)
+		m.plain, m.sealed = blockcrypt.NewBuffer(n), blockcrypt.NewBuffer(min(n, maxChunk))
 	}
 }
 
@@ -427,10 +427,10 @@ func (m *mover) write(k *keys, to meta.Plane, epoch uint32, obj *object.File) er
 	return obj.Datasync()
 }
 
-// run returns how many blocks from i on lie side by side and full, the last one excepted.
+// run returns how many blocks from i on lie side by side and full, the last one excepted, as far as they are sealed at once.
 func (m *mover) run(to meta.Plane, i int, many bool) int {
 	n := 1
-	for many && i+n < len(m.blocks) && m.blocks[i+n].block == m.blocks[i].block+uint64(n) && len(m.blocks[i+n-1].plain) == to.BlockSize {
+	for many && i+n < len(m.blocks) && (n+1)*to.BlockSize <= maxChunk && m.blocks[i+n].block == m.blocks[i].block+uint64(n) && len(m.blocks[i+n-1].plain) == to.BlockSize {
 		n++
 	}
 	return n

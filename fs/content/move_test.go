@@ -129,7 +129,7 @@ func TestMoveGoesOn(t *testing.T) {
 	for _, slow := range []bool{false, true} {
 		t.Run(fmt.Sprint("slow ", slow), func(t *testing.T) {
 			var full atomic.Bool
-			r := newRig(t, rigOptions{disk: true, large: true, lower: func(l object.Lower) object.Lower { return tightLower{l, &full} }})
+			r := newRig(t, rigOptions{disk: true, large: true, atOnce: 4 << 20, lower: func(l object.Lower) object.Lower { return tightLower{l, &full} }})
 			f := r.file()
 			ino := f.Ino()
 			rng := rand.New(rand.NewPCG(1, 5))

@@ -114,7 +114,7 @@ func TestReencrypt(t *testing.T) {
 
 // TestReencryptGoesOn: what was interrupted goes on with what is left, also in another process, and a key that is still needed is never dropped.
 func TestReencryptGoesOn(t *testing.T) {
-	r := newRig(t, rigOptions{disk: true})
+	r := newRig(t, rigOptions{disk: true, atOnce: 4 << 20})
 	f := r.file()
 	ino := f.Ino()
 	data := pattern(11<<20, 3)

@@ -41,6 +41,7 @@ type rigOptions struct {
 	lower     func(object.Lower) object.Lower // wraps the objects directory
 	maxUses   uint64
 	direct    bool // files move by direct writes, however small
+	atOnce    uint64
 	large     bool // with disk: the journal is as large as a volume's
 	cutting   bool // with disk: journal and objects lie on disks that forget (see cutPower)
 	untidy    bool // leave out the checkpoint that Run begins with
@@ -199,6 +200,9 @@ func (r *rig) open() {
 	}
 	if r.opts.direct {
 		r.eng.byImage = 0
+	}
+	if r.opts.atOnce != 0 {
+		r.eng.atOnce = r.opts.atOnce
 	}
 	if !r.opts.untidy {
 		must(r.t, r.eng.Checkpoint(ctx))

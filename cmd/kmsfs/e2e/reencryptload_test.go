@@ -166,7 +166,7 @@ func startPgbench(t *testing.T, r *rig) *bench {
 	stop := filepath.Join(r.Dir, "s", "stop")
 	go func() {
 		defer close(b.over)
-		p.sh(`while [ ! -e "` + stop + `" ]; do pgbench -c 4 -j 2 -T 5 -U bench >/dev/null 2>&1; done`)
+		p.sh(`while [ ! -e "` + stop + `" ]; do pgbench -n -c 4 -j 2 -T 5 -U bench >/dev/null 2>&1; done`)
 	}()
 	return b
 }
@@ -180,7 +180,7 @@ func (b *bench) stop() {
 	b.p = nil
 	sh(p.t, p.sockets, "touch stop")
 	<-b.over
-	out := p.sh(`psql -U bench -Atc "select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history), (select sum(bbalance) from pgbench_branches) = (select sum(tbalance) from pgbench_tellers)"`)
+	out := p.sh(`psql -U bench -Atc "select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) from pgbench_branches), (select sum(bbalance) from pgbench_branches) = (select sum(tbalance) from pgbench_tellers)"`)
 	if out != "t|t\n" {
 		p.t.Errorf("balances disagree: %s", out)
 	}
