@@ -12,6 +12,7 @@ import (
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/fs/dirpolicy"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
@@ -156,7 +157,17 @@ func (d *daemon) handleLessons(ctx context.Context, call *control.Call) (any, er
 	if err != nil {
 		return nil, err
 	}
-	return d.volume.guard.Lessons(z.ID), nil
+	return d.volume.guard.Recall(z.ID, func(fn func(*audit.Event)) error { return d.volume.learnt(ctx, fn) })
+}
+
+// learnt gives fn what this volume's stream of the audit log says was allowed only because a zone learns, as far back as one may learn.
+func (v *Volume) learnt(ctx context.Context, fn func(*audit.Event)) error {
+	dir, stream := filepath.Split(v.audit.Dir())
+	q := trail.Query{Streams: []string{stream}, Since: time.Now().Add(-dirpolicy.MaxLearn), Statement: access.LearntStatement}
+	return trail.Search(ctx, filepath.Clean(dir), q, func(f trail.Found) error {
+		fn(f.Event)
+		return nil
+	})
 }
 
 // PolicySet puts a policy on a directory in a mount, in the name of whoever calls. Errors: ErrUsage, ErrNotEmpty, ErrPolicy (its place and reason), ErrNotMounted;
@@ -183,7 +194,7 @@ func PolicyList(ctx context.Context, path string) (out []ZonePolicy, err error) 
 	return out, askAbout(ctx, path, opPolicyList, func(uint64) any { return nil }, &out)
 }
 
-// PolicyLessons returns what a learning zone would have denied since the volume was mounted.
+// PolicyLessons returns what a learning zone would have denied: since the volume was mounted, and as far as the audit log says it, before.
 func PolicyLessons(ctx context.Context, dir string) (out []access.Lesson, err error) {
 	return out, askAbout(ctx, dir, opLessons, func(ino uint64) any { return policyArgs{Inode: ino} }, &out)
 }

@@ -150,7 +150,7 @@ func (v *Volume) users(policies ...*dirpolicy.Policy) []access.Subject {
 	return all
 }
 
-// PolicySuggest writes statements for what a learning directory would have denied since the volume was mounted.
+// PolicySuggest writes statements for what a learning directory would have denied.
 func PolicySuggest(ctx context.Context, dir string) (string, error) {
 	lessons, err := PolicyLessons(ctx, dir)
 	if err != nil {

@@ -394,7 +394,7 @@ func (d *Decision) reason() string {
 	case d.Denied != nil && d.Policy && d.Denied.Cause != CauseExplicitDeny && d.Denied.Cause != CauseUnknownCaller:
 		return d.Denied.Reason
 	case d.Learned:
-		return "learning: no statement of the directory's policy allows it"
+		return LearntStatement
 	case d.Policy && d.statement != "":
 		return d.statement
 	case d.Policy:

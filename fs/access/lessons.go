@@ -3,8 +3,12 @@ package access
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/kmsfs/kmsfs/keymgr/audit"
+	"github.com/kmsfs/kmsfs/meta"
 )
 
 // Lesson is something that a learning zone allowed though no statement does.
@@ -18,6 +22,73 @@ type Lesson struct {
 
 // maxLessons bounds what one zone learns; the rest is counted under no program.
 const maxLessons = 4096
+
+// LearntStatement is what the audit log says decided where a zone allowed something only because it learns.
+const LearntStatement = "learning: no statement of the directory's policy allows it"
+
+// Recall is Lessons with those added that events of the audit log tell of, from earlier mounts too. What both know is not counted twice. A log that is sealed to an auditor, or has refusals only, tells nothing.
+func (g *Guard) Recall(id meta.ZoneID, events func(fn func(*audit.Event)) error) ([]Lesson, error) {
+	old := newLessons()
+	err := events(func(e *audit.Event) {
+		if e.Zone == uint64(id) && e.Statement == LearntStatement {
+			old.recall(e)
+		}
+	})
+	for _, now := range g.Lessons(id) { // those that the level did not want in the log
+		old.add(now, func(a, b uint64) uint64 { return max(a, b) })
+	}
+	return old.list(), err
+}
+
+// actionOf is the action that an event of a file is about; opens of files for writing say that they are not read-only.
+func actionOf(e *audit.Event) (Action, bool) {
+	switch {
+	case e.Name == audit.Open && e.ReadOnly:
+		return Read, true
+	case e.Name == audit.Open:
+		return Write, true
+	}
+	for a, name := range eventNames {
+		if name == e.Name && name != "" {
+			return Action(a), true
+		}
+	}
+	return 0, false
+}
+
+// recall notes what an event tells.
+func (l *lessons) recall(e *audit.Event) {
+	action, ok := actionOf(e)
+	if !ok {
+		return
+	}
+	user := e.Principal
+	if _, name, ok := strings.Cut(user, ":unix/user/"); ok {
+		user = name
+	}
+	l.add(Lesson{User: user, Action: action.String(), Program: e.Program, Count: 1, Last: e.Time.UTC()}, func(a, b uint64) uint64 { return a + b })
+}
+
+// add notes what is told of; count makes one of two numbers of uses.
+func (l *lessons) add(x Lesson, count func(a, b uint64) uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	action, err := ParseAction(x.Action)
+	if err != nil {
+		return
+	}
+	k := lessonKey{x.User, action, x.Program}
+	old := l.all[k]
+	if old == nil && len(l.all) < maxLessons {
+		l.all[k] = &x
+	}
+	if old == nil {
+		return
+	}
+	if old.Count = count(old.Count, x.Count); x.Last.After(old.Last) {
+		old.Last = x.Last
+	}
+}
 
 type lessonKey struct {
 	user    string

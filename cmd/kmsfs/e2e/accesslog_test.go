@@ -102,3 +102,30 @@ func TestAccessIsRecorded(t *testing.T) {
 	}
 	r.Refused(exitUsage, []string{"--audit", "denied"}, append(r.MountArgs(), "--audit", "some")...)
 }
+
+// TestSealedToAuditor: with an auditor's key configured no name is in the log's files; verification needs no key, the auditor finds everything with his.
+func TestSealedToAuditor(t *testing.T) {
+	r := &rig{mounttest.NewRig(t, mounttest.Options{})}
+	r.Init()
+	r.Must("keystore", "lock")
+	secret, public := r.Dir+"/auditor.secret", r.Dir+"/auditor.pub"
+	write(t, public, []byte(r.Must("audit", "auditor-key", "--out", secret)))
+	r.Refused(17, []string{"exists"}, "audit", "auditor-key", "--out", secret)
+	r.Must("audit", "configure", "--auditor", public)
+	r.Mount()
+	work(r, r.Mnt+"/unseen")
+	r.Umount()
+	if events := accesses(r, "/unseen"); len(events) != 0 {
+		t.Errorf("without the key: %+v", events)
+	}
+	out := r.Must("audit", "query", "--keystore", r.Store, "--path", "/unseen", "--auditor-key", secret)
+	for _, want := range []string{" Create ", " /unseen/a to=/unseen/b ", "/unseen/b "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("with the key there is no %s in\n%s", want, out)
+		}
+	}
+	if out := sh(t, r.Store, "grep -rl unseen audit || true"); out != "" {
+		t.Errorf("names stand in clear in %s", out)
+	}
+	r.Must(append([]string{"audit", "verify", "--keystore", r.Store}, r.Secret...)...)
+}

@@ -244,12 +244,16 @@ func TestPolicyMatrix(t *testing.T) {
 	if out := r.Must("status"); !strings.Contains(out, "/zone10, learns until") {
 		t.Errorf("status does not say what learns: %s", out)
 	}
-	if out := r.Must("policy", "suggest", zones[10]); !strings.Contains(out, "users: [") {
-		t.Errorf("nothing was learnt: %s", out)
+	learnt := r.Must("policy", "suggest", zones[10])
+	if !strings.Contains(learnt, "users: [") {
+		t.Errorf("nothing was learnt: %s", learnt)
 	}
 	r.Umount()
 	r.Fsck()
 	r.Mount()
+	if again := r.Must("policy", "suggest", zones[10]); again != learnt {
+		t.Errorf("after a remount other things were learnt: %s\nbefore: %s", again, learnt)
+	}
 	if got := actors[[2]int{1, 0}].do("List", zones[0]); got != "ok" {
 		t.Errorf("after a remount: %s", got)
 	}

@@ -114,6 +114,7 @@ const (
 	itemDecision  = 'd'
 	itemName      = 'n'
 	itemPath      = 'f' // a path, or any directory on it
+	itemStatement = 't' // that decided
 	itemSealed    = 's' // of an event that is sealed: the others of it are not known
 )
 
@@ -156,7 +157,7 @@ func (s items) addLine(line []byte) {
 	for _, m := range []struct {
 		kind byte
 		name string
-	}{{itemPrincipal, `"principal":"`}, {itemDecision, `"decision":"`}, {itemKey, `"key":"`}, {itemKey, `"destinationKey":"`}} {
+	}{{itemPrincipal, `"principal":"`}, {itemDecision, `"decision":"`}, {itemStatement, `"statement":"`}, {itemKey, `"key":"`}, {itemKey, `"destinationKey":"`}} {
 		if v := member(line, m.name); v != nil {
 			s[hashItem(m.kind, v)] = struct{}{}
 		}

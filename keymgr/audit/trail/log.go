@@ -298,6 +298,9 @@ func (l *Log) nudge(c chan struct{}) {
 	}
 }
 
+// Dir is the stream's directory, in the log's under the stream's name.
+func (l *Log) Dir() string { return l.dir }
+
 // Status is the state of a stream.
 type Status struct {
 	Size     int64  // records

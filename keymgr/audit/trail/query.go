@@ -23,6 +23,7 @@ type Query struct {
 	Key          string    // ARN, exactly; the destination of ReEncrypt counts
 	Name         string    // eventName, exactly
 	Decision     audit.Decision
+	Statement    string // that decided, exactly
 	Path         string // this and everything below it; with * at the end everything that begins with it. The new name of a renamed file counts
 	ID           string // eventID
 	Internal     bool   // the log's own events too: seals, beginnings and ends
@@ -96,6 +97,10 @@ func (q Query) matcher() *matcher {
 	want(itemPrincipal, `"principal":"`, q.Principal)
 	want(itemDecision, `"decision":"`, string(q.Decision))
 	want(itemName, `"eventName":"`, q.Name)
+	if q.Statement != "" {
+		m.hidden = append(m.hidden, hashItem(itemStatement, escape(q.Statement)))
+		m.raw = append(m.raw, append(append([]byte(`"statement":"`), escape(q.Statement)...), '"'))
+	}
 	if q.Key != "" {
 		m.hidden = append(m.hidden, hashItem(itemKey, escape(q.Key)))
 		m.raw = append(m.raw, escape(q.Key))
@@ -253,6 +258,7 @@ func (m *matcher) wants(e *audit.Event) bool {
 	case q.Name != "" && e.Name != q.Name:
 	case q.Decision != "" && e.Decision != q.Decision:
 	case q.ID != "" && e.ID != q.ID:
+	case q.Statement != "" && e.Statement != q.Statement:
 	case q.Path != "" && !m.below(e.Path) && !m.below(e.NewPath):
 	case !q.Internal && q.Name == "" && q.ID == "" && e.Class == audit.Repair && e.Internal:
 	default:
