@@ -20,8 +20,9 @@ const errNoSpace = unix.ENOSPC
 // acked is what was acknowledged: events by path, with when that was.
 type acked struct {
 	mu     sync.Mutex
-	events map[string]time.Time
-	firm   map[string]bool // those that a power cut must leave
+	events map[string]time.Time // acknowledged by then
+	began  map[string]time.Time // and asked for then
+	firm   map[string]bool      // those that a power cut must leave
 }
 
 // TestPowerCuts: logs that nobody touched are whole after power cuts and deaths of the process, whatever lay between two flushes; what was acknowledged as durable is there, and what was
@@ -36,13 +37,18 @@ func TestPowerCuts(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, uint64(trial)))
 		dir, n := filepath.Join(t.TempDir(), "audit"), newNotary(t)
 		shm := tmpfs(t)
-		a := &acked{events: map[string]time.Time{}, firm: map[string]bool{}}
+		a := &acked{events: map[string]time.Time{}, began: map[string]time.Time{}, firm: map[string]bool{}}
+		cut := false
 		for life := range 3 {
 			o := options(dir)
 			o.SegmentSize = 20<<10 + rng.Int64N(100<<10)
 			d := &faultDisk{osDisk: osDisk{filepath.Join(dir, KeyStream)}}
 			o.disk, o.Spools = d, []string{shm}
 			l := open(t, o, n)
+			if cut {
+				a.settle(t, dir)
+				cut = false
+			}
 			a.load(t, l, 1000*life, rng)
 			if rng.IntN(3) == 0 {
 				n.mu.Lock()
@@ -54,14 +60,13 @@ func TestPowerCuts(t *testing.T) {
 				n.mu.Unlock()
 			}
 			power := rng.IntN(2) == 0
-			at := time.Now()
 			d.set(func(d *faultDisk) { d.fault = func(string) error { return unix.EIO } }) // nothing reaches the disk any more
 			l.crash()
 			if power {
 				if err := errors.Join(d.cutPower(rng), os.RemoveAll(shm), os.Mkdir(shm, 0o700)); err != nil {
 					t.Fatal(err)
 				}
-				a.forget(at)
+				cut = true
 			}
 			r := whole(t, dir, n.trust())
 			if t.Failed() {
@@ -72,6 +77,9 @@ func TestPowerCuts(t *testing.T) {
 		o.Spools = []string{shm}
 		if err := open(t, o, n).Close(); err != nil { // what is behind the end is cut off now
 			t.Error(err)
+		}
+		if cut {
+			a.settle(t, dir)
 		}
 		whole(t, dir, n.trust())
 		a.check(t, dir)
@@ -88,12 +96,13 @@ func (a *acked) load(t *testing.T, l *Log, from int, rng *rand.Rand) {
 			for i := range 20 + own.IntN(20) {
 				e := event(from + 100*g + i)
 				e.Durable = own.IntN(20) == 0
+				began := time.Now()
 				if err := l.Record(context.Background(), e); err != nil {
 					t.Error(err)
 					return
 				}
 				a.mu.Lock()
-				a.events[e.Path], a.firm[e.Path] = time.Now(), e.Durable || e.Class != audit.Access
+				a.events[e.Path], a.began[e.Path], a.firm[e.Path] = time.Now(), began, e.Durable || e.Class != audit.Access
 				a.mu.Unlock()
 				if own.IntN(30) == 0 {
 					_ = l.Seal(context.Background())
@@ -104,26 +113,40 @@ func (a *acked) load(t *testing.T, l *Log, from int, rng *rand.Rand) {
 	wg.Wait()
 }
 
-// forget drops what a power cut may take.
-func (a *acked) forget(cut time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// settle drops what a power cut took and may take: what was acknowledged within audit.FlushWithin. How long ago that was depends on when this process got to run.
+func (a *acked) settle(t *testing.T, dir string) {
+	t.Helper()
+	found := inLog(t, dir)
+	var first, last time.Time // that the earliest was acknowledged by, and the latest asked for
 	for path, at := range a.events {
-		if !a.firm[path] && cut.Sub(at) < audit.FlushWithin {
-			delete(a.events, path)
+		if found[path] || a.firm[path] {
+			a.firm[path] = true // it has survived, or check complains
+			continue
 		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+		if began := a.began[path]; began.After(last) {
+			last = began
+		}
+		delete(a.events, path)
 	}
-	for path := range a.events {
-		a.firm[path] = true // it has survived
+	if span := last.Sub(first); span > audit.FlushWithin {
+		t.Errorf("a power cut took what was acknowledged in %v", span)
 	}
 }
 
-func (a *acked) check(t *testing.T, dir string) {
+func inLog(t *testing.T, dir string) map[string]bool {
+	t.Helper()
 	found := map[string]bool{}
-	err := Search(context.Background(), dir, Query{}, func(f Found) error { found[f.Event.Path] = true; return nil })
-	if err != nil {
+	if err := Search(context.Background(), dir, Query{}, func(f Found) error { found[f.Event.Path] = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
+	return found
+}
+
+func (a *acked) check(t *testing.T, dir string) {
+	found := inLog(t, dir)
 	for path := range a.events {
 		if !found[path] {
 			t.Errorf("%s was acknowledged and is lost", path)
