@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -48,7 +47,7 @@ func sources(t *testing.T, n int) (b []byte) {
 	t.Helper()
 	for len(b) < n {
 		before := len(b)
-		files, _ := filepath.Glob(filepath.Join(runtime.GOROOT(), "src", "*", "*.go"))
+		files, _ := filepath.Glob(filepath.Join(goSource(t), "*", "*.go"))
 		for _, file := range files {
 			one, err := os.ReadFile(file)
 			if err != nil {
