@@ -163,19 +163,31 @@ func (l *Log) writeFound(clean bool) error {
 
 const eventIDMark = `"eventID":"`
 
-// idsFrom gives the ids of the records from one on; false if the last segment begins behind it, or the stream is shorter.
+// idsFrom gives the ids of the records from one on; false if the stream is shorter, or its segments begin behind it. There may be several since: the log's own records go on without the spool.
 func (l *Log) idsFrom(from int64) (map[string]bool, bool, error) {
-	if from < l.w.seg.first || from > l.w.growth.Now().Size() {
+	segments, err := listSegments(l.dir)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(segments) == 0 || from < segments[0].first || from > l.w.growth.Now().Size() {
 		return nil, false, nil
 	}
 	ids := map[string]bool{}
-	err := readSegment(l.w.seg, "", "", func(seal.Tree) error { return nil }, func(line, buf []byte) ([]byte, error) {
-		if n, ok := sequenceOf(line); ok && n >= from {
-			ids[string(member(line, eventIDMark))] = true
+	for i, s := range segments {
+		if i+1 < len(segments) && segments[i+1].first <= from {
+			continue
 		}
-		return buf, nil
-	})
-	return ids, true, err
+		err := readSegment(s, "", "", func(seal.Tree) error { return nil }, func(line, buf []byte) ([]byte, error) {
+			if n, ok := sequenceOf(line); ok && n >= from {
+				ids[string(member(line, eventIDMark))] = true
+			}
+			return buf, nil
+		})
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return ids, true, nil
 }
 
 // closeSpool takes the spool away if all that was in it is in the log.

@@ -220,6 +220,30 @@ func TestSpoolFails(t *testing.T) {
 	once(t, dir, acked)
 }
 
+// TestSpoolRotates: what was acknowledged before a crash is found, also where the log's own records have begun new segments since the spool was marked.
+func TestSpoolRotates(t *testing.T) {
+	dir, shm := filepath.Join(t.TempDir(), "audit"), tmpfs(t)
+	l, d, n := faulty(t, dir, func(o *Options) { o.Spools, o.SegmentSize = []string{shm}, 2<<10 })
+	if err := access(l, 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if err := l.Record(t.Context(), of(audit.KeyUse, 100+i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.set(func(d *faultDisk) { d.fault = func(string) error { return unix.EIO } })
+	if err := access(l, 1); err != nil {
+		t.Fatal(err)
+	}
+	l.crash()
+	if err := open(t, spooled(dir, shm), n).Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole(t, dir, n.trust())
+	once(t, dir, 2)
+}
+
 // TestSpoolForeign: what somebody put into the spool behind a clean end does not become part of the log, and is kept.
 func TestSpoolForeign(t *testing.T) {
 	dir, shm, n := filepath.Join(t.TempDir(), "audit"), tmpfs(t), newNotary(t)
