@@ -70,7 +70,7 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 		return nil, err
 	}
 	p := d.policyAdmin(call, args.Inode)
-	z, reencrypt, err := p.set(ctx, args.Policy)
+	z, left, err := p.set(ctx, args.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,12 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 	d.refreshStrict(ctx)
 	out, err := d.volume.describeZone(ctx, z)
 	out.Own = true
-	if err == nil && reencrypt {
+	if err == nil && left.rekey {
+		if _, err = d.deepRewrap(ctx, call, rewrapArgs{Inode: uint64(z.Dir), CPU: args.CPU}); err != nil {
+			err = advise(fmt.Errorf("the policy counts, but the zone has the key that others have wrapped: %w", err), "kmsfs rewrap --deep %s does what is left", "DIR")
+		}
+	}
+	if err == nil && left.reencrypt {
 		out.Job, err = d.submitReencrypt(ctx, call.Peer, reencryptArgs{Inode: uint64(z.Dir), Rate: args.Rate, CPU: args.CPU})
 		if err != nil {
 			err = advise(fmt.Errorf("the policy counts, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt %s does what is left", "DIR")

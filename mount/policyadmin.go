@@ -71,32 +71,38 @@ func (p *policyAdmin) zone(ctx context.Context) (z *meta.Zone, own bool, err err
 	return z, z.Dir == p.dir, nil
 }
 
-// set puts a policy on the directory: on a zone's own, or it becomes one with all below it. Nothing changes where it is refused. It tells whether there are files that have to
-// be re-encrypted for it.
-func (p *policyAdmin) set(ctx context.Context, source []byte) (z *meta.Zone, reencrypt bool, err error) {
+// leftover is what is left to be done when a policy counts.
+type leftover struct {
+	rekey     bool // the zone's key, which others have wrapped
+	reencrypt bool // its files
+}
+
+// set puts a policy on the directory: on a zone's own, or it becomes one with all below it. Nothing changes where it is refused. It tells what is left to
+// be done by jobs.
+func (p *policyAdmin) set(ctx context.Context, source []byte) (z *meta.Zone, left leftover, err error) {
 	next, err := dirpolicy.Parse(source, resolver(time.Now()))
 	if err != nil {
-		return nil, false, err
+		return nil, left, err
 	}
 	z, own, err := p.zone(ctx)
 	if err == nil {
 		err = p.v.guard.Administer(ctx, p.by, z.ID)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, left, err
 	}
 	if err := p.v.guard.WouldAdminister(ctx, p.by, z.ID, next); err != nil {
-		return nil, false, advise(fmt.Errorf("%w: %w", policy.ErrLockout, err), "give yourself the action Admin in it")
+		return nil, left, advise(fmt.Errorf("%w: %w", policy.ErrLockout, err), "give yourself the action Admin in it")
 	}
 	if own {
-		z, reencrypt, err = p.change(ctx, z, next)
+		z, left, err = p.change(ctx, z, next)
 	} else {
-		z, reencrypt, err = p.make(ctx, z, next)
+		z, left.reencrypt, err = p.make(ctx, z, next)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, left, err
 	}
-	return z, reencrypt, p.settle(ctx)
+	return z, left, p.settle(ctx)
 }
 
 // settle makes a change durable and known to all decisions.
@@ -143,36 +149,36 @@ func (p *policyAdmin) keyARNs(ctx context.Context, next *dirpolicy.Policy) ([]st
 
 // change replaces the policy of a zone. Where there are files in it and they are to be under other keys, or stored otherwise, the zone's key is wrapped by
 // the new keys before the policy counts, and the files are for a job.
-func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.Policy) (changed *meta.Zone, reencrypt bool, err error) {
+func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.Policy) (changed *meta.Zone, left leftover, err error) {
 	keys, err := p.keyARNs(ctx, next)
 	if err != nil {
-		return nil, false, err
+		return nil, left, err
 	}
 	was, err := p.keysOf(ctx, z)
 	if err != nil {
-		return nil, false, err
+		return nil, left, err
 	}
-	rekey := keys != nil && !sameSet(keys, was)
+	left.rekey = keys != nil && !sameSet(keys, was)
 	want := params(next, z.Params)
 	empty, err := p.empty(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, left, err
 	}
-	if reencrypt = !empty && (rekey || want != z.Params); reencrypt {
+	if left.reencrypt = !empty && (left.rekey || want != z.Params); left.reencrypt {
 		if err := p.ready(ctx); err != nil {
-			return nil, false, fmt.Errorf("files of the directory have to be re-encrypted for the policy: %w", err)
+			return nil, left, fmt.Errorf("files of the directory have to be re-encrypted for the policy: %w", err)
 		}
 	}
-	if rekey {
+	if left.rekey {
 		if err := p.rekey(ctx, was, keys); err != nil {
-			return nil, false, err
+			return nil, left, err
 		}
 	}
 	changed, _, err = p.v.meta.ChangeZone(ctx, z.ID, next.Source(), func(z *meta.Zone) error {
 		z.Params, z.KeyTTL = want, uint32(next.KeyTTL/time.Second)
 		return nil
 	})
-	return changed, reencrypt, err
+	return changed, left, err
 }
 
 // rekey has the zone's key wrapped by other CMKs instead of those that wrap it: by the new ones first, and what was done is taken back if one of them refuses.
