@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kmsfs/kmsfs/mount/control"
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
 // TestMain lets the test binary play the daemon that spawn starts.
@@ -16,7 +17,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "spawned" {
 		os.Exit(spawned(os.Args[2]))
 	}
-	os.Exit(m.Run())
+	os.Exit(mounttest.Main(m))
 }
 
 func spawned(what string) int {
