@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type Query struct {
 	Internal     bool   // the log's own events too: seals, beginnings and ends
 
 	Opener *auditor.Opener // opens what is sealed; nil: a sealed event is what stands in clear of it
+	Sealed bool            // with what stands in clear of sealed events that Opener does not open: those that may be wanted, by time, name and decision
 }
 
 // Found is one event that a query finds.
@@ -80,6 +82,8 @@ type matcher struct {
 	raw    [][]byte // that a line must hold
 	path   string
 	prefix bool // everything that begins with path
+
+	backward bool // blocks from the last to the first
 }
 
 func (q Query) matcher() *matcher {
@@ -138,6 +142,9 @@ func (m *matcher) segment(ctx context.Context, stream string, s segment, fn func
 	if s.packed {
 		blocks, _, err := readIndex(s)
 		if err == nil {
+			if m.backward {
+				slices.Reverse(blocks)
+			}
 			return m.packed(ctx, stream, s, blocks, fn)
 		}
 		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrDamaged) {
@@ -211,7 +218,7 @@ func (m *matcher) block(b *block) bool {
 			return false
 		}
 	}
-	if m.q.Opener != nil && mayHold(b.bloom, hashItem(itemSealed, nil)) {
+	if (m.q.Opener != nil || m.q.Sealed) && mayHold(b.bloom, hashItem(itemSealed, nil)) {
 		return true
 	}
 	for _, x := range m.hidden {
@@ -226,7 +233,7 @@ var sealedMark = []byte(`"sealed":"`)
 
 // line gives fn the event of a line, if it is wanted.
 func (m *matcher) line(ctx context.Context, stream string, line []byte, fn func(Found) error) error {
-	if m.q.Opener == nil || !bytes.Contains(line, sealedMark) {
+	if m.q.Opener == nil && !m.q.Sealed || !bytes.Contains(line, sealedMark) {
 		for _, raw := range m.raw {
 			if !bytes.Contains(line, raw) {
 				return nil
@@ -251,15 +258,16 @@ func (m *matcher) line(ctx context.Context, stream string, line []byte, fn func(
 
 func (m *matcher) wants(e *audit.Event) bool {
 	q := &m.q
+	hidden := q.Sealed && e.Sealed != ""
 	switch {
 	case !q.Since.IsZero() && e.Time.Before(q.Since), !q.Until.IsZero() && !e.Time.Before(q.Until):
-	case q.Principal != "" && e.Principal != q.Principal:
-	case q.Key != "" && e.Key != q.Key && e.DestinationKey != q.Key:
+	case q.Principal != "" && !hidden && e.Principal != q.Principal:
+	case q.Key != "" && !hidden && e.Key != q.Key && e.DestinationKey != q.Key:
 	case q.Name != "" && e.Name != q.Name:
 	case q.Decision != "" && e.Decision != q.Decision:
 	case q.ID != "" && e.ID != q.ID:
-	case q.Statement != "" && e.Statement != q.Statement:
-	case q.Path != "" && !m.below(e.Path) && !m.below(e.NewPath):
+	case q.Statement != "" && !hidden && e.Statement != q.Statement:
+	case q.Path != "" && !hidden && !m.below(e.Path) && !m.below(e.NewPath):
 	case !q.Internal && q.Name == "" && q.ID == "" && e.Class == audit.Repair && e.Internal:
 	default:
 		return true
