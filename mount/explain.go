@@ -82,18 +82,24 @@ func lookUser(name string) (uid uint32, gids []uint32, err error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("uid of %s: %w", name, err)
 	}
+	gids, err = groupsOf(u)
+	return uint32(n), gids, err
+}
+
+// groupsOf are the groups of a user, the user's own first.
+func groupsOf(u *user.User) (gids []uint32, err error) {
 	groups, err := u.GroupIds()
 	if err != nil {
-		return 0, nil, fmt.Errorf("groups of %s: %w", name, err)
+		return nil, fmt.Errorf("groups of %s: %w", u.Username, err)
 	}
 	for _, id := range append([]string{u.Gid}, groups...) {
 		g, err := strconv.ParseUint(id, 10, 32)
 		if err != nil {
-			return 0, nil, fmt.Errorf("groups of %s: %w", name, err)
+			return nil, fmt.Errorf("groups of %s: %w", u.Username, err)
 		}
 		gids = append(gids, uint32(g))
 	}
-	return uint32(n), gids, nil
+	return gids, nil
 }
 
 // lastDenialName is an attribute that the root of every mount has for its reader alone: JSON of the latest refusal of whoever reads it.

@@ -42,7 +42,7 @@ const (
 	opPolicyRemove = "policy-remove"  // policyArgs
 	opPolicyShow   = "policy-show"    // policyArgs -> ZonePolicy
 	opPolicyList   = "policy-list"    // -> []ZonePolicy
-	opPolicyCheck  = "policy-check"   // policyArgs -> PolicyDiff
+	opPolicyCheck  = "policy-check"   // policyArgs -> events policyChange, PolicyDiff
 	opLessons      = "policy-lessons" // policyArgs -> []access.Lesson
 	opLock         = "lock"           // policyArgs -> Locked
 	opUnlock       = "unlock"         // policyArgs -> Locked

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,8 @@ type policyArgs struct {
 	Policy []byte `json:"policy,omitempty"`
 	Rate   uint64 `json:"rate,omitempty"` // of the job, if there is one
 	CPU    uint8  `json:"cpu,omitempty"`
+
+	Since time.Time `json:"since,omitzero"` // of requests in the audit log
 }
 
 // ZonePolicy describes a zone and its policy.
@@ -167,19 +170,25 @@ func (d *daemon) handleLessons(ctx context.Context, call *control.Call) (any, er
 
 // learnt gives fn what this volume's stream of the audit log says was allowed only because a zone learns, as far back as one may learn.
 func (v *Volume) learnt(ctx context.Context, fn func(*audit.Event)) error {
-	dir, stream := filepath.Split(v.audit.Dir())
+	dir, stream := v.auditStream()
 	q := trail.Query{Streams: []string{stream}, Since: time.Now().Add(-dirpolicy.MaxLearn), Statement: access.LearntStatement}
-	return trail.Search(ctx, filepath.Clean(dir), q, func(f trail.Found) error {
+	return trail.Search(ctx, dir, q, func(f trail.Found) error {
 		fn(f.Event)
 		return nil
 	})
+}
+
+// auditStream is where this volume's events are: the log's directory and the stream.
+func (v *Volume) auditStream() (dir, stream string) {
+	dir, stream = filepath.Split(v.audit.Dir())
+	return filepath.Clean(dir), stream
 }
 
 // PolicySet puts a policy on a directory in a mount, in the name of whoever calls. Errors: ErrUsage, ErrNotEmpty, ErrPolicy (its place and reason), ErrNotMounted;
 // keymgr.ErrAccessDenied.
 // Where files have to be re-encrypted for it, a job does that, within a rate and a share of the time (0: no limit).
 func PolicySet(ctx context.Context, dir string, source []byte, rate uint64, cpu uint8) (out ZonePolicy, err error) {
-	return out, askAbout(ctx, dir, opPolicySet, func(ino uint64) any { return policyArgs{ino, source, rate, cpu} }, &out)
+	return out, askAbout(ctx, dir, opPolicySet, func(ino uint64) any { return policyArgs{Inode: ino, Policy: source, Rate: rate, CPU: cpu} }, &out)
 }
 
 // PolicyRemove takes the policy of a directory away. If there are files in it, the job that it returns gives them the keys and storage of the directory around, within a rate and a share of
@@ -212,6 +221,11 @@ func PolicyParse(source []byte) error {
 
 // askAbout asks the daemon of the mount that holds a file about it.
 func askAbout(ctx context.Context, path, op string, args func(ino uint64) any, result any) error {
+	return askEvents(ctx, path, op, args, nil, result)
+}
+
+// askEvents is askAbout with what the daemon says before its answer.
+func askEvents(ctx context.Context, path, op string, args func(ino uint64) any, onEvent func(json.RawMessage) error, result any) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("path %s: %w", path, err)
@@ -228,7 +242,7 @@ func askAbout(ctx context.Context, path, op string, args func(ino uint64) any, r
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, path)
 	}
-	return control.Do(ctx, r.socket(rec.ID), op, args(st.Ino), nil, result)
+	return control.Do(ctx, r.socket(rec.ID), op, args(st.Ino), onEvent, result)
 }
 
 // ReadPolicy reads a policy's file, bounded.

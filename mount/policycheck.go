@@ -3,6 +3,7 @@ package mount
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,8 @@ type PolicyDiff struct {
 	Files     int             `json:"files"`
 	Decisions int             `json:"decisions"`
 	Differ    int             `json:"differ"`
+
+	Past access.Past `json:"past"` // of the audit log
 }
 
 // Bounds of a check.
@@ -33,9 +36,46 @@ const (
 )
 
 // PolicyCheck refuses what PolicySet would refuse of a policy itself, and says what it would newly allow and deny in a directory: to the users of this host, about the
-// files that are there. Keys, permissions and conditions on the program are left out of it.
-func PolicyCheck(ctx context.Context, dir string, source []byte) (out PolicyDiff, err error) {
-	return out, askAbout(ctx, dir, opPolicyCheck, func(ino uint64) any { return policyArgs{Inode: ino, Policy: source} }, &out)
+// files that are there, and of what was asked for since a time, as the audit log has it. Keys and permissions are left out of both, conditions on the program of the first.
+func PolicyCheck(ctx context.Context, dir string, source []byte, since time.Time) (out PolicyDiff, err error) {
+	changes, past := []access.Change{}, []access.PastChange{}
+	err = askEvents(ctx, dir, opPolicyCheck, func(ino uint64) any { return policyArgs{Inode: ino, Policy: source, Since: since} }, func(data json.RawMessage) error {
+		var one policyChange
+		err := json.Unmarshal(data, &one)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", control.ErrProtocol, err)
+		case one.Change != nil:
+			changes = append(changes, *one.Change)
+		case one.Past != nil:
+			past = append(past, *one.Past)
+		}
+		return nil
+	}, &out)
+	out.Changes, out.Past.Changes = changes, past
+	return out, err
+}
+
+// policyChange is one of the changes that a check finds; they come before its answer, which has none: all together may be longer than an answer can be.
+type policyChange struct {
+	Change *access.Change     `json:"change,omitempty"`
+	Past   *access.PastChange `json:"past,omitempty"`
+}
+
+// emit sends the changes ahead, and takes them out.
+func (out *PolicyDiff) emit(call *control.Call) error {
+	for i := range out.Changes {
+		if err := call.Emit(policyChange{Change: &out.Changes[i]}); err != nil {
+			return err
+		}
+	}
+	for i := range out.Past.Changes {
+		if err := call.Emit(policyChange{Past: &out.Past.Changes[i]}); err != nil {
+			return err
+		}
+	}
+	out.Changes, out.Past.Changes = nil, nil
+	return nil
 }
 
 func (d *daemon) handlePolicyCheck(ctx context.Context, call *control.Call) (any, error) {
@@ -62,21 +102,49 @@ func (d *daemon) handlePolicyCheck(ctx context.Context, call *control.Call) (any
 	if err != nil {
 		return nil, err
 	}
-	files, err := d.volume.pathsBelow(ctx, p.dir, checkFiles)
+	swap, err := d.volume.swap(ctx, z, p.dir, next)
 	if err != nil {
 		return nil, err
 	}
-	users := d.volume.users(next, d.volume.guard.Policy(z.ID))
-	changes := access.Compare(d.volume.guard.Policy(z.ID), next, users, files, time.Now())
+	out, err := d.volume.compare(ctx, swap, p.dir)
+	if err == nil {
+		out.Past, err = d.volume.rehearse(ctx, swap, args.Since)
+	}
+	if err == nil {
+		err = out.emit(call)
+	}
+	return out, err
+}
+
+// swap is a policy in the place of a zone's, for a directory in it.
+func (v *Volume) swap(ctx context.Context, z *meta.Zone, dir meta.Ino, next *dirpolicy.Policy) (*access.Swap, error) {
+	s := &access.Swap{Was: v.guard.Policy(z.ID), Next: next, Zone: z.ID, Volume: v.ID.String(), Now: time.Now()}
+	around, err := v.meta.Path(ctx, z.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("zone %d: %w", z.ID, err)
+	}
+	path, err := v.meta.Path(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("inode %d: %w", dir, err)
+	}
+	s.Around, s.Dir = string(around), string(path)
+	return s, nil
+}
+
+// compare compares what users of this host may do with what lies in a directory.
+func (v *Volume) compare(ctx context.Context, swap *access.Swap, dir meta.Ino) (PolicyDiff, error) {
+	files, err := v.pathsBelow(ctx, dir, checkFiles)
+	if err != nil {
+		return PolicyDiff{}, err
+	}
+	users := v.users(swap.Next, swap.Was)
+	changes := swap.Compare(users, files)
 	out := PolicyDiff{Changes: changes, Users: len(users), Files: len(files), Decisions: len(users) * len(files) * int(access.SetAttr)}
 	slices.SortFunc(out.Changes, func(a, b access.Change) int {
 		return cmp.Or(cmp.Compare(a.Becomes, b.Becomes), cmp.Compare(a.User, b.User), cmp.Compare(a.Action, b.Action))
 	})
 	for _, c := range changes {
 		out.Differ += c.Files
-	}
-	if out.Changes == nil {
-		out.Changes = []access.Change{}
 	}
 	return out, nil
 }
@@ -148,43 +216,4 @@ func (v *Volume) users(policies ...*dirpolicy.Policy) []access.Subject {
 		}
 	}
 	return all
-}
-
-// PolicySuggest writes statements for what a learning directory would have denied.
-func PolicySuggest(ctx context.Context, dir string) (string, error) {
-	lessons, err := PolicyLessons(ctx, dir)
-	if err != nil {
-		return "", err
-	}
-	return suggest(lessons), nil
-}
-
-// suggest makes one statement for each set of actions that the same users used with the same programs.
-func suggest(lessons []access.Lesson) string {
-	if len(lessons) == 0 {
-		return "# nothing was seen that the policy's statements do not allow\n"
-	}
-	type use struct{ user, program string }
-	actions := map[use][]string{}
-	var order []use
-	for _, l := range lessons {
-		u := use{l.User, l.Program}
-		if actions[u] == nil {
-			order = append(order, u)
-		}
-		actions[u] = append(actions[u], l.Action)
-	}
-	var b strings.Builder
-	b.WriteString("# What would have been denied. Read it before you add it: it allows all that was seen, wanted or not.\n")
-	for _, u := range order {
-		kind := "users"
-		if strings.HasPrefix(u.user, "arn:") {
-			kind = "principals"
-		}
-		fmt.Fprintf(&b, "  - effect: allow\n    %s: [%q]\n    actions: [%s]\n", kind, u.user, strings.Join(slices.Compact(actions[u]), ", "))
-		if u.program != "" {
-			fmt.Fprintf(&b, "    # seen with %q\n", u.program)
-		}
-	}
-	return b.String()
 }

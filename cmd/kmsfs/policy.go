@@ -241,35 +241,6 @@ func editPolicy(ctx context.Context, io stdio, dir string) error {
 	return os.Remove(f.Name())
 }
 
-func policyCheckCommand(io stdio) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "check [DIR] FILE", Short: "Read a policy and say what is wrong; with DIR, what setting it there would newly allow and deny", Args: usage(cobra.RangeArgs(1, 2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file := args[len(args)-1]
-			source, err := mount.ReadPolicy(file)
-			if err != nil {
-				return err
-			}
-			if len(args) == 1 {
-				return named(file, mount.PolicyParse(source))
-			}
-			diff, err := mount.PolicyCheck(cmd.Context(), args[0], source)
-			if err != nil {
-				return named(file, err)
-			}
-			return io.print(asJSON, diff, func(w *tabwriter.Writer) {
-				for _, c := range diff.Changes {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.Becomes, c.User, c.Action, quote(c.Path), c.Reason)
-				}
-				fmt.Fprintf(w, "%d decisions about %d files by %d users are compared; %d differ\n", diff.Decisions, diff.Files, diff.Users, diff.Differ)
-			})
-		},
-	}
-	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
 func policySuggestCommand(io stdio) *cobra.Command {
 	return &cobra.Command{
 		Use: "suggest DIR", Short: "Write statements for what a learning directory would have denied since the volume was mounted", Args: usage(cobra.ExactArgs(1)),

@@ -6,10 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsfs/kmsfs/fs/dirpolicy"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/fair"
-	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
 // TestAnswerAge: how long an answer of the key manager counts, while it answers and while it does not.
@@ -64,32 +62,6 @@ func TestBelow(t *testing.T) {
 		if got := below(c[0], c[1]); got != c[2] {
 			t.Errorf("%s below %s is %s, want %s", c[1], c[0], got, c[2])
 		}
-	}
-}
-
-func TestCompare(t *testing.T) {
-	parse := func(s string) *dirpolicy.Policy {
-		p, err := dirpolicy.Parse([]byte("version: 1\nstatements:\n"+s), dirpolicy.Resolver{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	alice := Subject{Principal: policy.Principal{ARN: policy.UserARN(keymgr.AccountID, "alice"), Account: keymgr.AccountID, Unix: &policy.Unix{UID: 7, User: "alice"}}}
-	old := parse("  - {effect: allow, users: [alice], actions: [Read, List]}\n")
-	next := parse("  - {effect: allow, users: [alice], actions: [Read, Write], paths: ['/a*']}\n")
-	got := Compare(old, next, []Subject{alice}, []string{"/a", "/b"}, time.Now())
-	want := map[string]int{"denied Read": 1, "denied List": 2, "allowed Write": 1}
-	if len(got) != len(want) {
-		t.Fatalf("%+v", got)
-	}
-	for _, c := range got {
-		if want[c.Becomes+" "+c.Action] != c.Files || c.User != "alice" {
-			t.Errorf("%+v", c)
-		}
-	}
-	if got := Compare(nil, nil, []Subject{alice}, []string{"/a"}, time.Now()); len(got) != 0 {
-		t.Errorf("%+v", got)
 	}
 }
 

@@ -111,7 +111,7 @@ func (c *carriage) record(ctx context.Context, denied *Denied) error {
 	e.Identity = audit.Identity{Principal: c.who.Principal.ARN, UID: int(c.by.UID), GID: int(c.by.GID), PID: int(c.by.PID), Program: c.who.Program.Claim,
 		ProgramSHA256: hex.EncodeToString(c.who.Program.Digest)}
 	e.Object = audit.Object{Volume: g.cfg.Meta.Volume().String(), Zone: uint64(c.here.id), Inode: uint64(c.from.Ino), Path: old, Key: c.here.key(), DestinationKey: c.there.key()}
-	e.Parameters = map[string]any{"destinationZone": uint64(c.there.id)}
+	e.Parameters = map[string]any{destinationZone: uint64(c.there.id)}
 	if denied != nil {
 		e.Class, e.Decision, e.ErrorCode, e.ErrorMessage, e.Statement = audit.Denial, audit.Deny, "AccessDenied", denied.Error(), denied.Reason
 	}

@@ -30,8 +30,11 @@ const LearntStatement = "learning: no statement of the directory's policy allows
 func (g *Guard) Recall(id meta.ZoneID, events func(fn func(*audit.Event)) error) ([]Lesson, error) {
 	old := newLessons()
 	err := events(func(e *audit.Event) {
-		if e.Zone == uint64(id) && e.Statement == LearntStatement {
-			old.recall(e)
+		if e.Zone != uint64(id) || e.Statement != LearntStatement {
+			return
+		}
+		for _, r := range appendRequests(nil, e, id) {
+			old.recall(&r)
 		}
 	})
 	for _, now := range g.Lessons(id) { // those that the level did not want in the log
@@ -40,33 +43,13 @@ func (g *Guard) Recall(id meta.ZoneID, events func(fn func(*audit.Event)) error)
 	return old.list(), err
 }
 
-// actionOf is the action that an event of a file is about; opens of files for writing say that they are not read-only.
-func actionOf(e *audit.Event) (Action, bool) {
-	switch {
-	case e.Name == audit.Open && e.ReadOnly:
-		return Read, true
-	case e.Name == audit.Open:
-		return Write, true
-	}
-	for a, name := range eventNames {
-		if name == e.Name && name != "" {
-			return Action(a), true
-		}
-	}
-	return 0, false
-}
-
-// recall notes what an event tells.
-func (l *lessons) recall(e *audit.Event) {
-	action, ok := actionOf(e)
-	if !ok {
-		return
-	}
-	user := e.Principal
+// recall notes a request that was allowed.
+func (l *lessons) recall(r *pastRequest) {
+	user := r.principal
 	if _, name, ok := strings.Cut(user, ":unix/user/"); ok {
 		user = name
 	}
-	l.add(Lesson{User: user, Action: action.String(), Program: e.Program, Count: 1, Last: e.Time.UTC()}, func(a, b uint64) uint64 { return a + b })
+	l.add(Lesson{User: user, Action: r.action.String(), Program: r.program.Claim, Count: 1, Last: r.time.UTC()}, func(a, b uint64) uint64 { return a + b })
 }
 
 // add notes what is told of; count makes one of two numbers of uses.

@@ -134,14 +134,14 @@ func (g *Guard) recordPath(ctx context.Context, action Action, at Target) (strin
 // recordMove tells an event both paths of a rename, whichever of them was decided about.
 func (g *Guard) recordMove(ctx context.Context, at Target, e *audit.Event) {
 	m := at.Move
-	decided := "for the old name"
+	decided := forOldName
 	if at.Dir == m.ToDir && bytes.Equal(at.Name, m.ToName) {
-		decided = "for the new name"
+		decided = forNewName
 	}
 	if m.Exchange {
 		decided += "; both names are exchanged"
 	}
-	e.Detail = "decided " + decided
+	e.Detail = decided
 	if from, err := g.within(ctx, m.FromDir, m.FromName); err == nil {
 		e.Path = from
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kmsfs/kmsfs/mount"
 	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
@@ -114,6 +115,13 @@ func TestSealedToAuditor(t *testing.T) {
 	r.Must("audit", "configure", "--auditor", public)
 	r.Mount()
 	work(r, r.Mnt+"/unseen")
+	open := r.Dir + "/open.yaml"
+	write(t, open, []byte("version: 1\n"))
+	var diff mount.PolicyDiff
+	decode(t, r.Must("policy", "check", "--json", r.Mnt, open), &diff)
+	if p := diff.Past; p.Sealed < 3 || p.Requests != 0 || len(p.Unseen) == 0 || !strings.Contains(p.Unseen[len(p.Unseen)-1], "sealed to an auditor's key") {
+		t.Errorf("policy check: %+v", p)
+	}
 	r.Umount()
 	if events := accesses(r, "/unseen"); len(events) != 0 {
 		t.Errorf("without the key: %+v", events)

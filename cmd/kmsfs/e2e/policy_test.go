@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsfs/kmsfs/fs/access"
+	"github.com/kmsfs/kmsfs/mount"
 	"github.com/kmsfs/kmsfs/mount/mounttest"
 )
 
@@ -240,6 +242,18 @@ func TestPolicyMatrix(t *testing.T) {
 		if n < want || decision == "deny" && n != want {
 			t.Errorf("%d events say %s, there were %d requests", n, decision, want)
 		}
+	}
+	// Without statements all would be allowed that was refused, and nothing else would change: what the check decides anew is what was decided then. Groups of the group file alone count in it.
+	open := filepath.Join(r.Dir, "open.yaml")
+	write(t, open, []byte("version: 1\n"))
+	for _, k := range []int{0, 3, 4, 7} {
+		refused := strings.Count(r.Must("audit", "query", "--json", "--decision", "deny", "--path", fmt.Sprintf("/zone%d", k)), "\n")
+		var diff mount.PolicyDiff
+		decode(t, r.Must("policy", "check", "--json", zones[k], open), &diff)
+		if diff.Past.NewlyAllowed != refused || diff.Past.NewlyDenied != 0 {
+			t.Errorf("%s: %d requests were refused; policy check: %+v", matrix[k].name, refused, diff.Past)
+		}
+		t.Logf("%s: %d of %d requests were refused", matrix[k].name, refused, diff.Past.Requests)
 	}
 	if out := r.Must("status"); !strings.Contains(out, "/zone10, learns until") {
 		t.Errorf("status does not say what learns: %s", out)
@@ -506,5 +520,53 @@ func TestStrictMetadata(t *testing.T) {
 		alice.ok("SetAttr", dir+"/f")
 		alice.ok("Rename", dir+"/f", dir+"/g")
 		alice.ok("Delete", dir+"/g")
+	}
+	checkPast(t, r, filepath.Join(r.Mnt, "strict"))
+}
+
+// checkPast: policy check says of what alice (daemon) did and bob (bin) was refused what a policy for bob alone would have changed, up to the last request before it, and what it cannot see.
+func checkPast(t *testing.T, r *rig, dir string) {
+	t.Helper()
+	file := filepath.Join(r.Dir, "q.yaml")
+	write(t, file, []byte("version: 1\nmetadata: strict\nstatements:\n  - {effect: allow, users: [root, bin], actions: ['*']}\n"))
+	before := r.Must("policy", "show", dir)
+	var diff mount.PolicyDiff
+	decode(t, r.Must("policy", "check", "--json", dir, file), &diff)
+	got := map[string]access.PastChange{}
+	for _, c := range diff.Past.Changes {
+		got[c.Becomes+" "+c.User+" "+c.Action] = c
+	}
+	for kind, want := range map[string]struct {
+		count int
+		path  string
+	}{"denied daemon Create": {1, "/f"}, "denied daemon Read": {1, "/f"}, "denied daemon SetAttr": {1, "/f"}, "denied daemon Rename": {2, "/g"}, "denied daemon Delete": {1, "/g"}, "allowed bin List": {0, ""}} {
+		c := got[kind]
+		if c.Count == 0 || want.count > 0 && (c.Count != want.count || c.Path != want.path) || c.Program != filepath.Join(r.Dir, "program") || c.Last.IsZero() || c.Reason == "" {
+			t.Errorf("%s: %+v, want %+v", kind, c, want)
+		}
+	}
+	p := diff.Past
+	if p.NewlyDenied < 6 || p.NewlyAllowed < 2 || p.Requests < p.NewlyDenied+p.NewlyAllowed || p.Undecided != 0 || p.Sealed != 0 || p.Cut || len(p.Unseen) != 0 {
+		t.Errorf("%+v", p)
+	}
+	text := r.Must("policy", "check", dir, file)
+	for _, want := range []string{"would be denied", "would be allowed", "2 times", fmt.Sprintf(" %d newly allowed", p.NewlyAllowed)} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if after := r.Must("policy", "show", dir); after != before {
+		t.Errorf("something was changed: %s, before %s", after, before)
+	}
+	decode(t, r.Must("policy", "check", "--json", "--since", "2100-01-01", dir, file), &diff)
+	if diff.Past.Requests != 0 {
+		t.Errorf("since 2100: %+v", diff.Past)
+	}
+	r.Refused(exitUsage, []string{"yesterday"}, "policy", "check", "--since", "yesterday", dir, file)
+	quiet := filepath.Join(r.Dir, "quiet.yaml")
+	write(t, quiet, []byte("version: 1\naudit: denied\nstatements:\n  - {effect: allow, users: [root, daemon], actions: ['*']}\n"))
+	r.Must("policy", "set", dir, quiet)
+	if out := r.Must("policy", "check", dir, file); !strings.Contains(out, "not seen: the directory's audit level is denied") || !strings.Contains(out, "not seen: lookups") {
+		t.Errorf("at level denied: %s", out)
 	}
 }
