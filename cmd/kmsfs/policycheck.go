@@ -46,7 +46,7 @@ func printPolicyDiff(w *tabwriter.Writer, diff *mount.PolicyDiff) {
 	fmt.Fprintf(w, "%d decisions about %d files by %d users are compared; %d differ\n", diff.Decisions, diff.Files, diff.Users, diff.Differ)
 	p := &diff.Past
 	for _, c := range p.Changes {
-		fmt.Fprintf(w, "would be %s\t%s\t%s\t%d times\twith %s\tlast %s\t%s\t%s\n", c.Becomes, c.User, c.Action, c.Count, quote(c.Program), since(c.Last), quote(c.Path), c.Reason)
+		fmt.Fprintf(w, "would have been %s\t%s\t%s\t%dx\twith %s\tlast %s\t%s\t%s\n", c.Becomes, c.User, c.Action, c.Count, quote(c.Program), since(c.Last), quote(c.Path), c.Reason)
 	}
 	if p.LeftOut > 0 {
 		fmt.Fprintf(w, "and %d requests more\n", p.LeftOut)
@@ -55,7 +55,7 @@ func printPolicyDiff(w *tabwriter.Writer, diff *mount.PolicyDiff) {
 	if p.Cut {
 		from = since(p.From)
 	}
-	fmt.Fprintf(w, "%d requests since %s are in the audit log: %d of them would be newly denied, %d newly allowed\n", p.Requests, from, p.NewlyDenied, p.NewlyAllowed)
+	fmt.Fprintf(w, "%d requests since %s are in the audit log: %d of them would have been newly denied, %d newly allowed\n", p.Requests, from, p.NewlyDenied, p.NewlyAllowed)
 	for _, what := range p.Unseen {
 		fmt.Fprintf(w, "not seen: %s\n", what)
 	}

@@ -183,6 +183,28 @@ func TestRehearseUndecided(t *testing.T) {
 	}
 }
 
+// TestRehearseModes: learn mode counts as it does now, and lookups as far as each policy decides them.
+func TestRehearseModes(t *testing.T) {
+	all, none := "  - {effect: allow, users: [alice], actions: ['*']}\n", "  - {effect: allow, users: [bob], actions: ['*']}\n"
+	read, lookup := past(audit.Open, "alice", "/z/a", 1, nil), past(audit.Lookup, "alice", "/z/a", 1, func(e *audit.Event) { e.ReadOnly = true })
+	for _, c := range []struct {
+		was, next string // members of the policies
+		event     *audit.Event
+		denied    int
+	}{
+		{"", "", read, 1},
+		{"", "learn: 2026-11-27\n", read, 0},
+		{"", "learn: 2026-11-25\n", read, 1}, // over now, not then
+		{"metadata: strict\n", "metadata: strict\n", lookup, 1},
+		{"metadata: strict\n", "", lookup, 0},
+	} {
+		got := rehearsed(t, Swap{Was: parsePolicy(t, c.was, all), Next: parsePolicy(t, c.next, none)}, c.event)
+		if got.Requests != 1 || got.NewlyDenied != c.denied || got.NewlyAllowed != 0 || got.Undecided != 0 {
+			t.Errorf("%q then %q, %s: %+v", c.was, c.next, c.event.Name, got)
+		}
+	}
+}
+
 // TestRehearseBelow: for a directory that is no zone yet, what lies in it counts, and its own name belongs to the zone around.
 func TestRehearseBelow(t *testing.T) {
 	next := parsePolicy(t, "", "  - {effect: allow, users: [bob], actions: ['*']}\n")

@@ -550,7 +550,7 @@ func checkPast(t *testing.T, r *rig, dir string) {
 		t.Errorf("%+v", p)
 	}
 	text := r.Must("policy", "check", dir, file)
-	for _, want := range []string{"would be denied", "would be allowed", "2 times", fmt.Sprintf(" %d newly allowed", p.NewlyAllowed)} {
+	for _, want := range []string{"would have been denied", "would have been allowed", " 2x ", fmt.Sprintf(" %d newly allowed", p.NewlyAllowed)} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

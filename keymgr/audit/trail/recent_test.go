@@ -1,93 +1,110 @@
 package trail
 
 import (
-	"math/rand/v2"
+	"errors"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 
-// TestRecent: from the end on it finds what Search finds, block by block, and stops at the first block behind the limit only where more is wanted.
+// logOf makes a log of so many events, in compressed segments of several blocks and an open one.
+func logOf(t *testing.T, n int, change func(*Options)) string {
+	t.Helper()
+	o := options(filepath.Join(t.TempDir(), "audit"))
+	o.SegmentSize = 500 << 10
+	if change != nil {
+		change(&o)
+	}
+	l := open(t, o, newNotary(t))
+	record(t, l, 0, n)
+	if err := l.packAll(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	packed := 0
+	for _, s := range must(listSegments(filepath.Join(o.Dir, KeyStream))) {
+		if blocks, _, err := readIndex(s); s.packed && err == nil && len(blocks) > 1 {
+			packed++
+		}
+	}
+	if packed == 0 {
+		t.Fatal("no segment has several blocks")
+	}
+	return o.Dir
+}
+
+// TestRecent: from the end on it finds what Search finds, block by block, stops before the next block when it has the limit, and says whether there is more.
 func TestRecent(t *testing.T) {
-	s := sampleLog(t, rand.New(rand.NewPCG(9, 10)), true)
-	stream := must(Streams(s.dir))[0]
+	dir := logOf(t, 1500, nil)
 	for _, q := range []Query{{}, {Path: "/home/u3"}, {Decision: audit.Deny}} {
-		want := map[uint64]bool{}
-		newest := uint64(0)
-		if err := Search(t.Context(), s.dir, q, func(f Found) error { want[f.Event.Sequence], newest = true, f.Event.Sequence; return nil }); err != nil {
+		var want []uint64
+		if err := Search(t.Context(), dir, q, func(f Found) error { want = append(want, f.Event.Sequence); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		for _, limit := range []int{1, len(want) / 2, len(want), len(want) + 1} {
-			found := map[uint64]bool{}
-			lowest, last := newest, newest
-			cut, err := Recent(t.Context(), s.dir, stream, q, limit, func(f Found) error {
-				n := f.Event.Sequence
-				if n < last && len(found) >= limit {
-					t.Errorf("%+v: %d comes behind %d", q, n, limit)
+		recent := func(limit int) (found []uint64, steps int, cut bool) {
+			cut, err := Recent(t.Context(), dir, KeyStream, q, limit, func(f Found) error {
+				if n := len(found); n > 0 && f.Event.Sequence < found[n-1] {
+					steps++
 				}
-				found[n], last, lowest = true, n, min(lowest, n)
+				found = append(found, f.Event.Sequence)
 				return nil
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			all := 0
-			for n := range want {
-				if n >= lowest {
-					all++
-				}
-			}
-			if len(found) != all || len(found) < min(limit, len(want)) || cut != (len(found) < len(want)) {
-				t.Errorf("%+v, limit %d: %d events, %d from %d on, of %d; cut: %v", q, limit, len(found), all, lowest, len(want), cut)
-			}
+			return found, steps, cut
 		}
-		if cut, _ := Recent(t.Context(), s.dir, stream, q, 1, func(Found) error { return nil }); !cut {
-			t.Errorf("%+v: nothing was cut, the test shows nothing", q)
+		all, steps, cut := recent(len(want))
+		if slices.Sort(all); !slices.Equal(all, want) || cut || steps < 3 {
+			t.Errorf("%+v: %d events of %d in %d steps, cut: %v", q, len(all), len(want), steps+1, cut)
+		}
+		for limit, n := 1, 0; ; limit = n + 1 { // n is what one step more gives
+			found, _, cut := recent(limit)
+			n = len(found)
+			if slices.Sort(found); n < limit || !slices.Equal(found, want[len(want)-n:]) || cut != (n < len(want)) {
+				t.Fatalf("%+v, limit %d: %d events of %d, not the newest; cut: %v", q, limit, n, len(want), cut)
+			}
+			if limit > 1 && n-limit >= blockSize { // behind the open segment it goes by blocks
+				t.Errorf("%+v, limit %d: %d events", q, limit, n)
+			}
+			if again, _, _ := recent(n); len(again) != n {
+				t.Errorf("%+v, limit %d: %d events", q, n, len(again))
+			}
+			if !cut {
+				break
+			}
 		}
 	}
-	if _, err := Recent(t.Context(), s.dir, "none", Query{}, 1, nil); err == nil {
-		t.Error("a stream that is not there")
+	if _, err := Recent(t.Context(), dir, "none", Query{}, 1, nil); !errors.Is(err, ErrNoLog) {
+		t.Errorf("a stream that is not there: %v", err)
 	}
 }
 
-// TestRecentSealed: what only an auditor opens is found in the time that is wanted, whatever it is about.
+// TestRecentSealed: what only an auditor opens is found in the time that is wanted, whatever it is about, in compressed segments too.
 func TestRecentSealed(t *testing.T) {
 	_, sealer := auditors(t)
-	dir, n := filepath.Join(t.TempDir(), "audit"), newNotary(t)
-	l := open(t, options(dir), n)
-	record(t, l, 0, 20)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	o := options(dir)
-	o.Auditor = sealer
-	l = open(t, o, n)
-	record(t, l, 20, 40)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	count := func(q Query) (clear, sealed int) {
-		_, err := Recent(t.Context(), dir, KeyStream, q, 1000, func(f Found) error {
+	dir := logOf(t, 1500, func(o *Options) { o.Auditor = sealer })
+	for name, c := range map[string]struct {
+		q    Query
+		want int
+	}{"not asked for": {Query{Path: "/home/u3"}, 0}, "path": {Query{Path: "/home/u3", Sealed: true}, 1500}, "denials": {Query{Path: "/home/u3", Sealed: true, Decision: audit.Deny}, 150},
+		"later": {Query{Sealed: true, Since: time.Now().Add(time.Hour)}, 0}} {
+		sealed := 0
+		if _, err := Recent(t.Context(), dir, KeyStream, c.q, 10000, func(f Found) error {
 			if f.Event.Sealed != "" {
 				sealed++
-			} else {
-				clear++
 			}
 			return nil
-		})
-		if err != nil {
+		}); err != nil {
 			t.Fatal(err)
 		}
-		return clear, sealed
-	}
-	if clear, sealed := count(Query{Path: "/home/u3"}); clear != 3 || sealed != 0 {
-		t.Errorf("%d in clear, %d sealed", clear, sealed)
-	}
-	if clear, sealed := count(Query{Path: "/home/u3", Sealed: true}); clear != 3 || sealed != 20 {
-		t.Errorf("with sealed ones: %d in clear, %d sealed", clear, sealed)
-	}
-	if clear, sealed := count(Query{Path: "/home/u3", Sealed: true, Decision: audit.Deny}); clear != 0 || sealed != 2 {
-		t.Errorf("with sealed ones that are denials: %d in clear, %d sealed", clear, sealed)
+		if sealed != c.want {
+			t.Errorf("%s: %d sealed events, want %d", name, sealed, c.want)
+		}
 	}
 }
