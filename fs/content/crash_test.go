@@ -268,7 +268,7 @@ func (c *cutter) reencrypt(h *history) {
 	c.rezone()
 	stop, steps := errors.New("stop"), c.rng.IntN(3)
 	c.logf("%d: re-encrypt for epoch %d, %d steps", h.ino, epoch, steps)
-	err := c.r.eng.Reencrypt(ctx, h.ino, epoch, func(int) error {
+	err := c.r.eng.Reencrypt(ctx, h.ino, epoch, nil, func(int) error {
 		if steps--; steps < 0 {
 			return stop
 		}

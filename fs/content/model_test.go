@@ -325,7 +325,7 @@ func (m *model) reencrypt(t *rapid.T) {
 	}
 	stop := errors.New("stop")
 	steps := rapid.IntRange(0, 6).Draw(t, "steps")
-	err := m.r.eng.Reencrypt(ctx, mf.ino, epoch, func(int) error {
+	err := m.r.eng.Reencrypt(ctx, mf.ino, epoch, nil, func(int) error {
 		if steps--; steps < 0 {
 			return stop
 		}

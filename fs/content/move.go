@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"syscall"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -30,6 +31,7 @@ const movedByImage = 256 << 10
 // locked, by images.
 type mover struct {
 	f       *File
+	steps   steps
 	step    uint64 // bytes of the next one
 	slow    bool   // the next one goes by images
 	plain   []byte
@@ -62,9 +64,9 @@ func (w *watch) note(c *change) {
 	w.hit = w.hit || c.noObject || c.next.former != c.f.st.former
 }
 
-// move moves all that is left. step is called after each step, with the bytes moved.
-func (f *File) move(ctx context.Context, step func(bytes int) error) error {
-	m := &mover{f: f, step: f.e.atOnce}
+// move moves all that is left.
+func (f *File) move(ctx context.Context, s steps) error {
+	m := &mover{f: f, steps: s, step: f.e.atOnce}
 	for {
 		n, more, err := m.next(ctx)
 		if err != nil {
@@ -73,7 +75,7 @@ func (f *File) move(ctx context.Context, step func(bytes int) error) error {
 		if !more {
 			return nil
 		}
-		if err := step(n); err != nil {
+		if err := s.done(n); err != nil {
 			return err
 		}
 	}
@@ -82,6 +84,7 @@ func (f *File) move(ctx context.Context, step func(bytes int) error) error {
 // next makes one step. more is false if there was nothing to move.
 func (m *mover) next(ctx context.Context) (n int, more bool, err error) {
 	e := m.f.e
+	m.step = powerOfTwo(m.steps.atMost(m.step))
 	if err := e.makeRoom(ctx, m.step); err != nil {
 		return 0, false, err
 	}
@@ -92,7 +95,7 @@ func (m *mover) next(ctx context.Context) (n int, more bool, err error) {
 	n, more, err = m.direct(ctx)
 	switch {
 	case errors.Is(err, errDisturbed):
-		m.step = leastStep
+		m.step = min(m.step, leastStep)
 		return m.byImages(ctx)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		m.slow = true
@@ -116,7 +119,10 @@ var errDisturbed = errors.New("changed while it was moved")
 // stretch is what one step moves: [lo, hi) of the file; there is no data from hi up to the boundary.
 type stretch struct{ lo, hi uint64 }
 
-// find returns the next stretch of at most size bytes. Called with mu held.
+// powerOfTwo returns the largest one that is n at most; n is 1 or more.
+func powerOfTwo(n uint64) uint64 { return 1 << (bits.Len64(n) - 1) }
+
+// find returns the next stretch of at most size bytes, a power of two, or one block of either plane if these are larger. Called with mu held.
 func (m *mover) find(ctx context.Context, size uint64) (stretch, error) {
 	hi, err := m.f.lastData(ctx, m.f.st.before())
 	if err != nil || hi == 0 {
@@ -124,6 +130,7 @@ func (m *mover) find(ctx context.Context, size uint64) (stretch, error) {
 	}
 	whole := uint64(max(m.f.st.params.BlockSize, m.f.st.former.BlockSize))
 	hi = (hi + whole - 1) / whole * whole
+	size = max(size, whole)
 	return stretch{lo: (hi - 1) / size * size, hi: hi}, nil
 }
 
@@ -170,7 +177,7 @@ func (m *mover) byImages(ctx context.Context) (n int, more bool, err error) {
 		if err := f.ready(k); err != nil {
 			return err
 		}
-		s, err := m.find(ctx, leastStep)
+		s, err := m.find(ctx, min(m.step, leastStep))
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func (r *rig) moveTo(p meta.Params, step func(int) error, inos ...meta.Ino) erro
 			epoch, err = r.eng.NewEpoch(ctx, ino)
 			must(r.t, err)
 		}
-		if err := r.eng.Reencrypt(ctx, ino, epoch, step); err != nil {
+		if err := r.eng.Reencrypt(ctx, ino, epoch, nil, step); err != nil {
 			return err
 		}
 	}
@@ -277,7 +277,7 @@ func TestMoveDisturbed(t *testing.T) {
 			t.Fatalf("disturbance %d: differs at %d", i, diff(got, model))
 		}
 	}
-	must(t, f.move(ctx, goOn))
+	must(t, f.move(ctx, steps{done: goOn}))
 	if got := mustRead(t, f, 0, len(model)+1); !bytes.Equal(got, model) {
 		t.Fatalf("differs at %d", diff(got, model))
 	}

@@ -15,6 +15,22 @@ const resealRows = 64
 // errOlder: something is still sealed under an older epoch.
 var errOlder = errors.New("sealed under an older epoch")
 
+// steps is how a re-encryption goes on: what may be done at once (nil: anything), and who is told what was.
+type steps struct {
+	most func() int
+	done func(bytes int) error
+}
+
+// atMost returns how many bytes the next step may have, n at most.
+func (s steps) atMost(n uint64) uint64 {
+	if s.most != nil {
+		if most := s.most(); most > 0 {
+			return min(n, uint64(most))
+		}
+	}
+	return n
+}
+
 // NewEpoch gives a file a fresh key for everything sealed from now on, and returns its epoch.
 //
 // Errors: meta.ErrNotFound, ErrNotRegular; meta.ErrInvalid if meta.MaxWraps keys are in use; those of the zone's keys.
@@ -32,12 +48,14 @@ func (e *Engine) NewEpoch(ctx context.Context, ino meta.Ino) (epoch uint32, err 
 }
 
 // Reencrypt seals everything in a file that is sealed under epochs before epoch, which the file has had since a NewEpoch, anew under its current one,
-// as the parameters of its zone say by then, and then drops the keys of the epochs before. Readers and writers go on: the file is locked for one step
-// at a time, of at most 1 MiB, after which step is called with the bytes done, and no lock held. Neither times nor attributes change. Where it was
-// interrupted, by an error of step too, which is returned, it goes on with what is left, and where nothing is left it only drops keys.
+// as the parameters of its zone say by then, and then drops the keys of the epochs before. Readers and writers go on. It goes by steps, after each of
+// which done is called with its bytes, and no lock held. most, asked before each, returns how many bytes it may have, 0 for as many as are best; nil is
+// always 0. A step has a block at least, or all that is inline. Neither times nor attributes change. Where it was interrupted, by an error of done too,
+// which is returned, it goes on with what is left, and where nothing is left it only drops keys.
 //
 // Errors: meta.ErrNotFound; those of reading and writing.
-func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step func(bytes int) error) error {
+func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, most func() int, done func(bytes int) error) error {
+	s := steps{most, done}
 	return e.with(ctx, ino, func(f *File) error {
 		if err := f.writable(0, 0); err != nil {
 			return err
@@ -47,10 +65,10 @@ func (e *Engine) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step
 		if now := f.settledEpoch(); epoch > now {
 			return fmt.Errorf("re-encrypt inode %d for epoch %d, its last is %d: %w", ino, epoch, now, meta.ErrInvalid)
 		}
-		if err := f.relocate(ctx, epoch, step); err != nil {
+		if err := f.relocate(ctx, epoch, s); err != nil {
 			return err
 		}
-		if err := f.resealAll(ctx, epoch, step); err != nil {
+		if err := f.resealAll(ctx, epoch, s); err != nil {
 			return err
 		}
 		return f.retire(ctx, epoch)
@@ -103,8 +121,8 @@ func (e *Engine) Rezoned(zone meta.ZoneID, files []meta.Ino) {
 }
 
 // relocate ends a move that was interrupted, gives the file the parameters of its zone, and makes the move that this may need.
-func (f *File) relocate(ctx context.Context, epoch uint32, step func(bytes int) error) error {
-	if err := f.move(ctx, step); err != nil {
+func (f *File) relocate(ctx context.Context, epoch uint32, s steps) error {
+	if err := f.move(ctx, s); err != nil {
 		return err
 	}
 	want, err := f.e.meta.ZoneParams(ctx, meta.ZoneID(f.zone.Load()))
@@ -117,12 +135,12 @@ func (f *File) relocate(ctx context.Context, epoch uint32, step func(bytes int) 
 		return err
 	})
 	if err == nil && n > 0 {
-		err = step(n)
+		err = s.done(n)
 	}
 	if err != nil {
 		return err
 	}
-	return f.move(ctx, step)
+	return f.move(ctx, s)
 }
 
 // with runs op with a file open.
@@ -141,17 +159,18 @@ func (e *Engine) with(ctx context.Context, ino meta.Ino, op func(f *File) error)
 	return nil
 }
 
-func (f *File) resealAll(ctx context.Context, epoch uint32, step func(bytes int) error) error {
+func (f *File) resealAll(ctx context.Context, epoch uint32, s steps) error {
 	more := true
 	for from := uint64(0); more; {
 		var next uint64
 		var n int
+		most := int(s.atMost(maxChunk))
 		err := f.withKeys(ctx, func(k *keys) (err error) {
-			next, n, more, err = f.reseal(ctx, k, epoch, from)
+			next, n, more, err = f.reseal(ctx, k, epoch, from, most)
 			return err
 		})
 		if err == nil {
-			err = step(n)
+			err = s.done(n)
 		}
 		if err != nil {
 			return err
@@ -161,8 +180,8 @@ func (f *File) resealAll(ctx context.Context, epoch uint32, step func(bytes int)
 	return nil
 }
 
-// reseal makes one step from a block on. It returns the block that the next one begins with, if there is more, and the bytes sealed.
-func (f *File) reseal(ctx context.Context, k *keys, epoch uint32, from uint64) (next uint64, n int, more bool, err error) {
+// reseal makes one step of at most so many bytes from a block on. It returns the block that the next one begins with, if there is more, and the bytes sealed.
+func (f *File) reseal(ctx context.Context, k *keys, epoch uint32, from uint64, most int) (next uint64, n int, more bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.ready(k); err != nil {
@@ -187,7 +206,7 @@ func (f *File) reseal(ctx context.Context, k *keys, epoch uint32, from uint64) (
 			if !e.Present || e.Epoch >= epoch || block < from {
 				continue
 			}
-			if n > 0 && n+int(e.PlainLen) > maxChunk {
+			if n > 0 && n+int(e.PlainLen) > most {
 				return block, n, true, c.commit(ctx)
 			}
 			if err := w.reseal(ctx, block, e); err != nil {

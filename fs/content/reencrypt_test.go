@@ -75,7 +75,7 @@ func TestReencrypt(t *testing.T) {
 			epoch, err := r.eng.NewEpoch(ctx, ino)
 			must(t, err)
 			done := 0
-			must(t, r.eng.Reencrypt(ctx, ino, epoch, func(n int) error { done += n; return nil }))
+			must(t, r.eng.Reencrypt(ctx, ino, epoch, nil, func(n int) error { done += n; return nil }))
 			if int64(done) > int64(len(c.data)) || c.name != "holes" && done != len(c.data) {
 				t.Errorf("%d of %d bytes were sealed", done, len(c.data))
 			}
@@ -104,7 +104,7 @@ func TestReencrypt(t *testing.T) {
 			must(t, f.Close())
 			r.check(ino)
 			done = 0
-			must(t, r.eng.Reencrypt(ctx, ino, epoch, func(n int) error { done += n; return nil }))
+			must(t, r.eng.Reencrypt(ctx, ino, epoch, nil, func(n int) error { done += n; return nil }))
 			if done != 0 {
 				t.Errorf("%d bytes were sealed twice", done)
 			}
@@ -125,7 +125,7 @@ func TestReencryptGoesOn(t *testing.T) {
 	stop := errors.New("stop")
 	total, runs := 0, 0
 	for ; ; runs++ {
-		err := r.eng.Reencrypt(ctx, ino, epoch, func(n int) error {
+		err := r.eng.Reencrypt(ctx, ino, epoch, nil, func(n int) error {
 			total += n
 			if n > 0 {
 				return stop
@@ -152,8 +152,40 @@ func TestReencryptGoesOn(t *testing.T) {
 		t.Errorf("%d of %d bytes were sealed in %d runs", total, len(data), runs)
 	}
 	r.onlySince(ino, epoch)
-	wantErr(t, r.eng.Reencrypt(ctx, ino, epoch+1, goOn), meta.ErrInvalid)
+	wantErr(t, r.eng.Reencrypt(ctx, ino, epoch+1, nil, goOn), meta.ErrInvalid)
 	r.check(ino)
+}
+
+// TestReencryptAtOnce: no step takes more than it may, or one block where that is more, whether blocks are sealed anew where they are or move.
+func TestReencryptAtOnce(t *testing.T) {
+	for _, size := range []int{700_000, 3<<20 + 5} {
+		r := newRig(t, rigOptions{disk: true, large: true, direct: true})
+		f := r.file()
+		data := pattern(size, 3)
+		mustWrite(t, f, data, 0)
+		for i, p := range []meta.Params{f.st.params, moveParams[1], moveParams[0], moveParams[3]} {
+			r.rezone(p)
+			block := max(int(p.BlockSize), int(f.st.params.BlockSize))
+			for _, most := range []int{1, 100_000, 0} {
+				epoch, err := r.eng.NewEpoch(ctx, f.Ino())
+				must(t, err)
+				total, largest, asked := 0, 0, 0
+				must(t, r.eng.Reencrypt(ctx, f.Ino(), epoch, func() int { asked++; return most }, func(n int) error {
+					total, largest = total+n, max(largest, n)
+					return nil
+				}))
+				if may := max(most, block); most > 0 && largest > may || total != size || asked == 0 {
+					t.Errorf("%d bytes, parameters %d: at most %d of %d bytes at once, %d in all", size, i, largest, may, total)
+				}
+				r.onlySince(f.Ino(), epoch)
+				if got := mustRead(t, f, 0, size+1); !bytes.Equal(got, data) {
+					t.Fatalf("%d bytes, parameters %d: differs at %d", size, i, diff(got, data))
+				}
+			}
+		}
+		must(t, f.Close())
+		r.check(f.Ino())
+	}
 }
 
 // TestReencryptInUse re-encrypts a file again and again while it is read, written, cut, punched and synced.
@@ -171,7 +203,7 @@ func TestReencryptInUse(t *testing.T) {
 					r.rezone(moveParams[i%len(moveParams)])
 					epoch, err := r.eng.NewEpoch(ctx, f.Ino())
 					if err == nil {
-						err = r.eng.Reencrypt(ctx, f.Ino(), epoch, func(int) error { return nil })
+						err = r.eng.Reencrypt(ctx, f.Ino(), epoch, nil, func(int) error { return nil })
 					}
 					if err != nil {
 						t.Error(err)

@@ -30,8 +30,8 @@ type rig struct {
 	allow  func(j *meta.Job) error
 	slow   func(ino meta.Ino) error // called at every step of a file; nil: nothing
 	files  map[string][]byte
-	before func()     // called before the job hears of a step; nil: nothing
-	clock  jobs.Clock // nil: the machine's
+	before func(bytes int) // called before the job hears of a step; nil: nothing
+	clock  jobs.Clock      // nil: the machine's
 	ready  func() error
 	ended  []jobs.Status // that were told of; read when a job is over
 }
@@ -42,12 +42,12 @@ type seam struct {
 	r *rig
 }
 
-func (s seam) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step func(int) error) error {
-	return s.Engine.Reencrypt(ctx, ino, epoch, func(n int) error {
+func (s seam) Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, most func() int, done func(int) error) error {
+	return s.Engine.Reencrypt(ctx, ino, epoch, most, func(n int) error {
 		if s.r.before != nil {
-			s.r.before()
+			s.r.before(n)
 		}
-		err := step(n)
+		err := done(n)
 		if err == nil && s.r.slow != nil {
 			err = s.r.slow(ino)
 		}
@@ -428,7 +428,7 @@ func TestLimits(t *testing.T) {
 			clock := &handClock{now: time.Unix(1_000_000, 0)}
 			r.clock = clock
 			r.slow = func(meta.Ino) error { return nil }
-			r.before = func() { clock.work(step) }
+			r.before = func(int) { clock.work(step) }
 			r.start()
 			j, err := r.Reencrypt(bg, meta.RootIno, 0, 0, c.rate, c.cpu)
 			must(t, err)
@@ -441,6 +441,33 @@ func TestLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStepsAtRate: a job has never done more than its rate allows up to then and for one second more, whatever its files are, so that a pause finds it at work.
+func TestStepsAtRate(t *testing.T) {
+	const rate = 200 << 10
+	r := newRig(t)
+	total := 0
+	for i, size := range []int{5 << 20, 900_000, 300_000, 100_000, 100_000, 3000} {
+		r.file(fmt.Sprint("f", i), size)
+		total += size
+	}
+	clock := &handClock{now: time.Unix(1_000_000, 0)}
+	r.clock = clock
+	begin, sum := clock.Now(), 0
+	r.before = func(n int) {
+		if may := rate * (clock.Now().Sub(begin).Seconds() + 1.1); float64(sum+n) > may {
+			t.Errorf("a step of %d bytes after %d in %v", n, sum, clock.Now().Sub(begin))
+		}
+		sum += n
+	}
+	r.start()
+	j, err := r.Reencrypt(bg, meta.RootIno, 0, 0, rate, 0)
+	must(t, err)
+	if st := r.done(j.ID); st.Bytes != uint64(total) || sum != total {
+		t.Errorf("%d bytes of %d, in steps of %d: %+v", st.Bytes, total, sum, st)
+	}
+	r.same()
 }
 
 // TestReady: what stands against a job refuses it at submission and on resume, and nothing is left of it.

@@ -37,14 +37,52 @@ type pace struct {
 	sum  uint64    // bytes since
 	last time.Time // when the present step began
 	owed time.Duration
+
+	atOnce int // bytes of a step that a share of the time allows
 }
+
+// atATime is how long a step may take, with the sleep that is owed for it: so long a job is seen to stand still, and may be deaf to what concerns it.
+const atATime = time.Second
+
+// Bounds of a step for a share of the time, in bytes. A smaller one mostly waits for its flush, so it would not take less time.
+const (
+	leastAtOnce = 1 << 20
+	mostAtOnce  = 64 << 20
+)
 
 // smallSleep is the least that is slept at a time.
 const smallSleep = 5 * time.Millisecond
 
 func newPace(clock Clock, rate uint64, cpu uint8) pace {
 	now := clock.Now()
-	return pace{clock: clock, rate: rate, cpu: cpu, from: now, last: now}
+	return pace{clock: clock, rate: rate, cpu: cpu, from: now, last: now, atOnce: leastAtOnce}
+}
+
+// most returns how many bytes the next step may have; 0: any.
+func (p *pace) most() int {
+	most := 0
+	if p.shared() {
+		most = p.atOnce
+	}
+	if n := p.rate * uint64(atATime/time.Second); n > 0 && (most == 0 || n < uint64(most)) {
+		most = int(min(n, mostAtOnce))
+	}
+	return most
+}
+
+// shared tells whether only a share of the time may be worked.
+func (p *pace) shared() bool { return p.cpu > 0 && p.cpu < 100 }
+
+// fit makes the next step as large as the share of the time allows, from how long one of n bytes took.
+func (p *pace) fit(took time.Duration, n int) {
+	may := atATime * time.Duration(p.cpu) / 100
+	switch {
+	case !p.shared() || n == 0:
+	case took > may:
+		p.atOnce = max(p.atOnce/2, leastAtOnce)
+	case 2*took <= may && n > p.atOnce/2:
+		p.atOnce = min(2*p.atOnce, mostAtOnce)
+	}
 }
 
 // begin says that work begins now.
@@ -52,7 +90,9 @@ func (p *pace) begin() { p.last = p.clock.Now() }
 
 // step comes after n bytes of work, and returns when the next may begin, or ctx is done.
 func (p *pace) step(ctx context.Context, n int) {
-	p.owe(p.clock.Now(), n)
+	now := p.clock.Now()
+	p.fit(now.Sub(p.last), n)
+	p.owe(now, n)
 	if p.owed >= smallSleep {
 		p.clock.Sleep(ctx, p.owed)
 		p.owed = 0
@@ -63,7 +103,7 @@ func (p *pace) step(ctx context.Context, n int) {
 // owe works out how long to sleep.
 func (p *pace) owe(now time.Time, n int) {
 	p.sum += uint64(n)
-	if p.cpu > 0 && p.cpu < 100 {
+	if p.shared() {
 		p.owed += now.Sub(p.last) * time.Duration(100-p.cpu) / time.Duration(p.cpu)
 	}
 	if p.rate == 0 {

@@ -32,7 +32,7 @@ const (
 // Content seals files anew: content.Engine.
 type Content interface {
 	NewEpoch(ctx context.Context, ino meta.Ino) (epoch uint32, err error)
-	Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, step func(bytes int) error) error
+	Reencrypt(ctx context.Context, ino meta.Ino, epoch uint32, most func() int, done func(bytes int) error) error
 }
 
 // ZoneKeys gives zones other keys.

@@ -224,7 +224,7 @@ func (u *run) file(ctx context.Context, a *meta.Attr) error {
 
 func (u *run) reencrypt(ctx context.Context, ino meta.Ino, epoch uint32) error {
 	u.pace.begin()
-	err := u.r.cfg.Content.Reencrypt(ctx, ino, epoch, func(n int) error {
+	err := u.r.cfg.Content.Reencrypt(ctx, ino, epoch, u.pace.most, func(n int) error {
 		u.change(func(j *meta.Job) {
 			j.Bytes += uint64(n)
 			u.bytes += uint64(n)

@@ -103,7 +103,7 @@ func (d *direct) reencrypt(ino meta.Ino) error {
 	if err != nil {
 		return err
 	}
-	return d.r.content.Reencrypt(ctx, ino, epoch, func(int) error { return nil })
+	return d.r.content.Reencrypt(ctx, ino, epoch, nil, func(int) error { return nil })
 }
 
 // name makes or removes a name.

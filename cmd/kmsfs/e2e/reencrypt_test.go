@@ -240,22 +240,27 @@ func churn(dir string, over *atomic.Bool) error {
 	return nil
 }
 
-// TestReencryptInterrupted: a job survives the death of its daemon, a pause and a remount, goes on where it was, and is cancelled.
+// TestReencryptInterrupted: a job survives the death of its daemon, a pause and a remount, goes on where it was, and is cancelled; another one does what it left. At its rate it would
+// take 80 s, so that it is at work whenever it is looked at.
 func TestReencryptInterrupted(t *testing.T) {
 	r := newRig(t)
 	r.Init()
 	r.Mount()
-	files := tree(t, r.Mnt+"/tree", rand.New(rand.NewPCG(2, 7)))
 	big := bytes.Repeat([]byte("0123456789abcde\n"), 1<<20) // 16 MiB
-	write(t, r.Mnt+"/big", big)
+	write(t, r.Mnt+"/big", big)                             // the first that is worked on
+	files := tree(t, r.Mnt+"/tree", rand.New(rand.NewPCG(2, 7)))
 	files[r.Mnt+"/big"] = big
-	j := r.reencrypt("--rate", "6M", r.Volume)
-	r.Eventually("the big file is being worked on", func() error {
-		if j = r.job(j.ID); j.Bytes < 8<<20 {
-			return fmt.Errorf("%+v", j)
-		}
-		return nil
-	})
+	j := r.reencrypt("--rate", "256K", r.Volume)
+	beyond := func(bytes int) {
+		t.Helper()
+		r.Eventually("the big file is being worked on", func() error {
+			if j = r.job(j.ID); j.Bytes <= bytes {
+				return fmt.Errorf("%+v", j)
+			}
+			return nil
+		})
+	}
+	beyond(256 << 10)
 	r.Kill(r.PID)
 	r.Mount()
 	again := r.job(j.ID)
@@ -274,26 +279,26 @@ func TestReencryptInterrupted(t *testing.T) {
 		t.Errorf("after a remount: %+v, was %+v", now, paused)
 	}
 	r.Must("jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
-	done := r.wait(j.ID)
-	if done.State != "done" || done.Failed != 0 {
+	beyond(paused.Bytes)
+	r.Must("jobs", "cancel", r.Mnt, fmt.Sprint(j.ID))
+	if now := r.job(j.ID); now.State != "cancelled" || now.Files != 0 {
+		t.Errorf("cancelled: %+v", now)
+	}
+	same(t, "cancelled", files)
+
+	done := r.reencrypt("--wait", r.Volume)
+	if done.State != "done" || done.Failed != 0 || done.Files != len(files) {
 		t.Errorf("%+v", done)
 	}
 	same(t, "done", files)
 	r.proof(r.Volume, done)
-
-	j = r.reencrypt("--rate", "100K", r.Mnt)
-	r.Must("jobs", "cancel", r.Mnt, fmt.Sprint(j.ID))
-	if now := r.job(j.ID); now.State != "cancelled" {
-		t.Errorf("cancelled: %+v", now)
-	}
-	same(t, "cancelled", files)
 	var all []jobStatus
 	decode(t, r.Must("jobs", "--json"), &all)
 	var states []string
 	for _, j := range all {
 		states = append(states, j.State)
 	}
-	if !slices.Equal(states, []string{"done", "cancelled"}) || !strings.Contains(r.Must("jobs"), "cancelled") {
+	if !slices.Equal(states, []string{"cancelled", "done"}) || !strings.Contains(r.Must("jobs"), "cancelled") {
 		t.Errorf("jobs: %q", states)
 	}
 	r.Umount()
@@ -306,7 +311,7 @@ func TestReencryptDenied(t *testing.T) {
 	r.Init()
 	r.Mount("--key-ttl", "1s")
 	write(t, r.Mnt+"/f", bytes.Repeat([]byte("x"), 8<<20))
-	j := r.reencrypt("--rate", "300K", r.Mnt)
+	j := r.reencrypt("--rate", "100K", r.Mnt) // for 80 s, so that it is not over in between
 	r.Must("jobs", "pause", r.Mnt, fmt.Sprint(j.ID))
 	r.Must("key", "disable", "alias/vault")
 	r.Refused(exitKeyRefused, nil, "jobs", "resume", r.Mnt, fmt.Sprint(j.ID))
