@@ -58,7 +58,7 @@ func (fs *FS) make(cancel <-chan struct{}, op string, in *fuse.InHeader, name st
 	if err != nil {
 		return fs.status(op, in.NodeId, err)
 	}
-	a, err := fs.meta.Create(ctx, meta.Ino(in.NodeId), []byte(name), n)
+	a, err := fs.meta.Create(inNameOf(ctx, in), meta.Ino(in.NodeId), []byte(name), n)
 	if err != nil {
 		return fs.status(op, in.NodeId, err)
 	}
@@ -101,7 +101,7 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 	if err != nil {
 		return fs.status("create", in.NodeId, err)
 	}
-	a, err := fs.meta.Create(ctx, parent, []byte(name), newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask))
+	a, err := fs.meta.Create(inNameOf(ctx, &in.InHeader), parent, []byte(name), newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask))
 	o := opening{caller: &in.InHeader, flags: in.Flags &^ syscall.O_TRUNC, fuseFlags: in.OpenFlags, created: true} // a new file is empty
 	if errors.Is(err, meta.ErrExist) && in.Flags&syscall.O_EXCL == 0 {
 		o.flags, o.created = in.Flags, false
@@ -133,7 +133,7 @@ func (fs *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Creat
 		return fs.status("tmpfile", in.NodeId, err)
 	}
 	n := newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask)
-	a, err := fs.meta.Tmpfile(ctx, meta.Ino(in.NodeId), n)
+	a, err := fs.meta.Tmpfile(inNameOf(ctx, &in.InHeader), meta.Ino(in.NodeId), n)
 	if err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
 	}

@@ -61,6 +61,9 @@ func (fs *FS) prepare(ctx *requestContext, h *handle, o opening, out *fuse.OpenO
 	if err := fs.admit(ctx, h, a, o, out); err != nil {
 		return err
 	}
+	if err := h.file.Warm(inNameOf(ctx, o.caller)); err != nil {
+		return err
+	}
 	if o.flags&syscall.O_TRUNC != 0 && h.write {
 		err := h.file.Truncate(ctx, 0, content.WriteOpts{KillSUID: o.fuseFlags&fuse.OPEN_KILL_SUIDGID != 0})
 		fs.upkeep.shrunk()

@@ -62,7 +62,7 @@ func (fs *FS) renameWithin(ctx *requestContext, in *fuse.InHeader, from, to plac
 	if zone != nil && flags&^meta.RenameNoReplace == 0 {
 		return fs.renameZone(ctx, in, zone, from, to, flags, r.busy)
 	}
-	return fs.meta.RenameAs(ctx, owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
+	return fs.meta.RenameAs(inNameOf(ctx, in), owner, from.dir, from.name, to.dir, to.name, flags, r.busy)
 }
 
 // renamed makes known whose paths are not what they were.
@@ -97,7 +97,7 @@ func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 	if err != nil {
 		return fs.status("link", in.Oldnodeid, err)
 	}
-	a, err := fs.meta.Link(ctx, meta.Ino(in.Oldnodeid), meta.Ino(in.NodeId), []byte(name))
+	a, err := fs.meta.Link(inNameOf(ctx, &in.InHeader), meta.Ino(in.Oldnodeid), meta.Ino(in.NodeId), []byte(name))
 	if err != nil {
 		return fs.status("link", in.Oldnodeid, err)
 	}

@@ -87,3 +87,22 @@ func (c *requestContext) finish() {
 		c.finished = nil
 	}
 }
+
+// callersContext is the context of what is done in the name of who makes a request.
+type callersContext struct {
+	context.Context
+	in *fuse.InHeader
+}
+
+// inNameOf is ctx for what asks the key manager about keys of files in the name of who makes the request, not in the daemon's. in has to stay.
+func inNameOf(ctx context.Context, in *fuse.InHeader) context.Context {
+	return &callersContext{ctx, in}
+}
+
+// Value knows the caller (keymgr.InNameOf).
+func (n *callersContext) Value(key any) any {
+	if key == (keymgr.InNameOf{}) {
+		return keymgr.Caller{UID: int(n.in.Uid), GID: int(n.in.Gid), PID: int(n.in.Pid), Via: keymgr.ViaFileDaemon}
+	}
+	return n.Context.Value(key)
+}

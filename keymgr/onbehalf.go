@@ -23,3 +23,17 @@ func (m *Manager) forToken(ctx context.Context, by Caller) context.Context {
 	}
 	return hsm.ForUser(ctx, &hsm.User{Name: unix.User, UID: unix.UID, Groups: unix.Groups, UnknownGroups: unix.UnresolvedGroups})
 }
+
+// InNameOf is the key under which a context has the Caller in whose name keys of files are used.
+type InNameOf struct{}
+
+// WithCaller is ctx with the Caller in whose name keys of files are used.
+func WithCaller(ctx context.Context, by Caller) context.Context {
+	return context.WithValue(ctx, InNameOf{}, by)
+}
+
+// CallerOf returns the Caller of WithCaller; the process itself without one.
+func CallerOf(ctx context.Context) Caller {
+	by, _ := ctx.Value(InNameOf{}).(Caller)
+	return by
+}

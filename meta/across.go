@@ -50,6 +50,9 @@ func (tx *Tx) mayCross(a *Attr, to ZoneID) error {
 	if err != nil {
 		return missing(err)
 	}
+	if z.ByCMK() || a.ByCMK() {
+		return fmt.Errorf("a CMK wraps data keys itself on one side: %w", ErrCrossZone)
+	}
 	if a.Params != z.Params {
 		return fmt.Errorf("it is stored in another way than files there: %w", ErrCrossZone)
 	}
@@ -93,7 +96,7 @@ func (r *renaming) carry() error {
 
 // newEpoch gives the file a key that was never wrapped in the zone it comes from. What is sealed under the older ones is for a job.
 func (r *renaming) newEpoch(a *Attr) error {
-	dek, err := r.s.addKey(r.new.zk, a)
+	dek, err := r.tx.addKey(r.new.zk, a)
 	if err != nil {
 		return err
 	}

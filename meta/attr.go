@@ -1,6 +1,10 @@
 package meta
 
-import "github.com/kmsfs/kmsfs/blockcrypt"
+import (
+	"slices"
+
+	"github.com/kmsfs/kmsfs/blockcrypt"
+)
 
 // Flags of an inode. They are kept by this package; callers read them.
 type Flags uint16
@@ -34,9 +38,13 @@ type Wrap struct {
 	Epoch      uint32
 	Made       int64                           // when the key was drawn, in nanoseconds since 1970
 	Uses       uint64                          // uses of the block key reserved so far; the content engine counts them
-	KeyVersion uint32                          // of the zone key that it is wrapped under; not 0
+	KeyVersion uint32                          // of the zone key that it is wrapped under; 0 if the zone's CMK wraps it itself
 	Wrapped    [blockcrypt.WrapSize]byte       // under the zone's wrap key, bound to the inode's place and the epoch
 	Commitment [blockcrypt.CommitmentSize]byte // BlockCipher.Commitment; the holder of the unwrapped key verifies it before use
+	// Blob is what the CMK made of the key, instead of Wrapped: at most MaxFileBlob bytes, "" where the zone's key wraps it. Parent and Tag are the place that it is bound to.
+	Blob   string
+	Parent Ino
+	Tag    NameTag
 }
 
 // Attr is the row of an inode. An Attr that a method returns is the caller's own copy, Wraps included.
@@ -90,6 +98,11 @@ func (a *Attr) Wrap(epoch uint32) *Wrap {
 		}
 	}
 	return nil
+}
+
+// ByCMK tells whether any of the file's keys is wrapped by a CMK itself.
+func (a *Attr) ByCMK() bool {
+	return slices.ContainsFunc(a.Wraps, func(w Wrap) bool { return w.ByCMK() })
 }
 
 // Clone returns a deep copy.

@@ -91,8 +91,8 @@ func checkRegular(a *Attr) error {
 		}
 	}
 	for i := range a.Wraps {
-		if a.Wraps[i].KeyVersion == 0 {
-			return fmt.Errorf("wrap of epoch %d names no zone key", a.Wraps[i].Epoch)
+		if w := &a.Wraps[i]; w.KeyVersion == 0 != w.ByCMK() || len(w.Blob) > MaxFileBlob {
+			return fmt.Errorf("wrap of epoch %d names version %d of the zone key and has a blob of %d bytes", w.Epoch, w.KeyVersion, len(w.Blob))
 		}
 	}
 	if last := a.Wraps[len(a.Wraps)-1].Epoch; last != a.Epoch || a.Wraps[0].Epoch == 0 {

@@ -12,6 +12,8 @@ const (
 	attrFixed  = 1 + 2 + 4*4 + 2*8 + 4*12 + 4 + 8 + 8 + 16 + 1 + 7 + 8 + 4 + 4 + 8 + 1
 	wrapSize   = 4 + 8 + 8 + 4 + blockcrypt.WrapSize + blockcrypt.CommitmentSize
 	formerSize = 8 + 8 + 1
+	// minWrapSize is that of a wrap with a blob of one byte.
+	minWrapSize = wrapSize - blockcrypt.WrapSize + 2 + 1 + 8 + 16
 )
 
 // encodeAttr encodes a valid Attr. The inode number is in the key alone.
@@ -44,7 +46,7 @@ func encodeAttr(a *Attr) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(w.Made))
 		b = binary.BigEndian.AppendUint64(b, w.Uses)
 		b = binary.BigEndian.AppendUint32(b, w.KeyVersion)
-		b = append(b, w.Wrapped[:]...)
+		b = appendWrapped(b, w)
 		b = append(b, w.Commitment[:]...)
 	}
 	if a.Former.End != 0 {
@@ -53,6 +55,28 @@ func encodeAttr(a *Attr) []byte {
 		b = append(b, byte(log2(a.Former.BlockSize)))
 	}
 	return b
+}
+
+// appendWrapped writes what opens to the key: KeyVersion says of which kind it is.
+func appendWrapped(b []byte, w *Wrap) []byte {
+	if !w.ByCMK() {
+		return append(b, w.Wrapped[:]...)
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(len(w.Blob)))
+	b = append(b, w.Blob...)
+	b = binary.BigEndian.AppendUint64(b, uint64(w.Parent))
+	return append(b, w.Tag[:]...)
+}
+
+// wrapped reads what appendWrapped wrote.
+func (d *decoder) wrapped(w *Wrap) {
+	if w.KeyVersion != 0 {
+		copy(w.Wrapped[:], d.take(len(w.Wrapped)))
+		return
+	}
+	w.Blob = string(d.take(int(d.u16())))
+	w.Parent = Ino(d.u64())
+	copy(w.Tag[:], d.take(len(w.Tag)))
 }
 
 // Bits of the byte that says the layout.
@@ -92,7 +116,7 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 	a.Params = d.params()
 	a.Serial, a.Epoch, a.XattrList, a.Version = d.u64(), d.u32(), d.u32(), d.u64()
 	n := int(d.u8())
-	if n > MaxWraps || len(d.b) != n*wrapSize+former {
+	if n > MaxWraps || len(d.b) < n*minWrapSize+former {
 		d.fail("%d wraps in %d bytes", n, len(d.b))
 		n = 0
 	}
@@ -102,7 +126,7 @@ func decodeAttr(ino Ino, b []byte) (*Attr, error) {
 	for i := range a.Wraps {
 		w := &a.Wraps[i]
 		w.Epoch, w.Made, w.Uses, w.KeyVersion = d.u32(), int64(d.u64()), d.u64(), d.u32()
-		copy(w.Wrapped[:], d.take(len(w.Wrapped)))
+		d.wrapped(w)
 		copy(w.Commitment[:], d.take(len(w.Commitment)))
 	}
 	if former != 0 {

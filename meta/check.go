@@ -101,6 +101,7 @@ type checker struct {
 	file   checkFile
 	zones  map[ZoneID]Ino // zones that have rows, and their directories
 	keys   map[ZoneID]keysOf
+	blobs  map[ZoneID]Ino  // a file of each zone whose key a CMK wraps itself
 	closed map[ZoneID]bool // zones whose keys cannot be had, whatever the reason
 	next   uint64          // counter of inode numbers
 	failed error           // ends the scan
@@ -188,6 +189,7 @@ func (c *checker) bad(key []byte, ino Ino, err error) {
 // scan reads all rows in the order of their keys: inodes come first.
 func (c *checker) scan() error {
 	c.zones, c.closed, c.keys = make(map[ZoneID]Ino), make(map[ZoneID]bool), make(map[ZoneID]keysOf)
+	c.blobs = make(map[ZoneID]Ino)
 	err := c.tx.r.Scan(c.tx.ctx, []byte{1}, nil, 0, func(k, v []byte) bool {
 		c.result.Rows++
 		c.row(k, v)

@@ -300,6 +300,10 @@ type keysOf struct {
 
 func (c *checker) noteKeys(a *Attr) {
 	for i := range a.Wraps {
+		if a.Wraps[i].ByCMK() {
+			c.blobs[a.Zone] = a.Ino
+			continue
+		}
 		v := a.Wraps[i].KeyVersion
 		k, ok := c.keys[a.Zone]
 		if !ok || v < k.low {
@@ -318,8 +322,13 @@ func (c *checker) zoneKeys(key []byte, z *Zone) {
 	if z.Former != nil {
 		oldest--
 	}
+	if ino := c.blobs[z.ID]; ino != 0 && !z.ByCMK() {
+		c.fault(FaultZone, key, ino, "a CMK wraps its key itself, and the zone is not of that kind")
+	}
 	switch k, ok := c.keys[z.ID]; {
 	case !ok:
+	case z.ByCMK():
+		c.fault(FaultZone, key, k.lowIno, "wrapped under the zone's key, and the zone's CMK wraps keys itself")
 	case k.low < oldest:
 		c.fault(FaultZone, key, k.lowIno, "wrapped under version %d of the zone's key, which is gone", k.low)
 	case k.high > z.KeyVersion:

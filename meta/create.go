@@ -94,7 +94,7 @@ func (s *Store) create(ctx context.Context, parent Ino, n NewNode, place func(*T
 		return nil, err
 	}
 	var e *txAttr
-	_, err = s.Update(ctx, func(tx *Tx) error {
+	err = s.UpdateWithKeys(ctx, func(tx *Tx) error {
 		dir, err := tx.liveDir(parent)
 		if err != nil {
 			return err
@@ -158,7 +158,7 @@ func (tx *Tx) fill(zk *ZoneKeys, a *Attr, n *NewNode) error {
 			return err
 		}
 		a.Params = params
-		dek, err := tx.s.addKey(zk, a)
+		dek, err := tx.addKey(zk, a)
 		if err != nil {
 			return err
 		}

@@ -16,17 +16,26 @@ func (s *Store) wrapAAD(a *Attr, epoch uint32) []byte {
 	return blockcrypt.Place{Volume: s.volume, Zone: uint64(a.Zone), Parent: uint64(a.Parent), Name: a.Tag, Inode: uint64(a.Ino), Epoch: epoch}.AAD()
 }
 
-// newWrap draws a file key for an epoch of a and wraps it for a's place. The caller wipes the key.
-func (s *Store) newWrap(zk *ZoneKeys, a *Attr, epoch uint32) (Wrap, *blockcrypt.Key, error) {
-	dek, err := blockcrypt.NewKey()
+// newWrap draws a file key for an epoch of a and wraps it for a's place, or takes the one that the CMK has made for it. The caller wipes the key.
+func (tx *Tx) newWrap(zk *ZoneKeys, a *Attr, epoch uint32) (w Wrap, dek *blockcrypt.Key, err error) {
+	s := tx.s
+	w = Wrap{Epoch: epoch, Made: s.now().Time().UnixNano()}
+	if zk.Files != nil {
+		w.Parent, w.Tag = a.Parent, a.Tag
+		dek, w.Blob, err = tx.newBlob(zk.Files, a.Place(s.volume, &w))
+	} else {
+		w.KeyVersion = zk.Version
+		dek, err = blockcrypt.NewKey()
+	}
 	if err != nil {
 		return Wrap{}, nil, err
 	}
-	w := Wrap{Epoch: epoch, Made: s.now().Time().UnixNano(), KeyVersion: zk.Version}
 	id := blockcrypt.FileID{Volume: s.volume, Inode: uint64(a.Ino), Epoch: epoch}
 	c, err := blockcrypt.NewBlockCipher(dek, id, int(a.BlockSize), fileSuite)
 	if err == nil {
 		w.Commitment = c.Commitment()
+	}
+	if err == nil && !w.ByCMK() {
 		w.Wrapped, err = zk.Wrap.Wrap(dek, s.wrapAAD(a, epoch))
 	}
 	if err != nil {
@@ -37,11 +46,11 @@ func (s *Store) newWrap(zk *ZoneKeys, a *Attr, epoch uint32) (Wrap, *blockcrypt.
 }
 
 // addKey gives a its next epoch. The caller wipes the key.
-func (s *Store) addKey(zk *ZoneKeys, a *Attr) (*blockcrypt.Key, error) {
+func (tx *Tx) addKey(zk *ZoneKeys, a *Attr) (*blockcrypt.Key, error) {
 	if len(a.Wraps) >= MaxWraps || a.Epoch == math.MaxUint32 {
 		return nil, fmt.Errorf("inode %d has %d live epochs, the last is %d: %w", a.Ino, len(a.Wraps), a.Epoch, ErrInvalid)
 	}
-	w, dek, err := s.newWrap(zk, a, a.Epoch+1)
+	w, dek, err := tx.newWrap(zk, a, a.Epoch+1)
 	if err != nil {
 		return nil, err
 	}
@@ -50,20 +59,40 @@ func (s *Store) addKey(zk *ZoneKeys, a *Attr) (*blockcrypt.Key, error) {
 }
 
 // move makes (parent, tag) the place of a's primary link, zero both for none, and binds a's wraps to it.
-func (s *Store) move(zk *ZoneKeys, a *Attr, parent Ino, tag NameTag) error {
+func (tx *Tx) move(zk *ZoneKeys, a *Attr, parent Ino, tag NameTag) error {
+	for i := range a.Wraps {
+		w := &a.Wraps[i]
+		if !w.ByCMK() || w.Parent == parent && w.Tag == tag {
+			continue
+		}
+		blob, err := tx.movedBlob(zk.Files, a, w, place{parent, tag})
+		if err != nil {
+			return err
+		}
+		w.Blob, w.Parent, w.Tag = blob, parent, tag
+	}
+	return tx.unname(zk, a, parent, tag)
+}
+
+// unname is move where the place that there was is gone: what a CMK has wrapped stays bound to it, so that names can be removed while no key manager answers.
+func (tx *Tx) unname(zk *ZoneKeys, a *Attr, parent Ino, tag NameTag) error {
 	to := *a
 	to.Parent, to.Tag = parent, tag
-	if err := s.rewrap(zk, zk, a, &to); err != nil {
+	if err := tx.s.rewrap(zk, zk, a, &to); err != nil {
 		return err
 	}
 	a.Parent, a.Tag = parent, tag
 	return nil
 }
 
-// rewrap wraps a's file keys, which open under the keys of its zone and in its place, under those of to, in the place that to has.
+// rewrap wraps a's file keys, which open under the keys of its zone and in its place, under those of to, in the place that to has. Those that a CMK has wrapped stay
+// as they are.
 func (s *Store) rewrap(from, into *ZoneKeys, a, to *Attr) error {
 	for i := range a.Wraps {
 		w := &a.Wraps[i]
+		if w.ByCMK() {
+			continue
+		}
 		dek, err := s.openWrap(from, a, w)
 		if err != nil {
 			return err
@@ -89,6 +118,9 @@ func (s *Store) UnwrapDEK(ctx context.Context, a *Attr, epoch uint32) (*blockcry
 	if err != nil {
 		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, epoch, err)
 	}
+	if w.ByCMK() {
+		return s.openBlob(ctx, zk, a, w)
+	}
 	if zk.opens(w.KeyVersion) == nil { // wrapped anew since a was read, and the zone key of then is gone
 		if a, err = s.attr(ctx, a.Ino); err != nil {
 			return nil, err
@@ -101,6 +133,22 @@ func (s *Store) UnwrapDEK(ctx context.Context, a *Attr, epoch uint32) (*blockcry
 		}
 	}
 	return s.openWrap(zk, a, w)
+}
+
+// openBlob has the zone's CMK open one of a's wraps.
+func (s *Store) openBlob(ctx context.Context, zk *ZoneKeys, a *Attr, w *Wrap) (*blockcrypt.Key, error) {
+	if zk.Files == nil {
+		return nil, fmt.Errorf("file key of inode %d, epoch %d, is wrapped by a CMK, and those of zone %d are not: %w", a.Ino, w.Epoch, a.Zone, ErrAuth)
+	}
+	at := a.Place(s.volume, w)
+	if dek := s.fresh.take(freshKey{at, w.Blob}); dek != nil {
+		return dek, nil
+	}
+	dek, err := zk.Files.Open(ctx, at, w.Blob)
+	if err != nil {
+		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", a.Ino, w.Epoch, err)
+	}
+	return dek, nil
 }
 
 // openWrap opens one of a's wraps by the keys of its zone. ErrAuth.
@@ -118,7 +166,7 @@ func (s *Store) openWrap(zk *ZoneKeys, a *Attr, w *Wrap) (*blockcrypt.Key, error
 
 // AddEpoch gives a regular file a fresh file key under the next epoch, which becomes the current one. a comes from tx.Attr; it is written as by
 // PutAttr, and updated. The caller wipes the key. The zone's keys should have been used shortly before, so that they are not waited for in
-// the transaction. Errors: ErrInvalid (no regular file, or MaxWraps live epochs), PutAttr's, ErrKeyUnavailable, ErrKeyRevoked.
+// the transaction, which is one of UpdateWithKeys. Errors: ErrInvalid (no regular file, or MaxWraps live epochs), PutAttr's, ErrKeyUnavailable, ErrKeyRevoked.
 func (s *Store) AddEpoch(tx *Tx, a *Attr) (*blockcrypt.Key, error) {
 	if !a.IsRegular() {
 		return nil, fmt.Errorf("new epoch for inode %d: %w", a.Ino, ErrInvalid)
@@ -131,7 +179,7 @@ func (s *Store) AddEpoch(tx *Tx, a *Attr) (*blockcrypt.Key, error) {
 		return nil, err
 	}
 	cur := tx.edit(tx.attrs[a.Ino])
-	dek, err := s.addKey(zk, cur)
+	dek, err := tx.addKey(zk, cur)
 	if err != nil {
 		return nil, err
 	}

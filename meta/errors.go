@@ -28,6 +28,8 @@ var (
 	ErrInvalid = errors.New("meta: invalid argument")
 	// ErrCrossZone: the operation would carry an inode from one zone into another; copy instead.
 	ErrCrossZone = errors.New("meta: crosses a zone boundary")
+	// ErrFileKeys: files cannot change between keys that the zone's key wraps and keys that a CMK wraps itself.
+	ErrFileKeys = errors.New("meta: data keys are wrapped in another way")
 	// ErrLoop: a directory would become its own descendant.
 	ErrLoop = errors.New("meta: directory loop")
 	// ErrTooManyLinks: the inode has MaxLinks links.

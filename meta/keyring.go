@@ -20,6 +20,8 @@ type ZoneKeys struct {
 	Former  *blockcrypt.Sealer
 	Names   *blockcrypt.Sealer     // seals dentry, symlink and xattr rows
 	Hash    *blockcrypt.NameHasher // makes name tags
+	// Files has data keys wrapped by the zone's CMK itself; nil where the zone's key wraps them.
+	Files FileKeys
 	// Valid returns nil while the keys may be used, otherwise ErrKeyRevoked or ErrKeyUnavailable. Nil means always valid. It must be cheap.
 	Valid func() error
 }

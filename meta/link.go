@@ -24,7 +24,7 @@ func (s *Store) link(ctx context.Context, ino, parent Ino, name []byte) (*Attr, 
 		return nil, err
 	}
 	var e *txAttr
-	_, err := s.Update(ctx, func(tx *Tx) error {
+	err := s.UpdateWithKeys(ctx, func(tx *Tx) error {
 		dir, err := tx.liveDir(parent)
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ func (tx *Tx) addName(zk *ZoneKeys, e *txAttr, parent Ino, tag NameTag) error {
 	}
 	a.Flags &^= FlagOrphan | FlagLinkable
 	tx.w.Delete(inoKey(kindOrphan, a.Ino))
-	return tx.s.move(zk, a, parent, tag)
+	return tx.move(zk, a, parent, tag)
 }
 
 // moveName moves one name of an inode from one place to another.
@@ -82,7 +82,7 @@ func (tx *Tx) moveName(zk *ZoneKeys, e *txAttr, from, to place) error {
 	a := tx.edit(e)
 	a.Ctime = tx.now
 	if a.Parent == from.parent && a.Tag == from.tag {
-		return tx.s.move(zk, a, to.parent, to.tag)
+		return tx.move(zk, a, to.parent, to.tag)
 	}
 	if err := tx.deleteLink(a.Ino, from); err != nil {
 		return err

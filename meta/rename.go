@@ -124,7 +124,7 @@ func (r *renaming) run(ctx context.Context) (RenameResult, error) {
 		}
 	}
 	same := false
-	_, err := r.s.Update(ctx, func(tx *Tx) error {
+	err := r.s.UpdateWithKeys(ctx, func(tx *Tx) error {
 		r.tx, r.white, r.dropped = tx, nil, nil
 		var err error
 		if same, err = r.prepare(); err != nil || same {

@@ -124,6 +124,9 @@ func (r *rezoning) node(e *txAttr, at, to place) error {
 			return err
 		}
 	}
+	if a.IsRegular() && (a.ByCMK() || r.keys.Files != nil) {
+		return fmt.Errorf("inode %d: a CMK wraps data keys itself, here or there: %w", a.Ino, ErrFileKeys)
+	}
 	next := *a
 	next.Zone, next.Tag = r.to, to.tag
 	if err := tx.s.rewrap(r.old, r.keys, a, &next); err != nil {

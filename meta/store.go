@@ -38,6 +38,7 @@ type Store struct {
 	grace  grace
 
 	params paramsCache // of new files, as in the zones' rows
+	fresh  freshKeys   // that a CMK has just made
 }
 
 // Open returns a Store over a formatted KV store. It reads nothing.

@@ -17,7 +17,8 @@ type Tx struct {
 	w   kv.Txn // nil in a View
 	now Time
 
-	passing bool // reads fill no cache: the transaction walks through everything
+	passing bool      // reads fill no cache: the transaction walks through everything
+	ready   *madeKeys // of UpdateWithKeys, else nil
 
 	attrs map[Ino]*txAttr
 	maps  map[mapKey]*txMap

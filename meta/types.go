@@ -34,6 +34,7 @@ const (
 	MaxLinks      = 65000     // names of one inode that is no directory, as on ext4
 	MaxWraps      = 64        // live epochs of one inode
 	MaxZoneWraps  = 5         // wraps of one zone key
+	MaxFileBlob   = 1024      // a data key that a CMK wraps itself
 	MaxFileSize   = 1<<63 - 1 // the largest size an Attr may have; callers set lower limits
 )
 

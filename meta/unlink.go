@@ -158,7 +158,7 @@ func (tx *Tx) dropName(zk *ZoneKeys, e *txAttr, at place, open func(Ino) bool) (
 			return nil, err
 		}
 		tx.w.Delete(linkKey(a.Ino, next.parent, next.tag))
-		return a, tx.s.move(zk, a, next.parent, next.tag)
+		return a, tx.unname(zk, a, next.parent, next.tag)
 	case open != nil && open(a.Ino), !tx.s.caps.Exclusive: // other users of a shared store learn of a removal by the orphan's row
 		return a, tx.makeOrphan(zk, a)
 	}
@@ -181,7 +181,7 @@ func (tx *Tx) dropName(zk *ZoneKeys, e *txAttr, at place, open func(Ino) bool) (
 func (tx *Tx) makeOrphan(zk *ZoneKeys, a *Attr) error {
 	a.Nlink = 0
 	a.Flags |= FlagOrphan
-	if err := tx.s.move(zk, a, 0, NameTag{}); err != nil {
+	if err := tx.unname(zk, a, 0, NameTag{}); err != nil {
 		return err
 	}
 	return tx.putMark(inoKey(kindOrphan, a.Ino))

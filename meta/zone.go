@@ -51,11 +51,17 @@ const (
 	// ZoneLocked: an administrator has locked the zone, and its keys are not to be unwrapped.
 	ZoneLocked ZoneFlags = 1 << iota
 
-	zoneFlagsKnown = ZoneLocked
+	// ZoneCMK: data keys of new files are wrapped by the zone's CMK itself, of which there is one.
+	ZoneCMK
+
+	zoneFlagsKnown = ZoneLocked | ZoneCMK
 )
 
 // Locked reports whether the zone is locked.
 func (z *Zone) Locked() bool { return z.Flags&ZoneLocked != 0 }
+
+// ByCMK reports whether data keys of the zone's files are wrapped by its CMK itself.
+func (z *Zone) ByCMK() bool { return z.Flags&ZoneCMK != 0 }
 
 // HasPolicy reports whether the zone has a policy.
 func (z *Zone) HasPolicy() bool { return z.PolicyHash != [sha256.Size]byte{} }

@@ -23,6 +23,9 @@ func (z *Zone) check() error {
 	if z.KeyVersion == 0 || z.KeyVersion == 1 && z.Former != nil {
 		return fmt.Errorf("key version %d", z.KeyVersion)
 	}
+	if z.ByCMK() && len(z.Wraps) != 1 {
+		return fmt.Errorf("%d wraps of a zone whose CMK wraps data keys", len(z.Wraps))
+	}
 	if z.Flags&^zoneFlagsKnown != 0 {
 		return fmt.Errorf("flags %#x", z.Flags)
 	}

@@ -144,7 +144,7 @@ func (tx *Tx) rewrapKeys(out *Rewrapping, zone ZoneID, after Ino, limit int) err
 			}
 		}
 		zk := zones[a.Zone]
-		if !slices.ContainsFunc(a.Wraps, func(w Wrap) bool { return w.KeyVersion != zk.Version }) {
+		if !slices.ContainsFunc(a.Wraps, func(w Wrap) bool { return !w.ByCMK() && w.KeyVersion != zk.Version }) {
 			continue
 		}
 		if err := tx.rewrapFile(zk, a); err != nil {

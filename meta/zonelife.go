@@ -16,7 +16,7 @@ func (s *Store) NewZoneID(ctx context.Context) (ZoneID, error) {
 // are sealed under keys that the zone around has wrapped.
 //
 // Errors: ErrExist (it is a zone's already), ErrTooMany, ErrCrossZone (a file below has a name elsewhere), ErrNotDir, ErrNotFound, ErrStale (it is at another place by now), ErrInvalid
-// (z, or the root), ErrKeyUnavailable, ErrKeyRevoked.
+// (z, or the root), ErrFileKeys (there are files, and a CMK wraps data keys itself on either side), ErrKeyUnavailable, ErrKeyRevoked.
 func (s *Store) MakeZone(ctx context.Context, z *Zone, keys *ZoneKeys, parent Ino, name, document []byte) (files []Ino, err error) {
 	if z.Dir == RootIno {
 		return nil, fmt.Errorf("make zone %d of the root: %w", z.ID, ErrInvalid)
@@ -49,6 +49,9 @@ func (s *Store) MakeZone(ctx context.Context, z *Zone, keys *ZoneKeys, parent In
 		if files, err = tx.rezone(dir, old, keys, z.ID); err != nil {
 			return err
 		}
+		if z.ByCMK() && len(files) > 0 {
+			return fmt.Errorf("there are files in it: %w", ErrFileKeys)
+		}
 		row := *z
 		return tx.putZoneAndPolicy(&row, document)
 	})
@@ -58,7 +61,7 @@ func (s *Store) MakeZone(ctx context.Context, z *Zone, keys *ZoneKeys, parent In
 	return files, nil
 }
 
-// DissolveZone gives a zone's directory, with all below it down to directories of other zones, back to the zone around it, as MakeZone took it. Errors: ErrTooMany, ErrNotFound,
+// DissolveZone gives a zone's directory, with all below it down to directories of other zones, back to the zone around it, as MakeZone took it. Errors: ErrTooMany, ErrFileKeys, ErrNotFound,
 // ErrInvalid (the root zone), ErrKeyUnavailable, ErrKeyRevoked.
 func (s *Store) DissolveZone(ctx context.Context, id ZoneID) (files []Ino, around ZoneID, err error) {
 	z, err := s.Zone(ctx, id)

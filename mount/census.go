@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
@@ -35,7 +34,7 @@ type Census struct {
 	// OldZoneKeys counts data keys that are wrapped under a key of their zone that is not its newest: what a deep rewrap has left to do.
 	OldZoneKeys uint64         `json:"old_zone_keys"`
 	Wrapped     *WrappedBefore `json:"wrapped_before,omitempty"`
-	OldVersion  uint64         `json:"old_versions"` // wraps of volume and zone keys under a version of a CMK that is not its newest
+	OldVersion  uint64         `json:"old_versions"` // wraps of VersionUse under a version of a CMK that is not its newest
 
 	Versions []VersionUse `json:"versions"`            // the same by version of a CMK, in the order of first use
 	AuditKey *AuditKey    `json:"audit_key,omitempty"` // absent if the key manager did not say
@@ -46,7 +45,7 @@ type VersionUse struct {
 	Key      string `json:"key"`
 	Version  uint32 `json:"version"`
 	Newest   bool   `json:"newest"`
-	Wraps    uint64 `json:"wraps"` // of volume and zone keys
+	Wraps    uint64 `json:"wraps"` // of volume and zone keys, and of data keys where the policy says wrap: cmk
 	Files    uint64 `json:"files"` // in those zones; several wraps of a zone count them once each, as do the next two
 	DataKeys uint64 `json:"data_keys"`
 	Blocks   uint64 `json:"blocks"` // and inline contents
@@ -160,7 +159,8 @@ type zoneCount struct {
 	dataKeys, blocks uint64 // blocks and inline contents
 	row              *meta.Zone
 	files            uint64
-	below            uint64 // data keys under a former key
+	below            uint64                // data keys under a former key
+	blobs            map[string]*blobCount // data keys that its CMK has wrapped itself, by the version that did
 }
 
 // zone returns what is counted of a zone.
@@ -267,6 +267,7 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 	z.files++
 	z.dataKeys += uint64(len(a.Wraps))
 	c.wrapped(z, a)
+	z.noteBlobs(a, sealed)
 	if a.Params != c.params[a.Zone] {
 		n.OldParams++
 	}
@@ -316,7 +317,12 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 // wrapped counts which keys of its zone a file's keys are wrapped under.
 func (c *counter) wrapped(z *zoneCount, a *meta.Attr) {
 	old := z.row.KeyMade // of the oldest key that one of them is under
+	under := uint64(0)   // keys of the zone
 	for _, w := range a.Wraps {
+		if w.ByCMK() {
+			continue
+		}
+		under++
 		if w.KeyVersion < z.row.KeyVersion {
 			z.below++
 			c.census.OldZoneKeys++
@@ -324,10 +330,10 @@ func (c *counter) wrapped(z *zoneCount, a *meta.Attr) {
 		}
 	}
 	b := c.census.Wrapped
-	if b == nil || old >= b.Time.UnixNano() {
+	if b == nil || under == 0 || old >= b.Time.UnixNano() {
 		return
 	}
-	b.Wraps += uint64(len(a.Wraps))
+	b.Wraps += under
 	if b.First == "" {
 		b.First = fmt.Sprintf("inode %d", a.Ino)
 	}
@@ -343,12 +349,17 @@ func (c *counter) wraps(ctx context.Context) error {
 	slices.Sort(ids)
 	for _, id := range ids {
 		n := c.zones[id]
+		opens := n // by the wraps of the zone's key
 		z, err := c.v.meta.Zone(ctx, id)
 		if err != nil {
 			return err
 		}
+		if z.ByCMK() {
+			opens = &zoneCount{}
+		}
+		c.blobs(ctx, z, n)
 		made := time.Unix(0, z.KeyMade).UTC()
-		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: n.files, DataKeys: n.dataKeys, Blocks: n.blocks, Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z), n), Version: z.KeyVersion,
+		c.census.Zones = append(c.census.Zones, ZoneKeys{Zone: uint64(id), Files: n.files, DataKeys: n.dataKeys, Blocks: n.blocks, Wraps: c.ages(ctx, c.v.zoneWrapStatus(ctx, z), opens), Version: z.KeyVersion,
 			Made: made, Former: z.Former != nil, Below: n.below})
 		if b := c.census.Wrapped; b != nil && (made.Before(b.Time) || z.Former != nil) {
 			b.Zones++
@@ -374,10 +385,7 @@ func (c *counter) auditKey(ctx context.Context) {
 // ages adds which wraps are under the newest version of their key, and counts the others.
 func (c *counter) ages(ctx context.Context, wraps []WrapStatus, of *zoneCount) (all []WrapAge) {
 	for _, w := range wraps {
-		age := WrapAge{WrapStatus: w}
-		if key, err := c.v.keys.DescribeKey(ctx, keymgr.Caller{}, w.Key); err == nil && len(key.Versions) > 0 {
-			age.Newest = w.Version == key.Versions[len(key.Versions)-1].Number
-		}
+		age := c.age(ctx, w)
 		if !age.Newest {
 			c.census.OldVersion++
 		}
@@ -385,15 +393,4 @@ func (c *counter) ages(ctx context.Context, wraps []WrapStatus, of *zoneCount) (
 		all = append(all, age)
 	}
 	return all
-}
-
-// use adds a wrap to what is counted of its version.
-func (c *counter) use(w WrapAge, of *zoneCount) {
-	i := slices.IndexFunc(c.census.Versions, func(u VersionUse) bool { return u.Key == w.Key && u.Version == w.Version })
-	if i < 0 {
-		i = len(c.census.Versions)
-		c.census.Versions = append(c.census.Versions, VersionUse{Key: w.Key, Version: w.Version, Newest: w.Newest})
-	}
-	u := &c.census.Versions[i]
-	u.Wraps, u.Files, u.DataKeys, u.Blocks = u.Wraps+1, u.Files+of.files, u.DataKeys+of.dataKeys, u.Blocks+of.blocks
 }

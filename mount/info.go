@@ -67,7 +67,12 @@ func (v *Volume) info(ctx context.Context, ino meta.Ino) (FileInfo, error) {
 		return info, err
 	}
 	info.Context = meta.ZoneContext(v.ID, zone.ID, parent, name)
-	return info, v.describeKey(ctx, zone, &info)
+	err = v.describeKey(ctx, zone, &info)
+	if w := a.Wrap(a.Epoch); err == nil && w != nil && w.ByCMK() {
+		info.Context = meta.FileContext(a.Place(v.ID, w))
+		info.KeyVersion = uint32(describeWrap(ctx, v.keys, info.Key, []byte(w.Blob)).Version)
+	}
+	return info, err
 }
 
 // describeKey asks the key manager which key and version the zone's key is wrapped by: the blob does not say it in clear to us.

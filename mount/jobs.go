@@ -397,3 +397,8 @@ func (v *Volume) opensFor(ctx context.Context, by keymgr.Caller, z *meta.Zone) e
 	}
 	return err
 }
+
+// inNameOf is ctx in the name of who submitted a job.
+func inNameOf(ctx context.Context, j *meta.Job) context.Context {
+	return keymgr.WithCaller(ctx, keymgr.Caller{UID: int(j.UID), GID: int(j.GID), Via: keymgr.ViaFileDaemon})
+}

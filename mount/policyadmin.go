@@ -159,6 +159,9 @@ func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.
 		return nil, left, err
 	}
 	left.rekey = keys != nil && !sameSet(keys, was)
+	if err := sameKind(z, next, left.rekey); err != nil {
+		return nil, left, err
+	}
 	want := params(next, z.Params)
 	empty, err := p.empty(ctx)
 	if err != nil {
@@ -179,6 +182,27 @@ func (p *policyAdmin) change(ctx context.Context, z *meta.Zone, next *dirpolicy.
 		return nil
 	})
 	return changed, left, err
+}
+
+// adviseKind is the way where files cannot go along.
+const adviseKind = "make another directory, set the policy on that, and copy the files with cp or mv"
+
+// sameKind refuses what would leave files of a zone under a CMK, or a kind of wrap, that the zone does not have any more.
+func sameKind(z *meta.Zone, next *dirpolicy.Policy, rekey bool) error {
+	switch {
+	case next.ByCMK != z.ByCMK():
+		return advise(fmt.Errorf("%w: wrap is decided when a directory gets its first policy; this one has wrap: %s", ErrUsage, wrapName(z.ByCMK())), adviseKind)
+	case z.ByCMK() && rekey:
+		return advise(fmt.Errorf("%w: with wrap: cmk the key of a directory stays: it wraps the key of each file", ErrUsage), adviseKind)
+	}
+	return nil
+}
+
+func wrapName(byCMK bool) string {
+	if byCMK {
+		return "cmk"
+	}
+	return "zone"
 }
 
 // rekey has the zone's key wrapped by other CMKs instead of those that wrap it: by the new ones first, and what was done is taken back if one of them refuses.
@@ -258,6 +282,9 @@ func (p *policyAdmin) make(ctx context.Context, around *meta.Zone, next *dirpoli
 	if err != nil {
 		return nil, false, err
 	}
+	if next.ByCMK && len(keys) != 1 {
+		return nil, false, advise(fmt.Errorf("%w: with wrap: cmk one key wraps the keys of files, and the directory above has %d", ErrUsage, len(keys)), "name one under keys")
+	}
 	zoneKey, wraps, err := p.zoneKey(ctx, keys, meta.ZoneContext(p.v.ID, id, parent, name))
 	if err != nil {
 		return nil, false, err
@@ -267,6 +294,9 @@ func (p *policyAdmin) make(ctx context.Context, around *meta.Zone, next *dirpoli
 		return nil, false, err
 	}
 	z.Wraps, z.Params, z.KeyTTL = wraps, params(next, around.Params), uint32(next.KeyTTL/time.Second)
+	if next.ByCMK {
+		z.Flags |= meta.ZoneCMK
+	}
 	zk, err := z.Keys(p.v.ID, zoneKey)
 	if err != nil {
 		return nil, false, err
@@ -297,6 +327,8 @@ func adviseTree(err error) error {
 	switch {
 	case errors.Is(err, meta.ErrTooMany):
 		return advise(fmt.Errorf("%w: %w", ErrNotEmpty, err), "set the policy on a new directory and move the files there with mv: their keys go with them")
+	case errors.Is(err, meta.ErrFileKeys):
+		return advise(fmt.Errorf("%w: files cannot go between wrap: cmk and wrap: zone: %w", ErrUsage, err), adviseKind)
 	case errors.Is(err, meta.ErrCrossZone):
 		return advise(fmt.Errorf("%w: %w", ErrUsage, err), "find -links +1 finds files with several names; all names of a file have to lie in directories of one policy")
 	}

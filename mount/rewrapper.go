@@ -144,6 +144,9 @@ func (r *rewrapper) zoneOnce(ctx context.Context, id meta.ZoneID) (out Rewrapped
 	if err != nil {
 		return out, err
 	}
+	if z.ByCMK() && r.target != "" {
+		return r.stays(ctx, z)
+	}
 	parent, name, err := r.v.meta.ZonePlace(ctx, z)
 	if err != nil {
 		return out, err
@@ -180,6 +183,15 @@ func (r *rewrapper) zoneOnce(ctx context.Context, id meta.ZoneID) (out Rewrapped
 		return out, err
 	}
 	return Rewrapped{What: fmt.Sprintf("zone %d", id), Changed: !sameWraps(now.Wraps, z.Wraps), Wraps: r.v.zoneWrapStatus(ctx, now), Kept: kept}, nil
+}
+
+// stays is what becomes of a zone whose CMK wraps the keys of files itself where other CMKs are asked for: nothing.
+func (r *rewrapper) stays(ctx context.Context, z *meta.Zone) (out Rewrapped, err error) {
+	const why = "wrap: cmk: its key wraps the key of each file, and stays"
+	if r.args.Inode != 0 {
+		return out, advise(fmt.Errorf("%w: %s", ErrUsage, why), adviseKind+"; kmsfs reencrypt brings files under the newest version of the key")
+	}
+	return Rewrapped{What: fmt.Sprintf("zone %d", z.ID), Wraps: r.v.zoneWrapStatus(ctx, z), Kept: []string{why}}, nil
 }
 
 // zoneWraps does what is asked for to the wraps of one key of a zone.

@@ -118,6 +118,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.jobs = jobs.New(jobs.Config{
+		As:   inNameOf,
 		Meta: d.volume.meta, Content: d.volume.content, Keys: zoneKeys{d.volume}, Ready: d.readyForJob, Allow: d.volume.allowJob, Ended: d.volume.jobEnded, Log: d.log,
 	})
 	if err := d.mount(place.MountPoint); err != nil {

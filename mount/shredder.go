@@ -133,6 +133,7 @@ func (s *shredder) judge(ctx context.Context) error {
 			s.plan.Keys++
 			digest.Write(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(a.Ino)), w.Epoch))
 			digest.Write(w.Wrapped[:])
+			digest.Write([]byte(w.Blob))
 		}
 	}
 	s.plan.Digest = hex.EncodeToString(digest.Sum(nil))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/meta"
@@ -20,7 +21,11 @@ type cipherKey struct {
 type cipherEntry struct {
 	cipher *blockcrypt.BlockCipher
 	zone   *meta.ZoneKeys
+	until  time.Time // of a key that a CMK has wrapped itself; else zero
 }
+
+// over says that the key may not be used any more by itself, whatever becomes of the zone's keys.
+func (c *cipherEntry) over(now time.Time) bool { return !c.until.IsZero() && !now.Before(c.until) }
 
 // keys holds the block ciphers that one operation uses. They are fetched before the File is locked.
 type keys struct {
@@ -134,17 +139,33 @@ func (f *File) zoneKeys(ctx context.Context, id uint64) (*meta.ZoneKeys, error) 
 	return zone, nil
 }
 
+// Warm gets the key of the file's current epoch where a CMK has wrapped it itself, in the name of who ctx says (keymgr.CallerOf), so that whoever opens the file is asked for and
+// told of a refusal. Elsewhere it does nothing. It blocks while the key manager is asked. Errors: meta.ErrKeyUnavailable, meta.ErrKeyRevoked, meta.ErrAuth.
+func (f *File) Warm(ctx context.Context) error {
+	zone, err := f.zoneKeys(ctx, f.zone.Load())
+	if err != nil || zone.Files == nil {
+		return err
+	}
+	_, err = f.fetch(ctx, zone, f.presentKey())
+	return err
+}
+
 // fetch returns the block cipher of an epoch, from the cache or by unwrapping the file key.
 func (f *File) fetch(ctx context.Context, zone *meta.ZoneKeys, want sizedEpoch) (*blockcrypt.BlockCipher, error) {
 	key := cipherKey{f.ino, want.epoch, want.size}
-	if entry, ok := f.e.ciphers.get(key); ok && entry.zone == zone {
+	if entry, ok := f.e.ciphers.get(key); ok && entry.zone == zone && !entry.over(time.Now()) {
 		return entry.cipher, nil
+	}
+	entry := &cipherEntry{zone: zone}
+	if zone.Files != nil {
+		entry.until = time.Now().Add(zone.Files.TTL())
 	}
 	c, err := f.unwrap(ctx, want)
 	if err != nil {
 		return nil, fmt.Errorf("file key of inode %d, epoch %d: %w", f.ino, want.epoch, err)
 	}
-	f.e.ciphers.put(key, &cipherEntry{c, zone})
+	entry.cipher = c
+	f.e.ciphers.put(key, entry)
 	return c, nil
 }
 
@@ -187,7 +208,7 @@ func (f *File) newEpoch(ctx context.Context) error {
 
 // renew gives the file a fresh key, whose epoch it returns. Called with rotating held.
 func (f *File) renew(ctx context.Context) (epoch uint32, err error) {
-	_, err = f.e.meta.Update(ctx, func(tx *meta.Tx) error {
+	err = f.e.meta.UpdateWithKeys(ctx, func(tx *meta.Tx) error {
 		a, err := tx.Attr(f.ino)
 		if err != nil {
 			return err
@@ -212,7 +233,8 @@ func (f *File) renew(ctx context.Context) (epoch uint32, err error) {
 
 // dropInvalidKeys forgets the block ciphers whose zone keys may not be used any more.
 func (e *Engine) dropInvalidKeys() {
-	e.ciphers.removeIf(func(c *cipherEntry) bool { return c.zone.Valid != nil && c.zone.Valid() != nil })
+	now := time.Now()
+	e.ciphers.removeIf(func(c *cipherEntry) bool { return c.over(now) || c.zone.Valid != nil && c.zone.Valid() != nil })
 }
 
 // DropKeys forgets the block ciphers whose zone keys may not be used any more, at once instead of with the next upkeep.

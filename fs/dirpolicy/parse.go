@@ -154,6 +154,9 @@ func (b *builder) build(root *yaml.Node) error {
 	if member(root, "version") == nil {
 		return refuse(root, "there is no version; write \"version: 1\"")
 	}
+	if n := member(root, "keys"); n != nil && p.ByCMK && len(p.Keys) > 1 {
+		return refuse(n, "with wrap: cmk one key wraps the keys of files, not %d", len(p.Keys))
+	}
 	if n := member(root, "learn"); n != nil && p.Statements == nil {
 		return refuse(n, "there is nothing to learn without statements: without them nothing is denied")
 	}
@@ -299,10 +302,7 @@ func (b *builder) compression(n *yaml.Node) error {
 }
 
 func (b *builder) wrap(n *yaml.Node) error {
-	if n.Value == "cmk" {
-		return refuse(n, "wrap: cmk is not supported by this version: file keys are wrapped by the zone's key")
-	}
-	return oneOf(n, "wrap", "zone")
+	return choice(n, "wrap", "zone", "cmk", &b.policy.ByCMK)
 }
 
 func (b *builder) keyTTL(n *yaml.Node) error {

@@ -31,6 +31,7 @@ type Policy struct {
 	// Given says which members were written: block_size, compression, inline, key_ttl.
 	BlockSizeGiven, CompressionGiven, InlineGiven, KeyTTLGiven bool
 
+	ByCMK          bool          // wrap: cmk
 	KeyTTL         time.Duration // 0: the mount's
 	Audit          audit.Level   // "" is the default
 	Strict         bool          // revocation: strict

@@ -6,6 +6,7 @@
 // Nouns:
 //
 //   - Keyring: the meta.Keyring of a volume.
+//   - fileKeys: the CMK of a zone whose policy says `wrap: cmk`, which wraps the keys of files itself. It keeps none of them.
 //   - lease: the keys of one zone and until when they may be used. Every use of a lease in the second half of its time renews it in the
 //     background, so that a zone in use does not wait for the key manager, and one that is idle expires.
 //

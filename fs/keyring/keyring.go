@@ -20,9 +20,11 @@ const (
 	DefaultRetryAfter = time.Second
 )
 
-// KeyManager opens wrapped zone keys: keymgr/client.Client is one.
+// KeyManager opens wrapped zone keys, and wraps file keys in zones where the CMK does that itself: keymgr/client.Client is one.
 type KeyManager interface {
 	Decrypt(ctx context.Context, by keymgr.Caller, in keymgr.DecryptInput) (keymgr.DecryptOutput, error)
+	GenerateDataKey(ctx context.Context, by keymgr.Caller, in keymgr.GenerateDataKeyInput) (keymgr.DataKey, error)
+	ReEncrypt(ctx context.Context, by keymgr.Caller, in keymgr.ReEncryptInput) (keymgr.ReEncryptOutput, error)
 }
 
 // Config is what New needs. Volume, Keys and Zone are required.
@@ -34,7 +36,7 @@ type Config struct {
 	// Place returns the directory that holds a zone's directory and its name there, which the encryption context names. It is not asked about
 	// the root zone; nil: there is no other.
 	Place func(ctx context.Context, z *meta.Zone) (parent meta.Ino, name string, err error)
-	// Caller says on whose behalf the key is used. nil: the process itself.
+	// Caller says on whose behalf a key of a zone is used. nil: the process itself. Keys of files are used in the name of keymgr.CallerOf.
 	Caller func(ctx context.Context) keymgr.Caller
 
 	// ZoneTTL is how long the keys of one zone may be used; where it is 0, or nil, TTL says.

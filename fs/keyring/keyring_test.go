@@ -104,6 +104,20 @@ func (m *manager) GenerateDataKey(_ context.Context, _ keymgr.Caller, in keymgr.
 	return keymgr.DataKey{Plaintext: key[:], Blob: blob, KeyID: in.KeyID}, err
 }
 
+func (m *manager) ReEncrypt(ctx context.Context, by keymgr.Caller, in keymgr.ReEncryptInput) (keymgr.ReEncryptOutput, error) {
+	out, err := m.Decrypt(ctx, by, keymgr.DecryptInput{Blob: in.Blob, Context: in.SourceContext, KeyID: in.SourceKeyID})
+	if err != nil {
+		return keymgr.ReEncryptOutput{}, err
+	}
+	aad, err := blockcrypt.EncodeContext(in.DestinationContext)
+	if err != nil {
+		return keymgr.ReEncryptOutput{}, err
+	}
+	blob, err := m.sealer.Seal(nil, out.Plaintext, aad)
+	clear(out.Plaintext)
+	return keymgr.ReEncryptOutput{Blob: blob, KeyID: in.DestinationKeyID}, err
+}
+
 // clock is a time that tests move.
 type clock struct {
 	mu  sync.Mutex

@@ -29,7 +29,9 @@ func (k *Keyring) unwrap(ctx context.Context, id meta.ZoneID) (*meta.ZoneKeys, e
 	}
 	var keys *meta.ZoneKeys
 	err = k.first(ctx, caller, z.Wraps, encryptionContext, func(key *blockcrypt.Key) (err error) {
-		keys, err = z.Keys(k.cfg.Volume, key)
+		if keys, err = z.Keys(k.cfg.Volume, key); err == nil && z.ByCMK() {
+			keys.Files = &fileKeys{k: k, zone: z.ID, cmk: z.Wraps[0].KeyID}
+		}
 		return err
 	})
 	if err != nil || z.Former == nil {
@@ -107,6 +109,11 @@ func classify(err error) error {
 	default:
 		return fmt.Errorf("%w: %w", meta.ErrKeyUnavailable, err)
 	}
+}
+
+// isOwn tells what is about who asks, or about us.
+func isOwn(err error) bool {
+	return errors.Is(err, keymgr.ErrAccessDenied) || errors.Is(err, keymgr.ErrNotAuthorized) || errors.Is(err, context.Canceled) || errors.Is(err, meta.ErrInvalid)
 }
 
 // isRefusal tells a decision from an accident.

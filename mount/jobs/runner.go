@@ -55,6 +55,8 @@ type Config struct {
 
 	// Ready returns what stands against a job, asked at submission and on resume, before Allow. nil: nothing does.
 	Ready func(ctx context.Context, j *meta.Job) error
+	// As is ctx in the name of the submitter, for keys of files that are asked for one by one. nil: the daemon asks in its own name.
+	As func(ctx context.Context, j *meta.Job) context.Context
 	// Ended is told of a job that is done (cause is nil), or that was paused because of ErrDenied. It is called with the Runner's lock held and must not call it. nil: nobody is told.
 	Ended func(st Status, cause error)
 	// Clock is what rates and shares of time are measured by; nil: the machine's.

@@ -174,6 +174,9 @@ func (u *run) work(ctx context.Context) error {
 	if err := u.r.cfg.Allow(ctx, &u.job); err != nil {
 		return err
 	}
+	if u.r.cfg.As != nil {
+		ctx = u.r.cfg.As(ctx, &u.job)
+	}
 	switch u.job.Kind {
 	case meta.JobMoved:
 		return u.moved(ctx)
