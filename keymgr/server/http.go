@@ -48,7 +48,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answer []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", "request", id, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			s.fatal(id, p)
 			answer, err = nil, &keymgr.Fault{Class: keymgr.ErrInternal}
 		}
 	}()
@@ -72,6 +72,17 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 	}
 	defer wire.Wipe(out)
 	return wire.Encode(out)
+}
+
+// fatal is called when a request panicked. What is in memory may be half changed, so nothing is answered from it: the process ends, and is started anew from what
+// is stored. The log has the kind of the panic only, which may have a secret in its words.
+func (s *server) fatal(id string, reason any) {
+	s.log.Error("a request panicked, the process ends", "request", id, "panic", fmt.Sprintf("%T", reason), "stack", string(debug.Stack()))
+	if s.cfg.Fatal != nil {
+		s.cfg.Fatal()
+		return
+	}
+	os.Exit(ExitPanic)
 }
 
 // measure tells of an operation that began then.

@@ -14,6 +14,9 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
+// ExitPanic is the exit code of a process that ended because a request panicked.
+const ExitPanic = 70
+
 // RunConfig says what to serve.
 type RunConfig struct {
 	Dir string // the key store; it exists
@@ -36,6 +39,9 @@ type RunConfig struct {
 
 	// Observe is told of each operation that was asked for, how long it took, and its error. nil: nobody is.
 	Observe func(op string, took time.Duration, err error)
+
+	// Fatal is called when a request panicked, and must not return but in tests. nil: the process exits with ExitPanic.
+	Fatal func()
 
 	bounds *bounds // nil: defaultBounds; for tests
 }
