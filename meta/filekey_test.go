@@ -275,3 +275,49 @@ func TestFileKeysAfterRestart(t *testing.T) {
 	want(t, "put zone", err, nil)
 	faults("a key under the CMK", f.Ino)
 }
+
+// TestFileKeysConcurrently: many rename, exchange and replace the same few files; in the end each key opens, in its place.
+func TestFileKeysConcurrently(t *testing.T) {
+	v, _ := newCMKTree(t)
+	dirs := []meta.Ino{meta.RootIno, v.dir(meta.RootIno, "d").Ino}
+	for i := range 6 {
+		v.file(dirs[i%2], fmt.Sprint("f", i))
+	}
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 40 {
+				from, to := (g+i)%6, (g*3+i*5+1)%6
+				flags := meta.RenameFlags(0)
+				if i%3 == 0 {
+					flags = meta.RenameExchange
+				}
+				_, err := v.Rename(bg, dirs[from%2], fmt.Append(nil, "f", from), dirs[to%2], fmt.Append(nil, "f", to), flags, nil)
+				if err != nil && !errors.Is(err, meta.ErrNotFound) {
+					t.Errorf("rename: %v", err)
+				}
+				if i%4 == 0 {
+					_, err = v.Create(bg, dirs[from%2], fmt.Append(nil, "f", from), meta.NewNode{Mode: meta.ModeRegular | 0o600})
+					if err != nil && !errors.Is(err, meta.ErrExist) {
+						t.Errorf("create: %v", err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	files := 0
+	for i := range 6 {
+		a, err := v.Lookup(bg, dirs[i%2], fmt.Append(nil, "f", i))
+		if errors.Is(err, meta.ErrNotFound) {
+			continue
+		}
+		want(t, "lookup", err, nil)
+		opensIn(t, v, a.Ino, a.Parent, a.Tag)
+		files++
+	}
+	if files == 0 {
+		t.Error("no file is left")
+	}
+	v.clean()
+}

@@ -106,12 +106,36 @@ func TestWrapCMK(t *testing.T) {
 	if err := os.Rename(g, w.Mnt+"/g"); !errors.Is(err, syscall.EXDEV) {
 		t.Errorf("out of the directory: %v", err)
 	}
+	w.denied(g)
 	w.Must("key", "disable", "alias/guarded")
 	mounttest.Eventually(t, 30*time.Second, "the key is disabled", func() bool { return w.alice.do("Read", g) == "EKEYREVOKED" })
 	w.Must("key", "enable", "alias/guarded")
 	mounttest.Eventually(t, 30*time.Second, "the key is enabled", func() bool { return w.alice.do("Read", g) == "ok secret" })
 	w.Umount()
 	w.Fsck()
+}
+
+// denied has the key policy deny alice one file, by its context: her next open that asks for its key is refused, and those of another file are not.
+func (w *wrapCMK) denied(path string) {
+	t := w.T.(*testing.T)
+	t.Helper()
+	other, file := w.dir+"/other", filepath.Join(w.Dir, "denying.json")
+	w.alice.ok("Create", other)
+	rights := `{"Effect":"Allow","Principal":{"AWS":["` + principal + `root","` + principal + `daemon"]},"Action":"kms:*","Resource":"*"}`
+	deny := fmt.Sprintf(`{"Effect":"Deny","Principal":{"AWS":"%sdaemon"},"Action":"kms:Decrypt","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:kmsfs:inode":"%d"}}}`, principal, inodeOf(t, path))
+	put := func(statements string) {
+		t.Helper()
+		write(t, file, []byte(`{"Version":"2012-10-17","Statement":[`+statements+`]}`))
+		w.Must("key", "policy", "put", "alias/guarded", file)
+	}
+	put(rights + "," + deny)
+	w.Remount()
+	if got := w.alice.do("Read", path); got != "EACCES" {
+		t.Errorf("a file that the key policy denies: %s", got)
+	}
+	w.alice.ok("Read", other)
+	put(rights)
+	mounttest.Eventually(t, 30*time.Second, "the file is not denied any more", func() bool { return w.alice.do("Read", path) == "ok secret" })
 }
 
 // TestWrapCMKUpkeep: another version of the key reaches files by re-encryption, as the census proves; what would need other keys is refused, and says so.
