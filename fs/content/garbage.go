@@ -138,8 +138,13 @@ func (f *File) cutLeftover(ctx context.Context, serial uint64) error {
 	return obj.Cut(f.endOf(p))
 }
 
-// endOf returns where the object of a plane ends. Called with mu held.
-func (f *File) endOf(p meta.Plane) int64 { return p.Slot(p.End(min(f.st.size, p.To))) }
+// endOf returns where the object of a plane ends: at its start while there is nothing in the plane, nor on the way into it. Called with mu held.
+func (f *File) endOf(p meta.Plane) int64 {
+	if f.st.size <= p.From && !f.watch.on {
+		return 0
+	}
+	return p.Slot(p.End(min(f.st.size, p.To)))
+}
 
 // garbageLike returns the record with the key of g, or the zero record.
 func garbageLike(tx *meta.Tx, g meta.Garbage) (now meta.Garbage, err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // Bounds of one step of a move, in bytes: powers of two, so that steps end where blocks of any size do. Each step costs a flush.
@@ -325,10 +326,10 @@ func (m *mover) direct(ctx context.Context) (n int, more bool, err error) {
 			return err
 		}
 		if err := m.write(k, to, epoch, obj); err != nil {
-			return m.abandon(obj, to, s, err)
+			return m.abandon(ctx, obj, to, s, err)
 		}
 		if n, err = m.commit(ctx, s, epoch); err != nil {
-			return m.abandon(obj, to, s, err)
+			return m.abandon(ctx, obj, to, s, err)
 		}
 		f.e.moved.Add(s.hi - s.lo)
 		return nil
@@ -507,15 +508,18 @@ func (m *mover) commit(ctx context.Context, s stretch, epoch uint32) (n int, err
 	return n, c.moveBoundary(ctx, s.lo)
 }
 
-// abandon returns err, and if that is errDisturbed frees what was written in vain.
-func (m *mover) abandon(obj *object.File, to meta.Plane, s stretch, err error) error {
-	if !errors.Is(err, errDisturbed) { // it may have been committed
+// abandon returns err, because of which a step was not committed, and frees what was written in vain. There is no record of it, as nothing ever referred
+// to it: where the file is cut then, nobody would look for it.
+func (m *mover) abandon(ctx context.Context, obj *object.File, to meta.Plane, s stretch, err error) error {
+	if errors.Is(err, kv.ErrFailed) { // it may turn out to have been
 		return err
 	}
 	m.f.mu.Lock()
 	defer m.f.mu.Unlock()
-	if st := &m.f.st; st.moving() && st.serial == to.Serial && s.hi <= st.former.End {
-		return errors.Join(err, obj.Punch(to.Slot(to.Block(s.lo)), int64(s.hi-s.lo)))
+	if st := &m.f.st; !st.moving() || st.serial != to.Serial || s.hi > st.former.End { // the object is garbage
+		return err
 	}
-	return err
+	m.f.watch = watch{}
+	ctx = context.WithoutCancel(ctx) // err may be that the work is to stop
+	return errors.Join(err, obj.Punch(to.Slot(to.Block(s.lo)), int64(s.hi-s.lo)), m.f.cutLeftover(ctx, to.Serial))
 }

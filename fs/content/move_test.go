@@ -2,10 +2,12 @@ package content
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -225,7 +227,7 @@ func (r *rig) objectSize(f *File) (int64, error) {
 	return taken, err
 }
 
-// TestMoveDisturbed: what is written while a step is under way is not lost, and what the step wrote in vain is freed.
+// TestMoveDisturbed: what is written while a step is under way is not lost, and of what the step wrote in vain nothing is left, not even the length.
 func TestMoveDisturbed(t *testing.T) {
 	r := newRig(t, rigOptions{disk: true, large: true})
 	f := r.file()
@@ -267,12 +269,13 @@ func TestMoveDisturbed(t *testing.T) {
 			must(t, m.write(k, to, now, obj))
 			disturb()
 			_, err = m.commit(ctx, s, now)
-			return m.abandon(obj, to, s, err)
+			return m.abandon(ctx, obj, to, s, err)
 		})
 		wantErr(t, err, errDisturbed)
 		if taken, err := r.objectSize(f); err != nil || taken != 0 {
 			t.Errorf("disturbance %d: %d bytes are left of what was written in vain, %v", i, taken, err)
 		}
+		must(t, r.eng.CheckObjects(ctx, false, func(f Fault) { t.Errorf("disturbance %d left %+v", i, f) }))
 		if got := mustRead(t, f, 0, len(model)+1); !bytes.Equal(got, model) {
 			t.Fatalf("disturbance %d: differs at %d", i, diff(got, model))
 		}
@@ -282,4 +285,44 @@ func TestMoveDisturbed(t *testing.T) {
 		t.Fatalf("differs at %d", diff(got, model))
 	}
 	r.check(f.Ino())
+}
+
+// TestMoveFails: of a step that could not be written, or was stopped before it was committed, nothing is left when the file is cut then.
+func TestMoveFails(t *testing.T) {
+	for _, call := range []string{"write", "stop"} {
+		t.Run(call, func(t *testing.T) {
+			faults, wrap := newFaults()
+			r := newRig(t, rigOptions{disk: true, large: true, lower: wrap})
+			f := r.file()
+			defer f.Close()
+			model := pattern(2<<20+5, 1)
+			mustWrite(t, f, model, 0)
+			must(t, f.Sync(ctx))
+			epoch, err := r.eng.NewEpoch(ctx, f.Ino())
+			must(t, err)
+			stopping, stop := context.WithCancel(ctx)
+			want := error(syscall.ENOSPC)
+			if call == "stop" {
+				want = context.Canceled
+				faults.before("datasync", stop)
+			} else {
+				faults.set("write", want)
+			}
+			wantErr(t, r.eng.Reencrypt(stopping, f.Ino(), epoch, nil, func(int) error { return want }), want)
+			stop()
+			faults.set("write", nil)
+			if taken, err := r.objectSize(f); err != nil || taken != 0 || !f.st.moving() {
+				t.Errorf("%d bytes are left of what was written in vain, %v", taken, err)
+			}
+			must(t, f.Truncate(ctx, 1<<20+5, WriteOpts{}))
+			must(t, r.eng.Checkpoint(ctx))
+			must(t, r.eng.CheckObjects(ctx, false, func(f Fault) { t.Errorf("left: %+v", f) }))
+			must(t, r.eng.Reencrypt(ctx, f.Ino(), epoch, nil, goOn))
+			if got := mustRead(t, f, 0, len(model)); !bytes.Equal(got, model[:1<<20+5]) {
+				t.Fatalf("differs at %d", diff(got, model))
+			}
+			r.onlySince(f.Ino(), epoch)
+			r.check(f.Ino())
+		})
+	}
 }
