@@ -246,7 +246,11 @@ func TestGoesOn(t *testing.T) {
 			go func() { over <- r.Pause(bg, id) }()
 		}
 		hold <- struct{}{}
-		must(t, <-over)
+		err := <-over
+		if errors.Is(err, jobs.ErrEnded) { // that was its last step
+			continue
+		}
+		must(t, err)
 		arm(1 + rng.IntN(40))
 		stops++
 		if restart {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -196,6 +197,7 @@ var stops = []struct {
 		c.reach(c.job.Bytes + 20<<20)
 		c.same()
 		release()
+		c.reopen()
 	}},
 	{"keys away", func(c *conversion) { // the key daemon is started again by the file daemon
 		c.Kill(c.KeydPID())
@@ -205,6 +207,16 @@ var stops = []struct {
 			return err
 		})
 	}},
+}
+
+// reopen unmounts the volume, after its disk was full, and mounts it again: a merge of tables that has met the full disk is halted until then (docs/adr/0012), and the unmounting says so (20: no space).
+func (c *conversion) reopen() {
+	c.T.Helper()
+	if res := c.Command("umount", c.Mnt); res.Code != 0 && (res.Code != 20 || !strings.Contains(res.Err, "nothing was lost")) {
+		c.T.Fatal(res)
+	}
+	c.PID = 0
+	c.Mount()
 }
 
 // TestPolicyChangeStopped stops the change of a directory's keys, block size and compression at random points: the daemon is killed, the power is cut, the disk is
