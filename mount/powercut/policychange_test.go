@@ -225,7 +225,7 @@ func TestPolicyChangeStopped(t *testing.T) {
 	c := newConversion(t)
 	rounds, met := mounttest.Times(len(stops), 50), map[string]int{}
 	for i := 0; i < rounds; {
-		c.set("--json", "--rate", "12M")
+		c.set("--json", "--rate", "6M")
 		for ; i < rounds; i++ {
 			stop := stops[i%len(stops)]
 			began := time.Now()
