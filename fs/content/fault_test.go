@@ -132,6 +132,7 @@ func TestLowerErrors(t *testing.T) {
 		t.Fatalf("%d bytes written, size %d", n, f.Size())
 	}
 	faults.set("write", nil)
+	must(t, r.eng.CheckObjects(ctx, false, func(f Fault) { t.Errorf("a write that failed left %+v", f) }))
 	if got := mustRead(t, f, 0, 1<<20); !bytes.Equal(got, data) {
 		t.Fatal("content changed")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
 	"github.com/kmsfs/kmsfs/meta"
+	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // smallWrite is up to how many bytes a write goes into the journal if a sync of its file is expected.
@@ -178,14 +179,25 @@ func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Pl
 	if err := w.keepOld(end); err != nil {
 		return err
 	}
-	if err := w.place(pieces); err != nil {
-		return err
+	if err = w.place(pieces); err == nil {
+		err = c.commit(ctx)
 	}
-	if err := c.commit(ctx); err != nil {
-		return err
+	if err != nil {
+		return w.undo(ctx, err)
 	}
 	f.native = f.native || c.noInline
 	return nil
+}
+
+// undo returns err, because of which a write was not committed, and cuts off what it has written behind the end of the file.
+func (w *writer) undo(ctx context.Context, err error) error {
+	if errors.Is(err, kv.ErrFailed) { // it may turn out to have been
+		return err
+	}
+	if cut := w.f.cutLeftover(context.WithoutCancel(ctx), w.plane.Serial); cut != nil {
+		return errors.Join(err, cut)
+	}
+	return err
 }
 
 // rowsFor returns the committed rows of [first, end): none if the file is about to leave the inline row.
