@@ -103,9 +103,9 @@ func (s *stress) step() error {
 	return err
 }
 
-// write makes or replaces a file. It does not wait for the reader of a fifo that another process put there.
+// write makes or replaces a file. A fifo that another process put there is left alone: whoever looks at it may be its reader for a moment.
 func (s *stress) write(p string) error {
-	fd, err := unix.Open(p, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o644)
+	fd, err := s.open(p, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -154,9 +154,9 @@ func (s *stress) work(p string) error {
 	return nil
 }
 
-// open opens a regular file, and nothing else: errNotRegular.
+// open opens a regular file, and nothing else: errNotRegular. It waits for nobody at a fifo.
 func (s *stress) open(p string, flags int) (int, error) {
-	fd, err := unix.Open(p, flags|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(p, flags|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return -1, err
 	}
