@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -40,8 +42,8 @@ func policyCheckCommand(io stdio) *cobra.Command {
 }
 
 func printPolicyDiff(w *tabwriter.Writer, diff *mount.PolicyDiff) {
-	for _, c := range diff.Changes {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", c.Becomes, c.User, c.Action, quote(c.Path), c.Reason)
+	for _, c := range alike(diff) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d files\tas %s\t%s\n", c.becomes, few(c.users), c.actions, c.files, quote(c.path), c.reason)
 	}
 	fmt.Fprintf(w, "%d decisions about %d files by %d users are compared; %d differ\n", diff.Decisions, diff.Files, diff.Users, diff.Differ)
 	p := &diff.Past
@@ -59,4 +61,48 @@ func printPolicyDiff(w *tabwriter.Writer, diff *mount.PolicyDiff) {
 	for _, what := range p.Unseen {
 		fmt.Fprintf(w, "not seen: %s\n", what)
 	}
+}
+
+// sameChange is what changes alike for some users.
+type sameChange struct {
+	becomes, actions string
+	files            int
+	path             string // of one of them
+	reason           string
+	users            []string
+}
+
+// alike puts together the actions of a user that change alike, and then the users for whom the same actions do.
+func alike(diff *mount.PolicyDiff) (out []*sameChange) {
+	var each []*sameChange
+	for _, c := range diff.Changes {
+		i := slices.IndexFunc(each, func(s *sameChange) bool {
+			return s.users[0] == c.User && s.becomes == c.Becomes && s.files == c.Files && s.path == c.Path && s.reason == c.Reason
+		})
+		if i < 0 {
+			each = append(each, &sameChange{c.Becomes, c.Action, c.Files, c.Path, c.Reason, []string{c.User}})
+			continue
+		}
+		each[i].actions += ", " + c.Action
+	}
+	for _, s := range each {
+		i := slices.IndexFunc(out, func(o *sameChange) bool {
+			return o.becomes == s.becomes && o.actions == s.actions && o.files == s.files && o.path == s.path && o.reason == s.reason
+		})
+		if i < 0 {
+			out = append(out, s)
+			continue
+		}
+		out[i].users = append(out[i].users, s.users[0])
+	}
+	return out
+}
+
+// few names some users and counts the others: who wants all of them asks for JSON.
+func few(users []string) string {
+	const most = 5
+	if len(users) <= most {
+		return strings.Join(users, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(users[:most], ", "), len(users)-most)
 }
