@@ -178,7 +178,7 @@ func (c *cluster) sh(script string) string {
 
 func (c *cluster) start() {
 	c.t.Helper()
-	c.sh(`pg_ctl -s -w -t 120 -l "$PGHOST/log" -o "-c listen_addresses= -c shared_buffers=16MB -k $PGHOST" start`)
+	c.sh(`pg_ctl -s -w -t 120 -l "$PGHOST/log" -o "-c listen_addresses= -c shared_buffers=16MB -c dynamic_shared_memory_type=mmap -k $PGHOST" start`)
 }
 
 // die kills all of the cluster's processes.
