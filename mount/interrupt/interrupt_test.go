@@ -41,6 +41,7 @@ var works = []work{
 			r.t.Fatalf("census after the rewrap: %+v", c)
 		}
 	}},
+	deepRewrap(),
 	{"reencrypt", func(r *rig, _ int) chan mounttest.Result {
 		return r.command("reencrypt", "--rate", "3M", r.Volume)
 	}, func(r *rig, _ int) float64 {
@@ -82,11 +83,43 @@ var works = []work{
 	}},
 }
 
+// deepRewrap goes on by itself, if it was submitted; otherwise it is asked for again.
+func deepRewrap() work {
+	var began time.Time
+	return work{"deep rewrap", func(r *rig, _ int) chan mounttest.Result {
+		began = time.Now()
+		return r.command("rewrap", "--deep", "--wait", r.Volume)
+	}, nil, func(r *rig, _ int) {
+		var all []job
+		r.Eventually("the job ends", func() error {
+			r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+			if n := len(all); n > 0 && all[n-1].State != "done" {
+				return fmt.Errorf("%+v", all[n-1])
+			}
+			return nil
+		})
+		if n := len(all); n == 0 || all[n-1].submitted(r).Before(began) {
+			r.Must("rewrap", "--deep", "--wait", r.Volume)
+		} else if all[n-1].Failed > 0 {
+			r.t.Fatalf("%+v", all[n-1])
+		}
+		if c := r.census("--wrapped-before", began.UTC().Format(time.RFC3339Nano)); c.OldZoneKeys != 0 || c.Keyless != 0 {
+			r.t.Fatalf("census after the deep rewrap: %+v", c)
+		}
+	}}
+}
+
 // job is what the test wants to know of one.
 type job struct {
 	ID, Files, Failed         int
 	Total                     int `json:"total_files"`
 	State, Submitted, Problem string
+}
+
+func (j job) submitted(r *rig) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, j.Submitted)
+	r.must(err)
+	return at
 }
 
 func (r *rig) lastJob() job {
@@ -128,7 +161,7 @@ func (r *rig) sameAsPlain(dir string) {
 // TestInterrupted stops every kind of long work in every way, at random moments: 50 in the long form. It goes on, ends and proves, nothing is lost, and the volume is without a fault.
 func TestInterrupted(t *testing.T) {
 	r := newRig(t)
-	rounds := [][2]string{{"reencrypt", "token away"}, {"import", "power cut"}, {"rewrap", "kill"}, {"import", "disk full"}}
+	rounds := [][2]string{{"reencrypt", "token away"}, {"import", "power cut"}, {"rewrap", "kill"}, {"import", "disk full"}, {"deep rewrap", "power cut"}}
 	if mounttest.Long() {
 		rounds = nil
 		for range 50 {

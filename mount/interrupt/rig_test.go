@@ -170,6 +170,7 @@ type census struct {
 	OldVersions int `json:"old_versions"`
 	Keyless     int
 	OldWraps    int `json:"old_wraps"`
+	OldZoneKeys int `json:"old_zone_keys"`
 }
 
 func (r *rig) census(args ...string) (c census) {
