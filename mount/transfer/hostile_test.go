@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/mount/mounttest"
 	"github.com/kmsfs/kmsfs/mount/transfer"
 )
 
@@ -125,15 +126,12 @@ func TestRefusals(t *testing.T) {
 
 // TestMounted: what is mounted in the source is left out and named.
 func TestMounted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	mounttest.NeedRoot(t)
 	r := newRig(t)
 	r.write("here/file", 10)
 	must(t, os.Mkdir(filepath.Join(r.src, "there"), 0o755))
-	if err := unix.Mount("tmpfs", filepath.Join(r.src, "there"), "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("mount: %v", err)
-	}
+	err := unix.Mount("tmpfs", filepath.Join(r.src, "there"), "tmpfs", 0, "size=64k")
+	mounttest.Need(t, err == nil, "mount: %v", err)
 	t.Cleanup(func() { must(t, unix.Unmount(filepath.Join(r.src, "there"), unix.MNT_DETACH)) })
 	r.run()
 	if len(r.issues) != 1 || r.issues[0].Path != "there" || r.issues[0].Kind != transfer.Skipped {
