@@ -3,14 +3,11 @@ package meta_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/meta/kv"
+	"github.com/kmsfs/kmsfs/meta/kv/kvtest"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
 )
 
@@ -58,7 +55,7 @@ func TestShredLeavesNoWrap(t *testing.T) {
 		note()
 	}
 	for i, row := range sealed {
-		if len(filesWith(t, dir, row)) == 0 {
+		if len(kvtest.FilesWith(t, dir, row)) == 0 {
 			t.Errorf("version %d of the row is nowhere: the search shows nothing", i)
 		}
 	}
@@ -66,32 +63,10 @@ func TestShredLeavesNoWrap(t *testing.T) {
 	want(t, "unlink", err, nil)
 	want(t, "scrub", store.Scrub(bg), nil)
 	for i, row := range sealed {
-		if found := filesWith(t, dir, row); found != nil {
+		if found := kvtest.FilesWith(t, dir, row); found != nil {
 			t.Errorf("version %d of the row is in %q", i, found)
 		}
 	}
 	openKey(t, v.ID, v.Store, v.attr(kept.Ino))
 	v.clean()
-}
-
-// filesWith returns the files below a directory that hold the bytes.
-func filesWith(t *testing.T, dir string, text []byte) (found []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if bytes.Contains(b, text) {
-			found = append(found, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
 }

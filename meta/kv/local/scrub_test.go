@@ -2,40 +2,15 @@ package local
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
+	"github.com/kmsfs/kmsfs/meta/kv/kvtest"
 )
-
-// holding returns the files below a directory in which the bytes are.
-func holding(t *testing.T, dir string, text []byte) (found []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if bytes.Contains(b, text) {
-			found = append(found, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
 
 // TestScrub: what was deleted is in no file of the store any more, wherever it had got to, and the rest is there, also rebuilt from the export.
 func TestScrub(t *testing.T) {
@@ -82,7 +57,7 @@ func TestScrub(t *testing.T) {
 	}
 	seen := 0
 	for i := range rows {
-		seen += len(holding(t, opts.Dir, secret(i)))
+		seen += len(kvtest.FilesWith(t, opts.Dir, secret(i)))
 	}
 	if seen < rows { // or the search would show nothing
 		t.Fatalf("%d rows are in %d files before the scrub", rows, seen)
@@ -113,7 +88,7 @@ func TestScrub(t *testing.T) {
 	over.Wait()
 	put("meanwhile", nil)
 	for i := range rows {
-		if found := holding(t, opts.Dir, secret(i)); found != nil {
+		if found := kvtest.FilesWith(t, opts.Dir, secret(i)); found != nil {
 			t.Errorf("version %d is in %q", i, found)
 		}
 	}
