@@ -20,6 +20,9 @@ type rig struct {
 	disk *mounttest.Disk
 }
 
+// auditSize is room for the audit log of a long run, which lies beside the volume and only grows, in bytes.
+const auditSize = 600 << 20
+
 // rigOptions say where things lie.
 type rigOptions struct {
 	lower    string // ext4, xfs
@@ -28,7 +31,11 @@ type rigOptions struct {
 
 func newRig(t testing.TB, o rigOptions) *rig {
 	t.Helper()
-	disk := mounttest.NewDisk(t, o.lower, mounttest.DiskSize)
+	size := int64(mounttest.DiskSize)
+	if o.storeToo {
+		size += auditSize
+	}
+	disk := mounttest.NewDisk(t, o.lower, size)
 	at := mounttest.Options{Volume: filepath.Join(disk.Dir, "vault")}
 	if o.storeToo {
 		at.Store = filepath.Join(disk.Dir, "keys")
