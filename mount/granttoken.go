@@ -109,8 +109,8 @@ func (v *Volume) useGrant(by access.Requester, token string) []byte {
 	answer := tokenAnswer{Until: time.Now().Add(access.TokenLife)}
 	if err := v.checkGrantToken(ctx, by, token); err != nil {
 		answer = tokenAnswer{Code: keymgr.Code(err), Message: keymgr.Message(err)}
-	} else if !v.guard.UseToken(by, token) {
-		answer = tokenAnswer{Code: keymgr.Code(keymgr.ErrLimit), Message: "the session of the caller is not known, or too many use tokens"}
+	} else if err := v.guard.UseToken(by, token); err != nil {
+		answer = tokenAnswer{Code: keymgr.Code(keymgr.ErrLimit), Message: err.Error()}
 	}
 	raw, err := json.Marshal(answer)
 	if err != nil {

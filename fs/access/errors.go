@@ -11,6 +11,12 @@ import (
 // ErrAction: there is no such action.
 var ErrAction = errors.New("no action of directories: List, Read, Write, Create, Delete, Rename, SetAttr, Admin")
 
+// Why a grant token is not kept for a caller.
+var (
+	ErrNoSession    = errors.New("the session of the calling process is not seen from where the file daemon runs (another PID namespace): begin one, by setsid(1), for this command and the programs that use the token")
+	ErrTokenHolders = fmt.Errorf("%d users and sessions use grant tokens already: wait until the time of one is over", maxHolders)
+)
+
 // Cause is why a request was refused, for programs.
 type Cause string
 

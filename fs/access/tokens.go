@@ -87,17 +87,21 @@ func (h *heldTokens) of(who holder, now time.Time) (tokens []string, until time.
 }
 
 // UseToken presents a grant token with the requests of the caller's user and session to the key manager, for TokenLife. It is for the key manager to say what it is worth; what is none at all has to be found out
-// before. It returns false where the session cannot be found out, or too many use tokens.
-func (g *Guard) UseToken(by Requester, token string) bool {
+// before. Errors: ErrNoSession, ErrTokenHolders.
+func (g *Guard) UseToken(by Requester, token string) error {
 	session, ok := sessionOf(by.PID)
-	if !ok || !g.tokens.use(holder{by.UID, session}, token, g.cfg.Now()) {
-		return false
+	if !ok {
+		return ErrNoSession
+	}
+	if !g.tokens.use(holder{by.UID, session}, token, g.cfg.Now()) {
+		return ErrTokenHolders
 	}
 	g.changed() // what was refused before is asked again
-	return true
+	return nil
 }
 
-// sessionOf returns the session of a process or thread that waits for its request.
+// sessionOf returns the session of a process or thread that waits for its request. It is not known (getsid(2) says 0) where the session's leader is outside of this process's PID namespace: all such sessions
+// would look the same.
 func sessionOf(pid uint32) (int, bool) {
 	if pid == 0 {
 		return 0, false

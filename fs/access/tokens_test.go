@@ -3,6 +3,8 @@ package access
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,10 +48,46 @@ func TestHeldTokens(t *testing.T) {
 	if !h.use(holder{5000, 1}, "t", now.Add(TokenLife)) {
 		t.Error("no room after the others' time")
 	}
-	if s, ok := sessionOf(uint32(os.Getpid())); !ok || s <= 0 {
-		t.Errorf("own session: %d %v", s, ok)
+}
+
+// TestSessionOf: a process's session is its leader; one whose leader is not in our PID namespace has none.
+func TestSessionOf(t *testing.T) {
+	leader := waiting(t, &syscall.SysProcAttr{Setsid: true})
+	if s, ok := sessionOf(uint32(leader)); !ok || s != leader {
+		t.Errorf("the session of its leader %d: %d %v", leader, s, ok)
 	}
 	if _, ok := sessionOf(0); ok {
 		t.Error("a session of nobody")
 	}
+	if os.Getenv("KMSFS_TEST_NO_LEADER") != "" {
+		if s, ok := sessionOf(uint32(os.Getpid())); ok {
+			t.Errorf("session %d, the leader of which is outside", s)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("a new PID namespace needs root")
+	}
+	inside := exec.Command("/proc/self/exe", "-test.run=^TestSessionOf$", "-test.count=1")
+	inside.Env = append(os.Environ(), "KMSFS_TEST_NO_LEADER=1")
+	inside.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if out, err := inside.CombinedOutput(); err != nil {
+		t.Errorf("in a PID namespace: %v: %s", err, out)
+	}
+}
+
+// waiting starts a process that ends with the test.
+func waiting(t *testing.T, attr *syscall.SysProcAttr) int {
+	t.Helper()
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = attr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+	return cmd.Process.Pid
 }

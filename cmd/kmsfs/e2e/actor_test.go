@@ -163,13 +163,13 @@ func actorProgram(t *testing.T, dir, name string) string {
 	return path
 }
 
-// newActor starts a program as a user, with groups beside the user's own.
+// newActor starts a program as a user, with groups beside the user's own, in a session of its own: that of the tests may have its leader outside of this PID namespace.
 func newActor(t *testing.T, name, program string, uid uint32, groups ...uint32) *actor {
 	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), actorEnv+"=1")
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid, Groups: groups}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid, Groups: groups}}
 	return startActor(t, name, cmd)
 }
 
