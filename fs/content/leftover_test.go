@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,39 @@ func TestLeftoverBesideGarbage(t *testing.T) {
 		t.Errorf("object: %v, %v", st, err)
 	}
 	if got := mustRead(t, f, 0, len(data)+1); !bytes.Equal(got, data) {
+		t.Error("content differs")
+	}
+}
+
+// TestLeftoverOfReusedNumber: a crash may take back an inode number, and leave an object with its name. While a sweep removes that, the number can be
+// given again, but the new file's content cannot be begun.
+func TestLeftoverOfReusedNumber(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	f := r.file()
+	next := f.Ino() + 1
+	must(t, f.Close())
+	orphan := r.namer.ID(uint64(next), 1).String()
+	dir := filepath.Join(r.dir, "objects", orphan[:2])
+	must(t, os.MkdirAll(dir, 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, orphan), []byte("x"), 0o600))
+	found := 0
+	must(t, r.eng.CheckObjects(ctx, true, func(Fault) {
+		found++
+		if f, wait, err := r.eng.hold(next); wait == nil {
+			t.Errorf("opened meanwhile: %v, %v", f, err)
+		}
+	}))
+	if found != 1 {
+		t.Errorf("%d leftovers", found)
+	}
+	f = r.file()
+	defer f.Close()
+	if f.Ino() != next {
+		t.Fatalf("inode %d, expected %d", f.Ino(), next)
+	}
+	data := pattern(2*4096, 1)
+	mustWrite(t, f, data, 0)
+	if got := mustRead(t, f, 0, len(data)); !bytes.Equal(got, data) {
 		t.Error("content differs")
 	}
 }

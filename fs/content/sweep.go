@@ -45,7 +45,7 @@ func (s *sweep) item(ctx context.Context, it object.Item) error {
 	ino, serial := s.e.namer.Parse(blockcrypt.ObjectID(it.ID))
 	f, err := s.e.Open(ctx, meta.Ino(ino))
 	if isGone(err) || errors.Is(err, ErrNotRegular) {
-		return s.homeless(ctx, it, meta.Ino(ino), serial)
+		return s.nobodys(ctx, it, meta.Ino(ino), serial)
 	}
 	if errors.Is(err, meta.ErrAuth) || errors.Is(err, meta.ErrCorrupt) {
 		return nil // a fault of the inode's row, not of the object, which stays
@@ -58,6 +58,23 @@ func (s *sweep) item(ctx context.Context, it object.Item) error {
 		err = closeErr
 	}
 	return err
+}
+
+// nobodys looks at an object whose inode was not there. It may be made meanwhile, since a crash may have taken the number back that the object is named after: so nobody can open it until the object is dealt with.
+func (s *sweep) nobodys(ctx context.Context, it object.Item, ino meta.Ino, serial uint64) error {
+	r := s.e.Removal()
+	defer r.Done()
+	if r.Busy(ino) {
+		return nil // the next sweep sees whose it is
+	}
+	a, err := s.e.meta.Getattr(ctx, ino)
+	if err == nil && a.IsRegular() {
+		return nil
+	}
+	if err != nil && !isGone(err) {
+		return err
+	}
+	return s.homeless(ctx, it, ino, serial)
 }
 
 // owned looks at an object whose inode exists. The File is locked, so that nobody begins to use the object meanwhile.
@@ -87,7 +104,7 @@ func (s *sweep) owned(ctx context.Context, it object.Item, f *File, serial uint6
 	return obj.Cut(length)
 }
 
-// homeless looks at an object that no inode refers to: it is due to be removed, or a leftover.
+// homeless looks at an object that no inode refers to, nor can begin to meanwhile: it is due to be removed, or a leftover.
 func (s *sweep) homeless(ctx context.Context, it object.Item, ino meta.Ino, serial uint64) error {
 	if due, err := s.e.hasGarbage(ctx, ino, serial); due || err != nil {
 		return err
