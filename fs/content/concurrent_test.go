@@ -222,3 +222,21 @@ func TestClosed(t *testing.T) {
 	_, err := f.WriteAt(ctx, []byte("x"), 0, WriteOpts{})
 	wantErr(t, err, ErrClosed)
 }
+
+// TestSyncOfObjectLeft: a sync that has seen an object which the file leaves, and which is destroyed, before the sync comes to it, does not fail: there is nothing left to make
+// durable.
+func TestSyncOfObjectLeft(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	f := r.file()
+	defer f.Close()
+	mustWrite(t, f, pattern(5000, 1), 0)
+	seen := f.st
+	must(t, f.Truncate(ctx, 0, WriteOpts{}))
+	must(t, r.eng.Checkpoint(ctx))
+	must(t, f.syncPlanes(&seen))
+	mustWrite(t, f, pattern(5000, 2), 0)
+	must(t, r.objects.Remove(r.eng.object(f.ino, f.st.serial)))
+	if err := f.syncPlanes(&f.st); !errors.Is(err, ErrDamaged) {
+		t.Errorf("an object that is gone and not left: %v", err)
+	}
+}

@@ -87,12 +87,13 @@ func (f *File) syncContent(ctx context.Context) error {
 	return nil
 }
 
-// syncPlanes makes the objects of a file durable. One of two may not have been written to yet, nor the one that a file has moved to.
+// syncPlanes makes the objects of a file durable. One of two may not have been written to yet, nor the one that a file has moved to; and one that the file has left
+// meanwhile may be destroyed already.
 func (f *File) syncPlanes(st *state) error {
 	planes := st.planes()
 	for _, p := range planes {
 		err := f.syncObject(p.Serial)
-		if errors.Is(err, object.ErrMissing) && (len(planes) > 1 || f.res.wroteElsewhere()) {
+		if errors.Is(err, object.ErrMissing) && (len(planes) > 1 || f.res.wroteElsewhere() || !f.has(p.Serial)) {
 			continue
 		}
 		if err != nil {
@@ -100,6 +101,14 @@ func (f *File) syncPlanes(st *state) error {
 		}
 	}
 	return nil
+}
+
+// has tells whether an object is the file's now.
+func (f *File) has(serial uint64) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	_, ok := f.st.planeWith(serial)
+	return ok
 }
 
 func (f *File) syncObject(serial uint64) error {
