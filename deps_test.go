@@ -78,6 +78,7 @@ var onlyImporter = map[string]struct {
 	"github.com/miekg/pkcs11":        {[]string{"hsm/pkcs11"}, "cgo and vendors' modules stay in the worker process"},
 	"go.yaml.in/yaml/v3":             {[]string{"fs/dirpolicy"}, "one reader decides what a policy says"},
 	"github.com/spf13/cobra":         {[]string{"cmd"}, "flags are read in cmd only"},
+	"github.com/spf13/pflag":         {[]string{"cmd"}, "flags are read in cmd only"},
 	"github.com/klauspost/compress":  {[]string{"fs/codec", "keymgr/audit/trail"}, "limits on what decompression takes are set where it is used: file blocks, closed segments of the audit log"},
 	"github.com/aws/aws-sdk-go-v2":   {[]string{"hsm/kms"}, "the client of another key manager stays behind the token's contract"},
 	"github.com/prometheus":          {[]string{"mount/metrics"}, "figures are counted through small interfaces, and cost nothing where nobody asks for them"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,16 +32,31 @@ func viewRequest(r keymgr.PendingRequest) requestView {
 
 func approvalCommand(io stdio) *cobra.Command {
 	return group("approval", "A second person for key policies, grants, deletions and what skips the lockout check",
-		approvalOnCommand(), approvalOffCommand(), approvalStatusCommand(io), approvalListCommand(io), approvalShowCommand(io),
-		requestCommand("approve ID", "Have a request carried out, exactly as it was made", func(ctx context.Context, keys *mount.Keys, id string) error {
-			done, err := keys.ApproveRequest(ctx, keymgr.Caller{}, id)
+		approvalOnCommand(),
+		callCommand("off", "Need nobody's approval any more; needs approval itself", identities, func(ctx context.Context, keys *mount.Keys, _ []string) error {
+			return keys.SetApproval(ctx, keymgr.Caller{}, nil)
+		}),
+		approvalStatusCommand(io),
+		listCommand(io, listing[requestView]{
+			use: "list", short: "List the requests that wait", none: "no request waits", identities: true, rows: waitingRequests,
+			columns: []column[requestView]{
+				{"REQUEST", func(r requestView) string { return r.ID }},
+				{"OPERATION", func(r requestView) string { return r.Operation }},
+				{"BY", func(r requestView) string { return r.Requester }},
+				{"UNTIL", func(r requestView) string { return since(r.Expires) }},
+				{"KEY", func(r requestView) string { return r.Key }},
+			},
+		}),
+		approvalShowCommand(io),
+		callCommand("approve ID", "Have a request carried out, exactly as it was made", identities, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			done, err := keys.ApproveRequest(ctx, keymgr.Caller{}, args[0])
 			if err == nil {
 				_, err = fmt.Fprintln(io.err, done)
 			}
 			return err
 		}),
-		requestCommand("reject ID", "Drop a request; who made it may, too", func(ctx context.Context, keys *mount.Keys, id string) error {
-			return keys.RejectRequest(ctx, keymgr.Caller{}, id)
+		callCommand("reject ID", "Drop a request; who made it may, too", identities, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			return keys.RejectRequest(ctx, keymgr.Caller{}, args[0])
 		}))
 }
 
@@ -64,18 +80,6 @@ func approvalOnCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&approvers, "approver", nil, "`NAME` of an identity, or an ARN (arn:aws:iam::000000000000:unix/user/NAME)")
-	store.addAs(cmd)
-	return cmd
-}
-
-func approvalOffCommand() *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: "off", Short: "Need nobody's approval any more; needs approval itself", Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error { return keys.SetApproval(cmd.Context(), keymgr.Caller{}, nil) })
-		},
-	}
 	store.addAs(cmd)
 	return cmd
 }
@@ -112,39 +116,12 @@ func approvalStatusCommand(io stdio) *cobra.Command {
 }
 
 // waitingRequests reads what waits.
-func waitingRequests(ctx context.Context, store *storeFlags) ([]requestView, error) {
-	all := []requestView{}
-	err := withKeys(ctx, store, func(keys *mount.Keys) error {
-		list, err := keys.ListRequests(ctx, keymgr.Caller{})
-		for _, r := range list {
-			all = append(all, viewRequest(r))
-		}
-		return err
-	})
-	return all, err
-}
-
-func approvalListCommand(io stdio) *cobra.Command {
-	var store storeFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the requests that wait", Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := waitingRequests(cmd.Context(), &store)
-			if err != nil {
-				return err
-			}
-			return io.print(asJSON, all, func(w *tabwriter.Writer) {
-				fmt.Fprintln(w, "REQUEST\tOPERATION\tBY\tUNTIL\tKEY")
-				for _, r := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Operation, r.Requester, since(r.Expires), r.Key)
-				}
-			})
-		},
+func waitingRequests(ctx context.Context, keys *mount.Keys, _ []string) (all []requestView, err error) {
+	list, err := keys.ListRequests(ctx, keymgr.Caller{})
+	for _, r := range list {
+		all = append(all, viewRequest(r))
 	}
-	store.addAs(cmd)
-	jsonFlag(cmd, &asJSON)
-	return cmd
+	return all, err
 }
 
 func approvalShowCommand(io stdio) *cobra.Command {
@@ -153,25 +130,19 @@ func approvalShowCommand(io stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show a request as it would be carried out", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all, err := waitingRequests(cmd.Context(), &store)
+			r, err := waitingRequest(cmd.Context(), &store, args[0])
 			if err != nil {
 				return err
 			}
-			for _, r := range all {
-				if r.ID != args[0] {
-					continue
-				}
-				return io.print(asJSON, r, func(w *tabwriter.Writer) {
-					line(w, "request", r.ID)
-					line(w, "operation", r.Operation)
-					line(w, "key", r.Key)
-					line(w, "by", r.Requester)
-					line(w, "made", since(r.Created))
-					line(w, "until", since(r.Expires))
-					line(w, "parameters", string(r.Parameters))
-				})
-			}
-			return fmt.Errorf("request %s: %w", args[0], keymgr.ErrNotFound)
+			return io.print(asJSON, r, func(w *tabwriter.Writer) {
+				line(w, "request", r.ID)
+				line(w, "operation", r.Operation)
+				line(w, "key", r.Key)
+				line(w, "by", r.Requester)
+				line(w, "made", since(r.Created))
+				line(w, "until", since(r.Expires))
+				line(w, "parameters", string(r.Parameters))
+			})
 		},
 	}
 	store.addAs(cmd)
@@ -179,14 +150,19 @@ func approvalShowCommand(io stdio) *cobra.Command {
 	return cmd
 }
 
-func requestCommand(use, short string, do func(context.Context, *mount.Keys, string) error) *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error { return do(cmd.Context(), keys, args[0]) })
-		},
-	}
-	store.addAs(cmd)
-	return cmd
+// waitingRequest finds one of those that wait.
+func waitingRequest(ctx context.Context, store *storeFlags, id string) (found requestView, err error) {
+	err = withKeys(ctx, store, func(keys *mount.Keys) error {
+		all, err := waitingRequests(ctx, keys, nil)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(r requestView) bool { return r.ID == id })
+		if i < 0 {
+			return &mount.Advice{Err: fmt.Errorf("request %s: %w", id, keymgr.ErrNotFound), Next: "kmsfs approval list shows those that wait"}
+		}
+		found = all[i]
+		return nil
+	})
+	return found, err
 }

@@ -222,7 +222,7 @@ func auditAcceptCommand() *cobra.Command {
 		},
 	}
 	store.add(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why the sealed log is not there any more, for the record")
+	cmd.Flags().StringVar(&reason, "reason", "", "why the sealed log is not there any more, for the record (`TEXT`)")
 	return cmd
 }
 
@@ -239,7 +239,7 @@ func auditConfigureCommand() *cobra.Command {
 	}
 	store.addDir(cmd)
 	cmd.Flags().StringVar(&dir, "audit-dir", "", "the log's `DIR` (default KEYSTORE/audit)")
-	cmd.Flags().StringArrayVar(&sinks, "sink", nil, "another place for every event")
+	cmd.Flags().StringArrayVar(&sinks, "sink", nil, "another place for every event: `SINK`, once for each")
 	cmd.Flags().StringVar(&auditor, "auditor", "", "seal events to the auditor whose public key is in `FILE`")
 	return cmd
 }

@@ -22,7 +22,7 @@ func auditExportCommand(io stdio) *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&x.Format, "format", "jsonl", "jsonl, cef or cloudtrail")
+	cmd.Flags().StringVar(&x.Format, "format", "jsonl", "`FORMAT` of the events: jsonl, cef or cloudtrail")
 	cmd.Flags().StringVar(&x.Bucket, "out", "", "`DIR` for cloudtrail")
 	cmd.Flags().StringVar(&x.RSAKey, "rsa-key", "", "PEM `FILE` with the RSA key for cloudtrail's digests; made if it is not there")
 	return cmd

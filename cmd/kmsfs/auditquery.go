@@ -33,7 +33,7 @@ func (f *queryFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.query.Path, "path", "", "on this `PATH` and below; with * at the end, on all that begins with it")
 	flags.StringVar(&f.query.Key, "key", "", "with the key of this `ARN`")
 	flags.StringVar(&f.query.Name, "event", "", "of this `NAME` (Open, Decrypt, …)")
-	flags.StringVar(&f.decision, "decision", "", "allow or deny")
+	flags.StringVar(&f.decision, "decision", "", "with this `DECISION`: allow or deny")
 	flags.StringVar(&f.query.Statement, "statement", "", "decided by this `STATEMENT`, as the event has it")
 	flags.StringArrayVar(&f.query.Streams, "stream", nil, "of this `STREAM`: keyd, or a volume's id")
 	flags.StringVar(&f.auditorKey, "auditor-key", "", "open sealed events with the auditor's secret key in `FILE`")

@@ -41,7 +41,10 @@ func (f *pairFlags) read(ctx context.Context, fresh bool) (pair [2]*locked.Buffe
 }
 
 func breakGlassCommand(io stdio) *cobra.Command {
-	return group("break-glass", "A way in for an emergency, by two people with a secret each", breakGlassSetupCommand(), breakGlassOpenCommand(io), breakGlassCloseCommand())
+	return group("break-glass", "A way in for an emergency, by two people with a secret each", breakGlassSetupCommand(), breakGlassOpenCommand(io),
+		callCommand("close", "End the emergency before its time", identities, func(ctx context.Context, keys *mount.Keys, _ []string) error {
+			return keys.CloseBreakGlass(ctx, keymgr.Caller{})
+		}))
 }
 
 func breakGlassSetupCommand() *cobra.Command {
@@ -102,22 +105,10 @@ func breakGlassOpenCommand(io stdio) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&lasts, "for", keymgr.DefaultEmergency, "how long, 4h at most")
+	cmd.Flags().DurationVar(&lasts, "for", keymgr.DefaultEmergency, "how long, 4h at most (`DURATION`)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log (`TEXT`)")
 	secrets.add(cmd)
 	store.add(cmd)
 	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-func breakGlassCloseCommand() *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: "close", Short: "End the emergency before its time", Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error { return keys.CloseBreakGlass(cmd.Context(), keymgr.Caller{}) })
-		},
-	}
-	store.addAs(cmd)
 	return cmd
 }

@@ -17,7 +17,7 @@ type exit struct {
 // exits is the one table of exit codes. docs/CLI.md prints it, and a test compares the two. Codes never change their meaning.
 var exits = []exit{
 	{1, mount.ClassOther, "anything that has no code of its own", ""},
-	{2, mount.ClassUsage, "the command line is wrong", "kmsfs help COMMAND says what it takes"},
+	{2, mount.ClassUsage, "the command line is wrong", ""},
 	{3, mount.ClassNotVolume, "the directory holds no volume", "kmsfs init DIRECTORY makes one"},
 	{4, mount.ClassDamaged, "kmsfs.json, the key store or metadata is damaged, or was changed by somebody without the keys",
 		"kmsfs fsck says what is wrong; for a damaged kmsfs.json, kmsfs fsck --repair VOLUME writes it anew from the key store's copy"},
@@ -62,12 +62,16 @@ func exitFor(err error) exit {
 	return exits[0]
 }
 
-// explain prints an error as everybody gets to see it: the cause, and what to do next.
-func (io stdio) explain(err error) {
+// explain prints an error of a command as everybody gets to see it: the cause, and what to do next.
+func (io stdio) explain(command string, err error) {
 	fmt.Fprintf(io.err, "kmsfs: %v\n", err)
-	next := mount.NextOf(err)
-	if next == "" {
-		next = exitFor(err).next
+	next, e := mount.NextOf(err), exitFor(err)
+	switch {
+	case next != "":
+	case e.class == mount.ClassUsage:
+		next = command + " --help says what it takes"
+	default:
+		next = e.next
 	}
 	if next != "" {
 		fmt.Fprintf(io.err, "       %s\n", next)

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,7 +26,20 @@ type grantView struct {
 }
 
 func grantCommand(io stdio) *cobra.Command {
-	return group("grant", "Grants: who may use a key beside what its policy says", grantCreateCommand(io), grantListCommand(io), grantEndCommand(), grantUseCommand(io))
+	return group("grant", "Grants: who may use a key beside what its policy says",
+		grantCreateCommand(io),
+		listCommand(io, listing[grantView]{
+			use: "list KEY", short: "List the grants of a key", none: "the key has no grants", identities: true, rows: listGrants,
+			columns: []column[grantView]{
+				{"GRANT", func(g grantView) string { return g.ID }},
+				{"GRANTEE", func(g grantView) string { return g.Grantee }},
+				{"OPERATIONS", func(g grantView) string { return strings.Join(g.Operations, ",") }},
+				{"NAME", func(g grantView) string { return g.Name }},
+				{"UNTIL", func(g grantView) string { return since(g.Expires) }},
+			},
+		}),
+		callCommand("revoke KEY ID", "End a grant", identities, revokeGrant),
+		grantUseCommand(io))
 }
 
 func grantCreateCommand(io stdio) *cobra.Command {
@@ -59,69 +72,38 @@ func grantCreateCommand(io stdio) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&in.Grantee, "grantee", "", "`ARN` of who gets it")
+	f.StringVar(&in.Grantee, "grantee", "", "`ARN` of who gets it, as arn:aws:iam::000000000000:unix/user/NAME")
 	f.StringVar(&in.Retiring, "retiring", "", "`ARN` of who may retire it")
 	f.StringVar(&in.Name, "name", "", "the same `NAME` and parameters make one grant")
 	f.StringSliceVar(&in.Operations, "operations", nil, "`LIST` of operations, as Decrypt,Encrypt")
 	f.StringToStringVar(&equals, "equals", nil, "only with this encryption context, as `NAME=VALUE`")
 	f.StringToStringVar(&subset, "subset", nil, "only with an encryption context that has `NAME=VALUE`")
-	f.DurationVar(&lasts, "expires", 0, "how long it lasts; 0: until it is ended")
+	f.DurationVar(&lasts, "expires", 0, "how long it lasts (`DURATION`); without, until it is ended")
 	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func grantListCommand(io stdio) *cobra.Command {
-	var store storeFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "list KEY", Short: "List the grants of a key", Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			all := []grantView{}
-			err := withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				arn, err := keyARN(cmd.Context(), keys, args[0])
-				for page := (keymgr.Page{}); err == nil; {
-					var list keymgr.GrantList
-					list, err = keys.ListGrants(cmd.Context(), keymgr.Caller{}, arn, keymgr.GrantFilter{}, page)
-					for _, g := range list.Grants {
-						all = append(all, grantView{g.ID, g.Name, g.Grantee, g.Retiring, g.Operations, g.Constraints.Equals, g.Constraints.Subset, g.Created, g.Expires})
-					}
-					if page.Marker = list.NextMarker; page.Marker == "" {
-						break
-					}
-				}
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return io.print(asJSON, all, func(w *tabwriter.Writer) {
-				fmt.Fprintln(w, "GRANT\tGRANTEE\tOPERATIONS\tNAME")
-				for _, g := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.ID, g.Grantee, strings.Join(g.Operations, ","), g.Name)
-				}
-			})
-		},
+// listGrants reads the grants of the key that is named.
+func listGrants(ctx context.Context, keys *mount.Keys, args []string) (all []grantView, err error) {
+	arn, err := keyARN(ctx, keys, args[0])
+	for page := (keymgr.Page{}); err == nil; {
+		var list keymgr.GrantList
+		list, err = keys.ListGrants(ctx, keymgr.Caller{}, arn, keymgr.GrantFilter{}, page)
+		for _, g := range list.Grants {
+			all = append(all, grantView{g.ID, g.Name, g.Grantee, g.Retiring, g.Operations, g.Constraints.Equals, g.Constraints.Subset, g.Created, g.Expires})
+		}
+		if page.Marker = list.NextMarker; page.Marker == "" {
+			break
+		}
 	}
-	store.addAs(cmd)
-	jsonFlag(cmd, &asJSON)
-	return cmd
+	return all, err
 }
 
-func grantEndCommand() *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: "revoke KEY ID", Short: "End a grant", Args: usage(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				arn, err := keyARN(cmd.Context(), keys, args[0])
-				if err != nil {
-					return err
-				}
-				return keys.RevokeGrant(cmd.Context(), keymgr.Caller{}, arn, args[1], false)
-			})
-		},
+func revokeGrant(ctx context.Context, keys *mount.Keys, args []string) error {
+	arn, err := keyARN(ctx, keys, args[0])
+	if err != nil {
+		return err
 	}
-	store.addAs(cmd)
-	return cmd
+	return keys.RevokeGrant(ctx, keymgr.Caller{}, arn, args[1], false)
 }

@@ -35,15 +35,23 @@ type identityView struct {
 func identityCommand(io stdio) *cobra.Command {
 	return group("identity", "Identities that sign requests to keyd --listen",
 		identityKeyCommand(io, "create NAME", "Create an identity and print its access key, this once", true),
-		identityListCommand(io),
-		identitySwitchCommand("disable NAME", "Refuse an identity's requests", func(ctx context.Context, keys *mount.Keys, name string) error {
-			return keys.DisableIdentity(ctx, keymgr.Caller{}, name, false)
+		listCommand(io, listing[identityView]{
+			use: "list", short: "List the identities", none: "no identities", rows: listIdentities,
+			columns: []column[identityView]{
+				{"IDENTITY", func(i identityView) string { return i.Name }},
+				{"ACCESS KEY", func(i identityView) string { return i.AccessKeyID }},
+				{"STATE", identityState},
+				{"CREATED", func(i identityView) string { return since(i.Created) }},
+			},
 		}),
-		identitySwitchCommand("enable NAME", "Accept a disabled identity's requests again", func(ctx context.Context, keys *mount.Keys, name string) error {
-			return keys.DisableIdentity(ctx, keymgr.Caller{}, name, true)
+		callCommand("disable NAME", "Refuse an identity's requests", ownerOnly, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			return keys.DisableIdentity(ctx, keymgr.Caller{}, args[0], false)
 		}),
-		identitySwitchCommand("delete NAME", "Delete an identity, for good", func(ctx context.Context, keys *mount.Keys, name string) error {
-			return keys.DeleteIdentity(ctx, keymgr.Caller{}, name)
+		callCommand("enable NAME", "Accept a disabled identity's requests again", ownerOnly, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			return keys.DisableIdentity(ctx, keymgr.Caller{}, args[0], true)
+		}),
+		callCommand("delete NAME", "Delete an identity, for good", ownerOnly, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			return keys.DeleteIdentity(ctx, keymgr.Caller{}, args[0])
 		}),
 		identityKeyCommand(io, "rotate-key NAME", "Give an identity another access key and print it, this once; the old one ends", false),
 		identityMapCommand(), identityPolicyCommand(io))
@@ -90,54 +98,24 @@ func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command
 	return cmd
 }
 
-func identityListCommand(io stdio) *cobra.Command {
-	var store storeFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the identities", Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all := []identityView{}
-			err := withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				list, err := keys.ListIdentities(cmd.Context(), keymgr.Caller{})
-				for _, i := range list {
-					all = append(all, identityView(i))
-				}
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return io.print(asJSON, all, func(w *tabwriter.Writer) {
-				fmt.Fprintln(w, "IDENTITY\tACCESS KEY\tSTATE\tCREATED")
-				for _, i := range all {
-					state := "enabled"
-					if i.Disabled {
-						state = "disabled"
-					}
-					if i.Admin {
-						state += ", admin"
-					}
-					if i.Role != "" {
-						state += ", " + i.Role
-					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Name, i.AccessKeyID, state, since(i.Created))
-				}
-			})
-		},
+func listIdentities(ctx context.Context, keys *mount.Keys, _ []string) (all []identityView, err error) {
+	list, err := keys.ListIdentities(ctx, keymgr.Caller{})
+	for _, i := range list {
+		all = append(all, identityView(i))
 	}
-	store.add(cmd)
-	jsonFlag(cmd, &asJSON)
-	return cmd
+	return all, err
 }
 
-func identitySwitchCommand(use, short string, do func(context.Context, *mount.Keys, string) error) *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error { return do(cmd.Context(), keys, args[0]) })
-		},
+func identityState(i identityView) string {
+	state := "enabled"
+	if i.Disabled {
+		state = "disabled"
 	}
-	store.add(cmd)
-	return cmd
+	if i.Admin {
+		state += ", admin"
+	}
+	if i.Role != "" {
+		state += ", " + i.Role
+	}
+	return state
 }

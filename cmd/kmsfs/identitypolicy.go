@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -34,55 +35,22 @@ func identityMapCommand() *cobra.Command {
 }
 
 func identityPolicyCommand(io stdio) *cobra.Command {
-	return group("policy", "Policies of an identity", identityPolicyPutCommand(), identityPolicyGetCommand(io), identityPolicyRemoveCommand())
-}
-
-func identityPolicyPutCommand() *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: "put NAME POLICY FILE", Short: "Attach a policy, or replace the one of that name", Args: usage(cobra.ExactArgs(3)),
-		RunE: func(cmd *cobra.Command, args []string) error {
+	return group("policy", "Policies of an identity",
+		callCommand("put NAME POLICY FILE", "Attach a policy, or replace the one of that name", ownerOnly, func(ctx context.Context, keys *mount.Keys, args []string) error {
 			document, err := os.ReadFile(args[2])
 			if err != nil {
 				return fmt.Errorf("%w: read policy: %w", mount.ErrUsage, err)
 			}
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				return keys.PutIdentityPolicy(cmd.Context(), keymgr.Caller{}, args[0], args[1], string(document))
-			})
-		},
-	}
-	store.add(cmd)
-	return cmd
-}
-
-func identityPolicyGetCommand(io stdio) *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: "get NAME POLICY", Short: "Print a policy as it was put", Args: usage(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				document, err := keys.GetIdentityPolicy(cmd.Context(), keymgr.Caller{}, args[0], args[1])
-				if err == nil {
-					_, err = fmt.Fprintln(io.out, strings.TrimRight(document, "\n"))
-				}
-				return err
-			})
-		},
-	}
-	store.add(cmd)
-	return cmd
-}
-
-func identityPolicyRemoveCommand() *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: "rm NAME POLICY", Short: "Take a policy away", Args: usage(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				return keys.DeleteIdentityPolicy(cmd.Context(), keymgr.Caller{}, args[0], args[1])
-			})
-		},
-	}
-	store.add(cmd)
-	return cmd
+			return keys.PutIdentityPolicy(ctx, keymgr.Caller{}, args[0], args[1], string(document))
+		}),
+		callCommand("get NAME POLICY", "Print a policy as it was put", ownerOnly, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			document, err := keys.GetIdentityPolicy(ctx, keymgr.Caller{}, args[0], args[1])
+			if err == nil {
+				_, err = fmt.Fprintln(io.out, strings.TrimRight(document, "\n"))
+			}
+			return err
+		}),
+		callCommand("rm NAME POLICY", "Take a policy away", ownerOnly, func(ctx context.Context, keys *mount.Keys, args []string) error {
+			return keys.DeleteIdentityPolicy(ctx, keymgr.Caller{}, args[0], args[1])
+		}))
 }

@@ -47,7 +47,7 @@ func initCommand(io stdio) *cobra.Command {
 	token.add(cmd)
 	cmd.Flags().StringVar(&blockSize, "block-size", "", "`SIZE` of the blocks of files, a power of two from 4K to 1M (default 4K, with compression 128K)")
 	cmd.Flags().BoolVar(&managed, "managed-key", false, "use the key alias/kmsfs/files, which the service manages for all such volumes, instead of a key of its own")
-	cmd.Flags().StringVar(&compression, "compression", "", "none (the default), s2 or zstd, with a `LEVEL` as in zstd:9")
+	cmd.Flags().StringVar(&compression, "compression", "", "`ALGORITHM` that compresses files: none (the default), s2 or zstd, with a level as in zstd:9")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

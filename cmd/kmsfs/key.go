@@ -47,9 +47,20 @@ func viewKey(k keymgr.KeyMetadata) keyView {
 
 func keyCommand(io stdio) *cobra.Command {
 	return group("key", "Customer master keys of a key store",
-		keyCreateCommand(io), keyListCommand(io), keyDescribeCommand(io),
-		keySwitchCommand("enable ID", "Enable a key", (*mount.Keys).Enable),
-		keySwitchCommand("disable ID", "Disable a key: what it wraps cannot be opened until it is enabled again", (*mount.Keys).Disable),
+		keyCreateCommand(io),
+		listCommand(io, listing[keyView]{
+			use: "list", short: "List the keys", none: "no keys; kmsfs init and kmsfs key create make some", identities: true, rows: listKeys,
+			columns: []column[keyView]{
+				{"KEY", func(k keyView) string { return k.ID }},
+				{"STATE", func(k keyView) string { return k.State }},
+				{"ALIASES", func(k keyView) string { return strings.Join(k.Aliases, " ") }},
+				{"DESCRIPTION", func(k keyView) string { return k.Description }},
+			},
+		}),
+		keyDescribeCommand(io),
+		callCommand("enable KEY", "Enable a key", identities, func(ctx context.Context, keys *mount.Keys, args []string) error { return keys.Enable(ctx, args[0]) }),
+		callCommand("disable KEY", "Disable a key: what it wraps cannot be opened until it is enabled again", identities,
+			func(ctx context.Context, keys *mount.Keys, args []string) error { return keys.Disable(ctx, args[0]) }),
 		keyImportCommand(io), keyImportParametersCommand(io), keyDeleteMaterialCommand(),
 		keyRotateCommand(), keyDeleteCommand(io), keyPolicyCommand(io))
 }
@@ -92,45 +103,24 @@ func keyCreateCommand(io stdio) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&in.Alias, "alias", "", "`NAME` to give it")
-	cmd.Flags().StringVar(&in.Origin, "origin", "", "AWS_KMS (made in the token, the default) or EXTERNAL (imported by key import)")
+	cmd.Flags().StringVar(&in.Origin, "origin", "", "`ORIGIN` of its material: AWS_KMS (made in the token, the default) or EXTERNAL (imported by key import)")
 	cmd.Flags().StringVar(&policyFile, "policy", "", "its key policy, from `FILE`")
-	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for")
+	cmd.Flags().StringVar(&in.Description, "description", "", "what it is for (`TEXT`)")
 	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func keyListCommand(io stdio) *cobra.Command {
-	var store storeFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the keys", Args: usage(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all := []keyView{}
-			err := withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				return keys.Each(cmd.Context(), func(k keymgr.KeyMetadata) { all = append(all, viewKey(k)) })
-			})
-			if err != nil {
-				return err
-			}
-			return io.print(asJSON, all, func(w *tabwriter.Writer) {
-				fmt.Fprintln(w, "KEY\tSTATE\tALIASES\tDESCRIPTION")
-				for _, k := range all {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, k.State, strings.Join(k.Aliases, " "), k.Description)
-				}
-			})
-		},
-	}
-	store.addAs(cmd)
-	jsonFlag(cmd, &asJSON)
-	return cmd
+func listKeys(ctx context.Context, keys *mount.Keys, _ []string) (all []keyView, err error) {
+	err = keys.Each(ctx, func(k keymgr.KeyMetadata) { all = append(all, viewKey(k)) })
+	return all, err
 }
 
 func keyDescribeCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "describe ID", Short: "Describe a key, named by id, ARN or alias/NAME", Args: usage(cobra.ExactArgs(1)),
+		Use: "describe KEY", Short: "Describe a key, named by id, ARN or alias/NAME", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
 				key, err := keys.DescribeKey(cmd.Context(), keymgr.Caller{}, args[0])
@@ -143,21 +133,6 @@ func keyDescribeCommand(io stdio) *cobra.Command {
 	}
 	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-// keySwitchCommand is enable or disable.
-func keySwitchCommand(use, short string, do func(*mount.Keys, context.Context, string) error) *cobra.Command {
-	var store storeFlags
-	cmd := &cobra.Command{
-		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				return do(keys, cmd.Context(), args[0])
-			})
-		},
-	}
-	store.addAs(cmd)
 	return cmd
 }
 

@@ -26,7 +26,7 @@ func keydCommand(io stdio) *cobra.Command {
 	cmd.Flags().StringVar(&cfg.TLS.Certificate, "tls-cert", "", "certificate `FILE` (PEM, with its chain) for --listen")
 	cmd.Flags().StringVar(&cfg.TLS.Key, "tls-key", "", "the certificate's key, in `FILE`")
 	cmd.Flags().BoolVar(&cfg.AWSLimits, "aws-limits", false, "AWS' limit of 25 rotations on demand")
-	cmd.Flags().DurationVar(&cfg.GrantDelay, "grant-delay", 0, "hide a new grant for so long from who does not present its token")
+	cmd.Flags().DurationVar(&cfg.GrantDelay, "grant-delay", 0, "hide a new grant for so long (`DURATION`) from who does not present its token")
 	cmd.Flags().IntVar(&cfg.ReplayMemory, "replay-memory", 0, "remember the signatures of requests in so many `MIB` (default 64: 4,600 requests a second)")
 	cmd.Flags().StringVar(&cfg.Metrics, "metrics", "", "serve figures for Prometheus at `ADDRESS`: unix:PATH or 127.0.0.1:PORT")
 	cmd.Flags().BoolVar(&cfg.AcceptRestore, "accept-restore", false, "accept a key store that is older than its token knows, after a wanted restore; it is recorded")

@@ -24,7 +24,7 @@ func keyImportCommand(io stdio) *cobra.Command {
 	var from importFlags
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "import ID", Short: "Import the material of a key of origin EXTERNAL; keep a copy of it", Args: usage(cobra.ExactArgs(1)),
+		Use: "import KEY", Short: "Import the material of a key of origin EXTERNAL; keep a copy of it", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (from.material == "") == (from.token == "" && from.wrapped == "") || (from.token == "") != (from.wrapped == "") || from.lasts < 0 {
 				return fmt.Errorf("%w: --material-file alone, or --wrapped-file with --token-file; --valid-for a time from now", mount.ErrUsage)
@@ -55,8 +55,8 @@ func keyImportCommand(io stdio) *cobra.Command {
 	f.StringVar(&from.material, "material-file", "", "`FILE` with an AES-256 key, 32 bytes or 64 hexadecimal digits; it is wrapped here")
 	f.StringVar(&from.wrapped, "wrapped-file", "", "`FILE` with the key as it was wrapped elsewhere (key import-parameters)")
 	f.StringVar(&from.token, "token-file", "", "`FILE` with the import token that goes with the wrapping key")
-	f.StringVar(&from.spec, "spec", mount.WrappingKeySpec, "what it is wrapped by here: RSA_2048, RSA_3072 or RSA_4096")
-	f.DurationVar(&from.lasts, "valid-for", 0, "how long the material may be used; 0: until it is deleted")
+	f.StringVar(&from.spec, "spec", mount.WrappingKeySpec, "`SPEC` of what it is wrapped by here: RSA_2048, RSA_3072 or RSA_4096")
+	f.DurationVar(&from.lasts, "valid-for", 0, "how long the material may be used (`DURATION`); without, until it is deleted")
 	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
@@ -85,7 +85,7 @@ func keyImportParametersCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var public, token, algorithm, spec string
 	cmd := &cobra.Command{
-		Use: "import-parameters ID --public-key FILE --token-file FILE", Short: "Write a wrapping key (DER) and its import token, to wrap material on another machine", Args: usage(cobra.ExactArgs(1)),
+		Use: "import-parameters KEY --public-key FILE --token-file FILE", Short: "Write a wrapping key (DER) and its import token, to wrap material on another machine", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if public == "" || token == "" {
 				return fmt.Errorf("%w: --public-key and --token-file name the files to write", mount.ErrUsage)
@@ -109,8 +109,8 @@ func keyImportParametersCommand(io stdio) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&public, "public-key", "", "write the wrapping key to `FILE`")
 	f.StringVar(&token, "token-file", "", "write the import token to `FILE`")
-	f.StringVar(&algorithm, "algorithm", mount.WrappingAlgorithm, "RSAES_OAEP_SHA_256 or RSAES_OAEP_SHA_1")
-	f.StringVar(&spec, "spec", mount.WrappingKeySpec, "RSA_2048, RSA_3072 or RSA_4096")
+	f.StringVar(&algorithm, "algorithm", mount.WrappingAlgorithm, "wrap by `ALGORITHM`: RSAES_OAEP_SHA_256 or RSAES_OAEP_SHA_1")
+	f.StringVar(&spec, "spec", mount.WrappingKeySpec, "`SPEC` of the wrapping key: RSA_2048, RSA_3072 or RSA_4096")
 	store.addAs(cmd)
 	return cmd
 }
@@ -132,7 +132,7 @@ func writeNew(path string, data []byte) error {
 func keyDeleteMaterialCommand() *cobra.Command {
 	var store storeFlags
 	cmd := &cobra.Command{
-		Use: "delete-material ID", Short: "Destroy a key's imported material; importing the same again makes it usable again", Args: usage(cobra.ExactArgs(1)),
+		Use: "delete-material KEY", Short: "Destroy a key's imported material; importing the same again makes it usable again", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeyARN(cmd.Context(), &store, args[0], func(keys *mount.Keys, arn string) error {
 				return keys.DeleteImportedKeyMaterial(cmd.Context(), keymgr.Caller{}, arn)

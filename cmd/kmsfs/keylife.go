@@ -18,7 +18,7 @@ func keyRotateCommand() *cobra.Command {
 	var every int
 	var never bool
 	cmd := &cobra.Command{
-		Use: "rotate ID", Short: "Give a key new material, now or (--every, --never) by period", Args: usage(cobra.ExactArgs(1)),
+		Use: "rotate KEY", Short: "Give a key new material, now or (--every, --never) by period", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if never && cmd.Flags().Changed("every") {
 				return fmt.Errorf("%w: --every and --never exclude each other", mount.ErrUsage)
@@ -56,7 +56,7 @@ func keyDeleteCommand(io stdio) *cobra.Command {
 	var days int
 	var cancel, confirm, yes bool
 	cmd := &cobra.Command{
-		Use: "delete ID", Short: "Delete a key after a window of days; what it wraps is lost then", Args: usage(cobra.ExactArgs(1)),
+		Use: "delete KEY", Short: "Delete a key after a window of days; what it wraps is lost then", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeyARN(cmd.Context(), &store, args[0], func(keys *mount.Keys, arn string) error {
 				switch {
@@ -115,7 +115,7 @@ func keyPolicyCommand(io stdio) *cobra.Command {
 func keyPolicyGetCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	cmd := &cobra.Command{
-		Use: "get ID", Short: "Print a key's policy as it was put", Args: usage(cobra.ExactArgs(1)),
+		Use: "get KEY", Short: "Print a key's policy as it was put", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeyARN(cmd.Context(), &store, args[0], func(keys *mount.Keys, arn string) error {
 				document, err := keys.GetKeyPolicy(cmd.Context(), keymgr.Caller{}, arn, keymgr.PolicyName)
@@ -134,7 +134,7 @@ func keyPolicyPutCommand() *cobra.Command {
 	var store storeFlags
 	var bypass bool
 	cmd := &cobra.Command{
-		Use: "put ID FILE", Short: "Replace a key's policy by the content of FILE", Args: usage(cobra.ExactArgs(2)),
+		Use: "put KEY FILE", Short: "Replace a key's policy by the content of FILE", Args: usage(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			document, err := os.ReadFile(args[1])
 			if err != nil {

@@ -21,7 +21,7 @@ func keyPolicyEditCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var bypass bool
 	cmd := &cobra.Command{
-		Use: "edit ID", Short: "Change a key's policy with $VISUAL or $EDITOR; it is checked before it is stored", Args: usage(cobra.ExactArgs(1)),
+		Use: "edit KEY", Short: "Change a key's policy with $VISUAL or $EDITOR; it is checked before it is stored", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKeyARN(cmd.Context(), &store, args[0], func(keys *mount.Keys, arn string) error {
 				e := policyEdit{std: io, keys: keys, arn: arn, bypass: bypass}

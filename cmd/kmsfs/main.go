@@ -22,9 +22,9 @@ func main() {
 func run(ctx context.Context, args []string, io stdio) int {
 	root := rootCommand(io)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		io.explain(err)
+		io.explain(cmd.CommandPath(), err)
 	}
 	return exitCode(err)
 }

@@ -39,9 +39,9 @@ func mountCommand(io stdio) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&options, "options", "o", nil, "mount options, a comma-separated `LIST`: ro, allow_other, suid, dev, noexec, noatime, fsname=NAME, transport=device|io_uring")
 	flags.BoolVarP(&foreground, "foreground", "f", false, "stay in the foreground")
-	flags.StringVar(&cfg.AuditLevel, "audit", string(audit.LevelAccess), "what is recorded of files where no policy says it: `LEVEL` denied, access or full")
-	flags.StringVar(&cfg.AuditFailure, "audit-failure", mount.AuditRefuse, "successful access to files that cannot be recorded: `refuse` it, or continue")
-	flags.DurationVar(&cfg.KeyTTL, "key-ttl", 15*time.Minute, "how long an unwrapped zone key may be used without asking the key manager again")
+	flags.StringVar(&cfg.AuditLevel, "audit", string(audit.LevelAccess), "`LEVEL` of what is recorded of files where no policy says it: denied, access or full")
+	flags.StringVar(&cfg.AuditFailure, "audit-failure", mount.AuditRefuse, "what becomes of successful access to files that cannot be recorded: `WHAT` is refuse or continue")
+	flags.DurationVar(&cfg.KeyTTL, "key-ttl", 15*time.Minute, "unwrapped zone keys may be used for `DURATION` without asking the key manager again")
 	flags.StringVar(&cfg.Metrics, "metrics", "", "serve figures for Prometheus at `ADDRESS`: unix:PATH or 127.0.0.1:PORT")
 	flags.BoolVar(&cfg.AcceptRestore, "accept-restore", false, "accept a volume that is older than the key store knows, after a wanted restore from a backup; recorded")
 	return cmd
@@ -55,7 +55,7 @@ func mountDaemonCommand() *cobra.Command {
 	}
 }
 
-func umountCommand(io stdio) *cobra.Command {
+func umountCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "umount MOUNTPOINT",
 		Short: "Unmount a volume and wait until it is closed",

@@ -279,7 +279,7 @@ func explainCommand(io stdio) *cobra.Command {
 	var asJSON, last bool
 	cfg := mount.ExplainConfig{}
 	cmd := &cobra.Command{
-		Use: "explain --action ACTION PATH | explain --last PATH", Short: "Say how a request would be decided and why, or why the caller's latest one was refused", Args: usage(cobra.ExactArgs(1)),
+		Use: "explain PATH", Short: "Say how a request would be decided and why, or why the caller's latest one was refused", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if last {
 				d, err := mount.LastDenial(args[0])
@@ -325,7 +325,7 @@ func explainCommand(io stdio) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.User, "user", "", "`USER` who asks, by name or number; default: you")
 	flags.StringVar(&cfg.Program, "program", "", "`PATH` of the program that asks; default: not known")
-	flags.StringVar(&cfg.Action, "action", "", "List, Read, Write, Create, Delete, Rename, SetAttr or Admin")
+	flags.StringVar(&cfg.Action, "action", "", "`ACTION`: List, Read, Write, Create, Delete, Rename, SetAttr or Admin")
 	flags.BoolVar(&last, "last", false, "why your latest request on the mount was refused")
 	jsonFlag(cmd, &asJSON)
 	return cmd

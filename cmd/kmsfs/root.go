@@ -12,40 +12,51 @@ import (
 // rootCommand builds the whole command tree.
 func rootCommand(io stdio) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "kmsfs",
-		Short:         "Encrypted directories whose keys live in an HSM",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          usage(cobra.NoArgs),
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:                        "kmsfs",
+		Short:                      "Encrypted directories whose keys live in an HSM",
+		Long:                       "kmsfs mounts directories in which every file is encrypted under a key of its own, and whose master keys never leave an HSM (or an embedded key store).",
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       usage(cobra.NoArgs),
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:                    versionLine(mount.Version(version)),
 	}
 	root.SetOut(io.out)
 	root.SetErr(io.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", mount.ErrUsage, err) })
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(
-		initCommand(io), mountCommand(io), umountCommand(io), statusCommand(io), infoCommand(io), fsckCommand(io), rewrapCommand(io), shredCommand(io),
-		rebuildCommand(io), backupCommand(io), restoreCommand(io),
-		reencryptCommand(io), jobsCommand(io), censusCommand(io), importCommand(io), exportCommand(io),
-		policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io),
-		keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), approvalCommand(io), breakGlassCommand(io), auditCommand(io), keydCommand(io), workerCommand(), mountDaemonCommand(), versionCommand(io),
-	)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { newHelpWriter(io.out).command(cmd) })
+	root.CompletionOptions.DisableDefaultCmd = true
+	for _, name := range []string{groupVolumes, groupFiles, groupRotation, groupKeys, groupAudit, groupMore} {
+		root.AddGroup(&cobra.Group{ID: name, Title: name})
+	}
+	addTo(root, groupVolumes, initCommand(io), mountCommand(io), umountCommand(), statusCommand(io), fsckCommand(io), rebuildCommand(io), backupCommand(io), restoreCommand(io))
+	addTo(root, groupFiles, infoCommand(io), importCommand(io), exportCommand(io), shredCommand(io), policyCommand(io), lockCommand(), unlockCommand(), explainCommand(io))
+	addTo(root, groupRotation, rewrapCommand(io), reencryptCommand(io), jobsCommand(io), censusCommand(io))
+	addTo(root, groupKeys, keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), approvalCommand(io), breakGlassCommand(io), keydCommand(io))
+	addTo(root, groupAudit, auditCommand(io))
+	addTo(root, groupMore, versionCommand(io), completionCommand(io))
+	root.AddCommand(workerCommand(), mountDaemonCommand())
+	root.SetHelpCommand(helpCommand())
+	addExamples(root)
+	complete(root)
 	return root
 }
 
-// usage makes a wrong number of arguments a usage error.
-func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return fmt.Errorf("%w: %w (%s)", mount.ErrUsage, err, cmd.UseLine())
-		}
-		return nil
+func addTo(root *cobra.Command, group string, commands ...*cobra.Command) {
+	for _, cmd := range commands {
+		cmd.GroupID = group
 	}
+	root.AddCommand(commands...)
 }
 
 // group is a command that only holds others.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: usage(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{
+		Use: use, Short: short, SuggestionsMinimumDistance: 2, Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	cmd.AddCommand(subs...)
 	return cmd
 }
@@ -57,12 +68,16 @@ func versionCommand(io stdio) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := mount.Version(version)
 			return io.print(asJSON, v, func(w *tabwriter.Writer) {
-				fmt.Fprintf(w, "kmsfs %s (format %d, %s, %s)\n", v.Version, v.Format, v.Go, v.Platform)
+				fmt.Fprintln(w, versionLine(v))
 			})
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+func versionLine(v mount.VersionInfo) string {
+	return fmt.Sprintf("kmsfs %s (format %d, %s, %s)", v.Version, v.Format, v.Go, v.Platform)
 }
 
 func jsonFlag(cmd *cobra.Command, v *bool) {

@@ -26,6 +26,15 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	f.addSecret(cmd)
 }
 
+// addFor is add, and addAs where identities may call the command as well.
+func (f *storeFlags) addFor(cmd *cobra.Command, identities bool) {
+	if identities {
+		f.addAs(cmd)
+		return
+	}
+	f.add(cmd)
+}
+
 // addAs is add for commands that identities may call as well.
 func (f *storeFlags) addAs(cmd *cobra.Command) {
 	f.add(cmd)
@@ -44,6 +53,9 @@ func (f *storeFlags) addSecret(cmd *cobra.Command) {
 	flags.StringVar(&f.secret.PINFile, "pin-file", "", "read the token's PIN from `FILE`")
 	flags.StringVar(&f.secret.Credential, "credential", "", "use the systemd credential `NAME`")
 	flags.IntVar(&f.secret.FD, "passphrase-fd", 0, "read the secret (passphrase, PIN or key file) from descriptor `N`, from 3 on")
+	for _, name := range []string{"passphrase-file", "key-file", "pin-file", "credential", "passphrase-fd"} {
+		_ = flags.SetAnnotation(name, secretAnnotation, nil) // they are there
+	}
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) { f.secret.Prompt = prompter(cmd.Context()) }
 }
 
