@@ -108,26 +108,3 @@ func (h *history) last() facts {
 	defer h.mu.Unlock()
 	return h.all[len(h.all)-1]
 }
-
-// outages says when the daemon may have been away.
-type outages struct {
-	mu           sync.Mutex
-	begun, ended int
-}
-
-func (o *outages) begin() { o.mu.Lock(); o.begun++; o.mu.Unlock() }
-func (o *outages) end()   { o.mu.Lock(); o.ended++; o.mu.Unlock() }
-
-// mark is the state for a call that begins now.
-func (o *outages) mark() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.ended
-}
-
-// between reports whether there was an outage since the mark.
-func (o *outages) between(mark int) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.begun > mark
-}

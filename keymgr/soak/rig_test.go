@@ -27,8 +27,8 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv/local"
 )
 
-// patience bounds every wait, on a machine that is busy with other things.
-const patience = 2 * time.Minute
+// patience bounds every wait, on a machine that is busy with other things or stands still for some minutes.
+const patience = 5 * time.Minute
 
 // environment of the daemon's process: this test binary.
 const (

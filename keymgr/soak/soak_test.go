@@ -95,7 +95,7 @@ func mix(t *testing.T, p plan) {
 	for _, m := range all {
 		addCounts(counts, m.counts)
 	}
-	t.Logf("seed %d: transitions %v; answers %v", s.seed, counts, codes)
+	t.Logf("seed %d: transitions %v; answers %v; standstills %d", s.seed, counts, codes, s.outages.count())
 	if n := least(counts); n < max(1, p.wantEach) {
 		t.Errorf("a transition was made %d times, want %d: %v", n, p.wantEach, counts)
 	}
@@ -141,6 +141,7 @@ func newSoak(t *testing.T, p plan) *soak {
 		t.Fatal(err)
 	}
 	s.probe = md.KeyID
+	s.outages.watch(t, func() { s.recovered(t.Context()) })
 	return s
 }
 
@@ -260,7 +261,7 @@ func (s *soak) awaitToken(ctx context.Context, old int) {
 	defer c.Close()
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		_, err := c.Encrypt(ctx, keymgr.Caller{}, keymgr.EncryptInput{KeyID: s.probe, Plaintext: []byte("probe")})
-		if err == nil && (old == 0 || s.d.workerPID() != old) {
+		if err == nil && (old == 0 || s.d.workerPID() != old) || ctx.Err() != nil {
 			return
 		}
 		if time.Now().After(end) {

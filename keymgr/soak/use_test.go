@@ -126,7 +126,7 @@ func (u *user) judge(k *subject, from int, operation uint8, broken bool, err err
 		u.codes[code]++
 		time.Sleep(time.Second)
 		return
-	case unavailable && u.s.outages.between(u.mark):
+	case unavailable && u.s.outages.between(u.mark), code == "KeyUseLogException" && u.s.outages.late(u.mark):
 		u.codes["unavailable"]++
 		return
 	}
