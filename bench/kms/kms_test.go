@@ -10,6 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +28,11 @@ import (
 const (
 	envEmpty   = "KMSFS_BENCH_EMPTY"
 	envDurable = "KMSFS_BENCH_DURABLE"
+
+	// A shorter form: how many rounds, how long each is, and which of the key manager's subjects (a regular expression).
+	envRounds = "KMSFS_BENCH_ROUNDS"
+	envWindow = "KMSFS_BENCH_WINDOW"
+	envOnly   = "KMSFS_BENCH_ONLY"
 )
 
 func TestMain(m *testing.M) {
@@ -198,6 +206,20 @@ func keyd(t *testing.T, bin, name string, token *hsmtest.SoftHSM) []*subject {
 	}
 }
 
+// asked is what the environment asks for.
+func asked[T any](t *testing.T, name string, parse func(string) (T, error), otherwise T) T {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	v, err := parse(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}
+
 // createKey waits for the daemon.
 func createKey(t *testing.T, c *client.Client) keymgr.KeyMetadata {
 	t.Helper()
@@ -217,7 +239,7 @@ func TestKeyManager(t *testing.T) {
 	if os.Getenv("KMSFS_BENCH") != "1" {
 		t.Skip("a measurement: make bench, or KMSFS_BENCH=1")
 	}
-	const rounds, window = 5, 2 * time.Second
+	rounds, window := asked(t, envRounds, strconv.Atoi, 5), asked(t, envWindow, time.ParseDuration, 2*time.Second)
 	bin := build(t)
 	token := hsmtest.NewSoftHSM(t)
 	none, durable := empty(t, false), empty(t, true)
@@ -225,6 +247,8 @@ func TestKeyManager(t *testing.T) {
 	all := []*subject{none, durable, raw}
 	all = append(all, keyd(t, bin, "embedded", nil)...)
 	all = append(all, keyd(t, bin, "SoftHSM", token)...)
+	only := regexp.MustCompile(os.Getenv(envOnly))
+	all = slices.DeleteFunc(all, func(s *subject) bool { return s != none && s != durable && s != raw && !only.MatchString(s.name) })
 	for _, s := range all {
 		s.round(t, window/4) // warm
 		s.rates, s.latencies = nil, nil

@@ -42,7 +42,10 @@ func TestPowerCuts(t *testing.T) {
 		for life := range 3 {
 			o := options(dir)
 			o.SegmentSize = 20<<10 + rng.Int64N(100<<10)
-			d := &faultDisk{osDisk: osDisk{filepath.Join(dir, KeyStream)}}
+			d := &faultDisk{osDisk: osDisk{dir: filepath.Join(dir, KeyStream)}}
+			if o.Flushed = trial%2 == 0; o.Flushed {
+				d.ahead = 4<<10 + rng.Int64N(40<<10)
+			}
 			o.disk, o.Spools = d, []string{shm}
 			l := open(t, o, n)
 			if cut {

@@ -22,17 +22,20 @@ type disk interface {
 
 // segmentFile is a segment that is written.
 type segmentFile interface {
-	Write(p []byte) (int, error)              // at the end
+	Write(p []byte) (int, error)              // at the end of what was written; of a file just opened, at its end
 	WriteAt(p []byte, off int64) (int, error) // again, what a failed Sync may have lost
 	Truncate(size int64) error
-	Size() (int64, error)
+	Size() (int64, error) // with the zeros behind the end
 	Sync() error
 	Present() bool // it is still the file at its path
 	Close() error
 }
 
 // osDisk is the disk of a stream's directory.
-type osDisk struct{ dir string }
+type osDisk struct {
+	dir   string
+	ahead int64 // space made behind a segment's end at a time, in bytes; 0: none
+}
 
 const fileMode = 0o600
 
@@ -71,7 +74,7 @@ func (d osDisk) Create(s segment, header []byte) (segmentFile, error) {
 }
 
 func (d osDisk) Open(s segment) (segmentFile, error) {
-	f, err := os.OpenFile(s.plain(), os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(s.plain(), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +86,7 @@ func (d osDisk) Open(s segment) (segmentFile, error) {
 		f.Close()
 		return nil, err
 	}
-	return &osFile{f}, nil
+	return &osFile{f: f, end: st.Size(), size: st.Size(), ahead: d.ahead}, nil
 }
 
 func (d osDisk) SetReserve(n int64) error {
@@ -112,22 +115,55 @@ func (d osDisk) SetReserve(n int64) error {
 	return err
 }
 
-// osFile is a segment on disk.
-type osFile struct{ f *os.File }
+// osFile is a segment on disk. Behind its end there may be zeros: blocks that are written already, so that a flush has no metadata to write.
+type osFile struct {
+	f     *os.File
+	end   int64 // of what was written
+	size  int64 // of the file
+	ahead int64 // how many zeros are written at a time; 0: none
+}
 
-func (o *osFile) Write(p []byte) (int, error) { return o.f.Write(p) }
-func (o *osFile) Truncate(size int64) error   { return o.f.Truncate(size) }
-func (o *osFile) Sync() error                 { return unix.Fdatasync(int(o.f.Fd())) }
-func (o *osFile) Close() error                { return o.f.Close() }
-
-// WriteAt uses a descriptor of its own: what is written through one with O_APPEND goes to the end.
-func (o *osFile) WriteAt(p []byte, off int64) (int, error) {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", o.f.Fd()), os.O_WRONLY, 0)
-	if err != nil {
-		return 0, err
+func (o *osFile) Write(p []byte) (int, error) {
+	if end := o.end + int64(len(p)); o.ahead > 0 && end > o.size {
+		o.makeRoom(end)
 	}
-	defer f.Close()
-	return f.WriteAt(p, off)
+	n, err := o.f.WriteAt(p, o.end)
+	o.end += int64(n)
+	o.size = max(o.size, o.end)
+	return n, err
+}
+
+// makeRoom writes zeros from end on. Where there is no space for them, the file grows by what is written, from now on.
+func (o *osFile) makeRoom(end int64) {
+	const piece = 64 << 10
+	zeros := make([]byte, piece)
+	for off := end; off < end+o.ahead; off += piece {
+		if _, err := o.f.WriteAt(zeros[:min(piece, end+o.ahead-off)], off); err != nil {
+			o.ahead = 0
+			_ = o.Truncate(o.end)
+			return
+		}
+	}
+	o.size = end + o.ahead
+}
+
+func (o *osFile) Truncate(size int64) error {
+	if err := o.f.Truncate(size); err != nil {
+		return err
+	}
+	o.end, o.size = size, size
+	return nil
+}
+
+func (o *osFile) WriteAt(p []byte, off int64) (int, error) { return o.f.WriteAt(p, off) }
+func (o *osFile) Sync() error                              { return unix.Fdatasync(int(o.f.Fd())) }
+
+// Close gives the space behind the end back, if it can.
+func (o *osFile) Close() error {
+	if o.size > o.end {
+		_ = o.f.Truncate(o.end)
+	}
+	return o.f.Close()
 }
 
 func (o *osFile) Size() (int64, error) {

@@ -110,6 +110,13 @@ func (l *Log) crash() {
 	close(l.ends)
 	l.workers.Wait()
 	<-l.written
+	file := l.w.file
+	if f, ok := file.(*faultFile); ok {
+		file = f.segmentFile
+	}
+	if f, ok := file.(*osFile); ok {
+		f.size = f.end // it does not get to giving space back
+	}
 	l.w.file.Close()
 	l.lock.Close()
 }

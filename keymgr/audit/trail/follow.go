@@ -182,7 +182,7 @@ func (p *place) readSegment(fn func(line []byte) error) error {
 		}
 		in = f
 	}
-	l := &lines{r: bufio.NewReaderSize(in, 64<<10), done: func() {}}
+	l := &lines{r: bufio.NewReaderSize(in, 64<<10), open: !s.packed, done: func() {}}
 	for {
 		head := p.offset == 0
 		before := l.end

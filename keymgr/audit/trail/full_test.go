@@ -53,7 +53,7 @@ func TestFullAgainAndAgain(t *testing.T) {
 	dir, n := filepath.Join(t.TempDir(), "audit"), newNotary(t)
 	var full atomic.Bool
 	o := options(dir)
-	o.disk = fullDisk{osDisk{filepath.Join(dir, KeyStream)}, &full}
+	o.disk = fullDisk{osDisk{dir: filepath.Join(dir, KeyStream)}, &full}
 	next := 0
 	for range 2 {
 		l := open(t, o, n)

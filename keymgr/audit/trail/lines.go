@@ -62,6 +62,7 @@ type lines struct {
 	long []byte    // of a line longer than r's buffer
 	raw  hash.Hash // of the file's bytes, for a compressed segment
 	end  int64     // bytes read up to the end of the last whole line, uncompressed
+	open bool      // not compressed: zeros may lie behind the last line
 	done func()
 }
 
@@ -76,7 +77,7 @@ func openSegment(s segment) (*lines, error) {
 		return nil, errors.Join(fmt.Errorf("%w: %s is no file", ErrDamaged, s.path()), err)
 	}
 	if !s.packed {
-		return &lines{r: bufio.NewReaderSize(f, 256<<10), done: func() { f.Close() }}, nil
+		return &lines{r: bufio.NewReaderSize(f, 256<<10), open: true, done: func() { f.Close() }}, nil
 	}
 	raw := sha256.New()
 	z, err := zstd.NewReader(io.TeeReader(f, raw), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
@@ -92,9 +93,25 @@ const maxWindow = 64 << 20
 
 func (l *lines) close() { l.done() }
 
-// next gives the next line without its end; it is valid until the next call. io.EOF at the end; errTorn for a last line without an end or one that is too long; the
-// system's or decoder's error.
+// next gives the next line without its end; it is valid until the next call. io.EOF at the end, which is where a line of an open segment would begin with a zero; errTorn for a last line without an
+// end, one that is too long, or one of an open segment with a zero in it, as a power cut leaves it, or who writes it just now; the system's or decoder's error.
 func (l *lines) next() ([]byte, error) {
+	if !l.open {
+		return l.line()
+	}
+	if b, _ := l.r.Peek(1); len(b) == 1 && b[0] == 0 {
+		return nil, io.EOF
+	}
+	before := l.end
+	line, err := l.line()
+	if err == nil && bytes.IndexByte(line, 0) >= 0 {
+		l.end = before
+		return nil, errTorn
+	}
+	return line, err
+}
+
+func (l *lines) line() ([]byte, error) {
 	l.long = l.long[:0]
 	for {
 		part, err := l.r.ReadSlice('\n')

@@ -25,7 +25,7 @@ type Options struct {
 
 	Limit           time.Duration // of one Record
 	AccessContinues bool          // successful file access goes on without its record; the log says how often
-	Flushed         bool          // nearly all records are to be durable: whoever writes them flushes them, too, so that no other goroutine has to be woken in between
+	Flushed         bool          // nearly all records are to be durable: whoever writes them flushes them, too, so that no other goroutine has to be woken in between, into blocks that are there already
 	SegmentSize     int64         // bytes before compression
 	SegmentAge      time.Duration
 	SealEvery       time.Duration
@@ -51,6 +51,7 @@ const (
 const (
 	flushEvery = 50 * time.Millisecond // a quarter of audit.FlushWithin: a write waits for so long, then for a flush, and what comes meanwhile waits for the next one
 	maxBacklog = 4 << 20               // bytes that wait for a slow disk
+	writeAhead = 512 << 10             // bytes behind the end of a segment of which each record is flushed: some 400 records
 )
 
 func (o *Options) setDefaults() {
@@ -146,7 +147,11 @@ func Open(opts Options) (*Log, error) {
 	l := &Log{opts: opts, dir: filepath.Join(opts.Dir, opts.Stream), wake: make(chan struct{}, 1), later: make(chan struct{}, 1), asked: make(chan func()), flushes: make(chan struct{}, 1),
 		packs: make(chan struct{}, 1), ends: make(chan struct{}), written: make(chan struct{}), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
 	if l.disk = opts.disk; l.disk == nil {
-		l.disk = osDisk{l.dir}
+		d := osDisk{dir: l.dir}
+		if opts.Flushed {
+			d.ahead = writeAhead
+		}
+		l.disk = d
 	}
 	if err := l.open(); err != nil {
 		if l.lock != nil {

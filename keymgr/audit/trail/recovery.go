@@ -104,6 +104,9 @@ func (l *Log) cutTail() error {
 	if err != nil {
 		return err
 	}
+	if tail = bytes.TrimRight(tail, "\x00"); len(tail) == 0 { // room for what was to come
+		return w.file.Truncate(w.size)
+	}
 	l.w.cut = int64(len(tail))
 	// A tail in which there is no whole line is a record that was never answered; its file is kept where there is space for it.
 	name := fmt.Sprintf("%0*d-%d%s", digits, w.growth.Now().Size(), l.opts.Now().UnixNano(), cutSuffix)

@@ -17,7 +17,7 @@ import (
 func faulty(t *testing.T, dir string, change func(*Options)) (*Log, *faultDisk, *notary) {
 	n := newNotary(t)
 	o := options(dir)
-	d := &faultDisk{osDisk: osDisk{filepath.Join(dir, KeyStream)}}
+	d := &faultDisk{osDisk: osDisk{dir: filepath.Join(dir, KeyStream)}}
 	o.disk = d
 	if change != nil {
 		change(&o)
