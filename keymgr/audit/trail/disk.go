@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +87,8 @@ func (d osDisk) Open(s segment) (segmentFile, error) {
 		f.Close()
 		return nil, err
 	}
-	return &osFile{f: f, end: st.Size(), size: st.Size(), ahead: d.ahead}, nil
+	id := st.Sys().(*syscall.Stat_t)
+	return &osFile{f: f, id: fileID{id.Dev, id.Ino}, end: st.Size(), size: st.Size(), ahead: d.ahead}, nil
 }
 
 func (d osDisk) SetReserve(n int64) error {
@@ -118,10 +120,13 @@ func (d osDisk) SetReserve(n int64) error {
 // osFile is a segment on disk. Behind its end there may be zeros: blocks that are written already, so that a flush has no metadata to write.
 type osFile struct {
 	f     *os.File
+	id    fileID
 	end   int64 // of what was written
 	size  int64 // of the file
 	ahead int64 // how many zeros are written at a time; 0: none
 }
+
+type fileID struct{ dev, ino uint64 }
 
 func (o *osFile) Write(p []byte) (int, error) {
 	if end := o.end + int64(len(p)); o.ahead > 0 && end > o.size {
@@ -175,11 +180,9 @@ func (o *osFile) Size() (int64, error) {
 }
 
 func (o *osFile) Present() bool {
-	var here, there unix.Stat_t // before every flush, so without what os makes of them
-	if unix.Fstat(int(o.f.Fd()), &here) != nil || unix.Lstat(o.f.Name(), &there) != nil {
-		return false
-	}
-	return here.Dev == there.Dev && here.Ino == there.Ino
+	var there unix.Statx_t // before every flush, and without its times: the kernel would count each write after a look at them as a change that the flush has to write, too
+	err := unix.Statx(unix.AT_FDCWD, o.f.Name(), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO, &there)
+	return err == nil && unix.Mkdev(there.Dev_major, there.Dev_minor) == o.id.dev && there.Ino == o.id.ino
 }
 
 func syncDir(dir string) error {
@@ -241,6 +244,6 @@ func (d osDisk) Rescue(s segment, f segmentFile) error {
 		return err
 	}
 	_ = o.f.Close()
-	o.f = again.(*osFile).f
+	o.f, o.id = again.(*osFile).f, again.(*osFile).id
 	return nil
 }
