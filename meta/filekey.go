@@ -51,6 +51,8 @@ const maxKeyRounds = 2*MaxWraps + 32
 func (s *Store) UpdateWithKeys(ctx context.Context, fn func(*Tx) error) error {
 	ready := &madeKeys{}
 	defer ready.wipe()
+	turn := s.grace.enter() // what is asked for here is not put anywhere yet
+	defer s.grace.leave(turn)
 	for range maxKeyRounds {
 		_, err := s.Update(ctx, func(tx *Tx) error {
 			tx.ready = ready.begin()

@@ -71,5 +71,5 @@ func (g *grace) giveUp() {
 	g.idle = nil
 }
 
-// Quiesce returns when every Update that was under way when it was called is over.
+// Quiesce returns when every Update and UpdateWithKeys that was under way when it was called is over.
 func (s *Store) Quiesce(ctx context.Context) error { return s.grace.quiesce(ctx) }

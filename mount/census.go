@@ -191,7 +191,16 @@ func (v *Volume) census(ctx context.Context, root meta.Ino, before, wrapped time
 	if !wrapped.IsZero() {
 		c.census.Wrapped = &WrappedBefore{Time: wrapped}
 	}
-	err := v.meta.Zones(ctx, func(z *meta.Zone) bool { c.params[z.ID] = z.Params; return true })
+	if err := v.meta.Quiesce(ctx); err != nil { // what was asked of the key manager until now has its place
+		return c.census, err
+	}
+	err := v.meta.Zones(ctx, func(z *meta.Zone) bool {
+		c.params[z.ID] = z.Params
+		if root == meta.RootIno { // also of those without a file: their names are under their keys
+			c.zones[z.ID] = &zoneCount{row: z}
+		}
+		return true
+	})
 	if err != nil {
 		return c.census, err
 	}
