@@ -274,7 +274,7 @@ func (m *Manager) mayApprove(ctx context.Context, by Caller, u *Use, rec *reques
 	if same {
 		return fault(ErrAccessDenied, "a request is approved by somebody else than who made it")
 	}
-	if op.conditions == nil { // about no key
+	if op.conditions == nil {
 		u.Reason = "an approver"
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
@@ -73,6 +74,21 @@ func TestApproval(t *testing.T) {
 		}, func(f *fixture, ctx context.Context, key string) bool {
 			md, err := f.DescribeKey(ctx, me, key)
 			return err == nil && md.State == StatePendingDeletion && md.DeletionDate.Equal(f.now().UTC().Add(days(9)))
+		}},
+		"DestroyKeyVersion": {func(f *fixture, ctx context.Context, by Caller, key string) error {
+			if md, err := f.DescribeKey(ctx, me, key); err != nil {
+				return err
+			} else if len(md.Versions) == 1 {
+				if _, err := f.RotateKeyOnDemand(ctx, me, key); err != nil {
+					return err
+				}
+				f.clock.advance(VersionGrace, VersionGrace)
+			}
+			_, err := f.DestroyKeyVersion(ctx, by, DestroyVersionInput{KeyID: key, Version: 1, Lose: []blockcrypt.VolumeID{{7}}})
+			return err
+		}, func(f *fixture, ctx context.Context, key string) bool {
+			md, err := f.DescribeKey(ctx, me, key)
+			return err == nil && !md.Versions[0].Destroyed.IsZero()
 		}},
 		"CreateKey without the lockout check": {func(f *fixture, ctx context.Context, by Caller, _ string) error {
 			_, err := f.CreateKey(ctx, by, CreateKeyInput{Alias: "alias/bypassed", Policy: strings.ReplaceAll(ownPolicy, "kms:*", "kms:DescribeKey"), Bypass: true})

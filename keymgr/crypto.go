@@ -225,6 +225,9 @@ func (m *Manager) decrypt(ctx context.Context, by Caller, ciphertext []byte, ope
 	if err := k.allows(operation); err != nil {
 		return DecryptOutput{}, err
 	}
+	if err := v.gone(k.id.ARN()); err != nil {
+		return DecryptOutput{}, err
+	}
 	aad, err := blobAAD(v.material, *a.context)
 	if err != nil {
 		return DecryptOutput{}, err

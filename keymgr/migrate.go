@@ -69,8 +69,8 @@ func (m *Manager) backingKeys(k, v []byte, keys *[]BackingKey) error {
 		if err != nil {
 			return fmt.Errorf("check value of key %s: %w", md.id, errRow)
 		}
-		if rec.Import != nil && !rec.Import.Present {
-			continue // its material was deleted
+		if rec.Import != nil && !rec.Import.Present || !rec.Versions[i].Destroyed.IsZero() {
+			continue // there is none any more
 		}
 		*keys = append(*keys, BackingKey{Token: v.tokenKey, Check: check, Label: fmt.Sprintf("%s v%d", md.id.ARN(), v.number)})
 	}

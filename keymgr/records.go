@@ -66,6 +66,8 @@ type versionRecord struct {
 
 	MadeIn     string `json:"madeIn,omitempty"`     // kind of the token that it was made in and came from; "": this one, or imported
 	Commitment string `json:"commitment,omitempty"` // hex; of imported material: tells it from other material
+
+	Destroyed time.Time `json:"destroyed,omitzero"` // its backing key is no more since then; INVARIANT: never of the last version
 }
 
 // materialRecord leads from a blob to its key.
@@ -131,6 +133,8 @@ type version struct {
 	tokenKey hsm.KeyID
 	created  time.Time
 	rotation string
+
+	destroyed time.Time // zero: it was not
 }
 
 func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
@@ -147,7 +151,10 @@ func newCMK(id keyUUID, rec keyRecord) (*cmk, error) {
 		if err != nil {
 			return nil, fmt.Errorf("version %d of key %s: %v: %w", v.Number, id, err, errRow)
 		}
-		k.versions = append(k.versions, version{v.Number, material, tokenKey, v.Created, v.Rotation})
+		if !v.Destroyed.IsZero() && i == len(rec.Versions)-1 {
+			return nil, fmt.Errorf("version %d of key %s, the newest, is destroyed: %w", v.Number, id, errRow)
+		}
+		k.versions = append(k.versions, version{v.Number, material, tokenKey, v.Created, v.Rotation, v.Destroyed})
 	}
 	return k, nil
 }
@@ -183,7 +190,7 @@ func (k *cmk) metadata() KeyMetadata {
 		Aliases: append([]string(nil), k.record.Aliases...),
 	}
 	for _, v := range k.versions {
-		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created, MadeIn: k.record.Versions[v.number-1].MadeIn})
+		md.Versions = append(md.Versions, VersionInfo{Number: v.number, MaterialID: v.material.String(), Created: v.created, Destroyed: v.destroyed, MadeIn: k.record.Versions[v.number-1].MadeIn})
 	}
 	if i := k.record.Import; i != nil && i.Present {
 		md.Expiration, md.ValidTo = DoesntExpire, i.ValidTo

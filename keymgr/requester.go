@@ -71,7 +71,7 @@ func (m *Manager) requester(ctx context.Context, approver Caller, rec *requestRe
 
 // guardedOperation is what a request asks for.
 type guardedOperation struct {
-	conditions func(*policy.Context) // what policies may ask for beside the key
+	conditions func(*policy.Context) // what policies may ask for beside the key; nil: an approver need not have the right to do it
 	do         func(ctx context.Context, by Caller, g *guarded) (done string, err error)
 }
 
@@ -101,6 +101,13 @@ func (m *Manager) guardedOperation(rec *requestRecord) (op guardedOperation, err
 		op.do = func(ctx context.Context, by Caller, g *guarded) (string, error) {
 			out, err := m.scheduleKeyDeletion(ctx, by, in, g)
 			return fmt.Sprintf("%s will be deleted in %d days", out.KeyID, out.Days), err
+		}
+	case "DestroyKeyVersion":
+		var in DestroyVersionInput
+		read(&in)
+		op.do = func(ctx context.Context, by Caller, g *guarded) (string, error) { // no conditions: the owner's alone, so no approver could do it
+			out, err := m.destroyKeyVersion(ctx, by, in, g)
+			return fmt.Sprintf("version %d of %s is destroyed", out.Version, out.KeyID), err
 		}
 	case "CreateKey":
 		var in CreateKeyInput

@@ -28,6 +28,7 @@ var (
 	toReadRotation = [5]rule{fine, fine, fine, fine, notHere}
 	toRotate       = [5]rule{ifMade, disabled, wrongState, wrongState, notHere}
 	toImport       = [5]rule{ifImported, ifImported, wrongState, ifImported, notHere}
+	toDestroy      = [5]rule{ifMade, ifMade, wrongState, notHere, notHere}
 	toDropMaterial = [5]rule{ifImported, ifImported, ifImported, ifImported, notHere}
 )
 
@@ -71,6 +72,8 @@ var stateRules = map[string][5]rule{
 	"GetKeyRotationStatus": toReadRotation,
 	"ListKeyRotations":     toReadRotation,
 	"RotateKeyOnDemand":    toRotate,
+
+	"DestroyKeyVersion": toDestroy,
 
 	"GetParametersForImport":    toImport,
 	"ImportKeyMaterial":         toImport,

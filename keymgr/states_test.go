@@ -151,6 +151,13 @@ var keyOperations = map[string]func(context.Context, subject) error{
 	"ListKeyRotations": func(ctx context.Context, s subject) error {
 		return second(s.f.ListKeyRotations(ctx, me, s.md.KeyID, true, Page{}))
 	},
+	"DestroyKeyVersion": func(ctx context.Context, s subject) error {
+		id, _ := parseKeyUUID(s.md.KeyID)
+		// In whatever state; what it fails for, imported material, the operation refuses by itself.
+		_ = s.f.rotate(ctx, me, &Use{Operation: "RotateKey", Key: s.md.ARN}, RotationOnDemand, func() (*cmk, error) { return s.f.keyByID(ctx, id) })
+		s.f.clock.advance(VersionGrace, VersionGrace)
+		return second(s.f.DestroyKeyVersion(ctx, me, DestroyVersionInput{KeyID: s.md.KeyID, Version: 1}))
+	},
 	"GetParametersForImport": func(ctx context.Context, s subject) error {
 		return second(s.f.GetParametersForImport(ctx, me, s.md.KeyID, WrapOAEPSHA256, "RSA_2048"))
 	},

@@ -103,7 +103,8 @@ type VersionInfo struct {
 	Number     uint32 // from 1
 	MaterialID string // 64 hex digits; the same in every blob of this version
 	Created    time.Time
-	MadeIn     string // kind of the token that it came from by a migration, and so has been outside of this one; "": it has not
+	Destroyed  time.Time // when it was; zero: it was not
+	MadeIn     string    // kind of the token that it came from by a migration, and so has been outside of this one; "": it has not
 }
 
 // CreateKeyInput asks for a new CMK. Alias (with its prefix alias/), if given, is made together with the key or not at all; that is not AWS'.

@@ -70,3 +70,61 @@ func TestShredLeavesNoWrap(t *testing.T) {
 	openKey(t, v.ID, v.Store, v.attr(kept.Ino))
 	v.clean()
 }
+
+// TestRowPutBack says what the row of a removed file is worth to who puts it back past everything that refuses it (freshness): its data key opens as long as the zone's key is the one of then, and not
+// after a deep rewrap.
+func TestRowPutBack(t *testing.T) {
+	for _, deep := range []bool{false, true} {
+		v := newTree(t)
+		f := v.file(meta.RootIno, "f")
+		v.file(meta.RootIno, "kept")
+		row := binary.BigEndian.AppendUint64([]byte{'A'}, uint64(f.Ino))
+		var sealed []byte
+		err := v.KV.View(bg, func(r kv.Reader) error {
+			vals, err := r.Get(bg, row)
+			if err == nil {
+				sealed = bytes.Clone(vals[0])
+			}
+			return err
+		})
+		want(t, "read row", err, nil)
+		_, err = v.Unlink(bg, meta.RootIno, []byte("f"), nil)
+		want(t, "unlink", err, nil)
+		if deep {
+			v.deepRewrap()
+		}
+		_, err = v.KV.Update(bg, kv.OpID{}, func(tx kv.Txn) error { tx.Put(row, sealed); return nil })
+		want(t, "put back", err, nil)
+		a, err := v.Getattr(bg, f.Ino)
+		want(t, "getattr", err, nil)
+		dek, err := v.UnwrapDEK(bg, a, a.Epoch)
+		if !deep {
+			want(t, "its key before a deep rewrap", err, nil)
+			dek.Wipe()
+			continue
+		}
+		if err == nil {
+			t.Error("after a deep rewrap the key of a row that is put back opens")
+		}
+		t.Log("after a deep rewrap:", err)
+	}
+}
+
+// deepRewrap gives the root zone another key, and forgets the one it had.
+func (v *tree) deepRewrap() {
+	t := v.t
+	t.Helper()
+	next := v.rotate(meta.RootZone, v.ZoneKey)
+	want(t, "quiesce", v.Quiesce(bg), nil)
+	for more, after := true, meta.Ino(0); more; {
+		step, err := v.RewrapKeys(bg, meta.RootZone, after)
+		want(t, "step", err, nil)
+		after, more = step.Next, step.More
+	}
+	want(t, "drop", v.DropFormer(bg, meta.RootZone), nil)
+	z, err := v.Zone(bg, meta.RootZone)
+	want(t, "zone", err, nil)
+	alone, err := z.Keys(v.ID, next)
+	want(t, "keys", err, nil)
+	v.Keyring.Add(meta.RootZone, alone)
+}

@@ -28,12 +28,13 @@ const (
 
 	opUmount = "umount" // unmounts, and answers when the volume is closed
 
-	opCensus    = "census"    // censusArgs -> Census
-	opShred     = "shred"     // shredArgs -> event ShredPlan, Shredded
-	opReencrypt = "reencrypt" // reencryptArgs -> JobStatus
-	opJobs      = "jobs"      // []JobStatus
-	opJob       = "job"       // jobArgs
-	opJobWait   = "job-wait"  // jobArgs -> events JobStatus, JobStatus
+	opCensus     = "census"     // censusArgs -> Census
+	opReferences = "references" // referencesArgs -> References
+	opShred      = "shred"      // shredArgs -> event ShredPlan, Shredded
+	opReencrypt  = "reencrypt"  // reencryptArgs -> JobStatus
+	opJobs       = "jobs"       // []JobStatus
+	opJob        = "job"        // jobArgs
+	opJobWait    = "job-wait"   // jobArgs -> events JobStatus, JobStatus
 )
 
 // Operations on policies.
@@ -68,6 +69,8 @@ func (d *daemon) handlers() map[string]control.Handler {
 		opCheck:  d.handleCheck,
 
 		opQuarantine: d.handleQuarantine,
+
+		opReferences: d.handleReferences,
 
 		opRewrap: d.handleRewrap,
 		opBackup: d.handleBackup,

@@ -74,6 +74,8 @@ kmsfs key create --alias imported --origin EXTERNAL`,
 kmsfs key rotate alias/vault --every 365`,
 	"key delete": `kmsfs key delete alias/old --days 30
 kmsfs key delete alias/old --cancel`,
+	"key destroy-version": `kmsfs key destroy-version alias/vault 1
+kmsfs key destroy-version alias/vault 1 --lose /srv/former`,
 	"key policy get":  "kmsfs key policy get alias/vault",
 	"key policy put":  "kmsfs key policy put alias/vault policy.json",
 	"key policy edit": "kmsfs key policy edit alias/vault",

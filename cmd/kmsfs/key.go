@@ -34,13 +34,14 @@ type versionView struct {
 	Material string    `json:"material_id"`
 	Created  time.Time `json:"created"`
 	MadeIn   string    `json:"made_in,omitempty"`
+	Gone     time.Time `json:"destroyed,omitzero"`
 }
 
 func viewKey(k keymgr.KeyMetadata) keyView {
 	v := keyView{ID: k.KeyID, ARN: k.ARN, Aliases: append([]string{}, k.Aliases...), Description: k.Description, State: k.State, Manager: k.Manager,
 		Origin: k.Origin, Created: k.CreationDate, Deletion: k.DeletionDate, Expiration: k.ValidTo, Versions: []versionView{}}
 	for _, ver := range k.Versions {
-		v.Versions = append(v.Versions, versionView{ver.Number, ver.MaterialID, ver.Created, ver.MadeIn})
+		v.Versions = append(v.Versions, versionView{ver.Number, ver.MaterialID, ver.Created, ver.MadeIn, ver.Destroyed})
 	}
 	return v
 }
@@ -62,7 +63,7 @@ func keyCommand(io stdio) *cobra.Command {
 		callCommand("disable KEY", "Disable a key: what it wraps cannot be opened until it is enabled again", identities,
 			func(ctx context.Context, keys *mount.Keys, args []string) error { return keys.Disable(ctx, args[0]) }),
 		keyImportCommand(io), keyImportParametersCommand(io), keyDeleteMaterialCommand(),
-		keyRotateCommand(), keyDeleteCommand(io), keyPolicyCommand(io))
+		keyRotateCommand(), keyDestroyVersionCommand(io), keyDeleteCommand(io), keyPolicyCommand(io))
 }
 
 // withKeys runs fn with the key manager of the key store that the flags name.
@@ -151,6 +152,9 @@ func printKey(io stdio, asJSON bool, key keymgr.KeyMetadata) error {
 			from := ""
 			if v.MadeIn != "" {
 				from = ", made in a " + v.MadeIn + " token: it has been outside of this one"
+			}
+			if !v.Gone.IsZero() {
+				from += ", destroyed on " + since(v.Gone)
 			}
 			line(w, fmt.Sprintf("version %d", v.Number), since(v.Created)+", material "+v.Material+from)
 		}

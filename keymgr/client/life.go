@@ -88,3 +88,11 @@ func (c *Client) ListKeyRotations(ctx context.Context, by keymgr.Caller, keyID s
 	err := c.call(ctx, by, wire.ServiceAWS+"ListKeyRotations", in, &out)
 	return out.List(), err
 }
+
+// DestroyKeyVersion as keymgr.Manager.DestroyKeyVersion.
+func (c *Client) DestroyKeyVersion(ctx context.Context, by keymgr.Caller, in keymgr.DestroyVersionInput) (keymgr.DestroyedVersion, error) {
+	var out wire.DestroyKeyVersionResponse
+	err := c.call(ctx, by, wire.ServiceKmsfs+"DestroyKeyVersion", wire.DestroyKeyVersionRequest{KeyId: in.KeyID, Version: in.Version,
+		ClearVolumes: wire.FromVolumeIDs(in.Clear), LoseVolumes: wire.FromVolumeIDs(in.Lose)}, &out)
+	return keymgr.DestroyedVersion{KeyID: out.KeyId, Version: out.Version, MaterialID: out.KeyMaterialId}, err
+}

@@ -79,3 +79,16 @@ func listKeyRotations(ctx context.Context, m *keymgr.Manager, r *request, in *wi
 	list, err := m.ListKeyRotations(ctx, r.by, in.KeyId, in.IncludeKeyMaterial == wire.AllKeyMaterial, keymgr.Page{Limit: in.Limit, Marker: in.Marker})
 	return wire.FromRotations(list), err
 }
+
+func destroyKeyVersion(ctx context.Context, m *keymgr.Manager, r *request, in *wire.DestroyKeyVersionRequest) (wire.DestroyKeyVersionResponse, error) {
+	free, err := wire.VolumeIDs(in.ClearVolumes)
+	if err != nil {
+		return wire.DestroyKeyVersionResponse{}, err
+	}
+	lose, err := wire.VolumeIDs(in.LoseVolumes)
+	if err != nil {
+		return wire.DestroyKeyVersionResponse{}, err
+	}
+	out, err := m.DestroyKeyVersion(ctx, r.by, keymgr.DestroyVersionInput{KeyID: in.KeyId, Version: in.Version, Clear: free, Lose: lose})
+	return wire.DestroyKeyVersionResponse{KeyId: out.KeyID, Version: out.Version, KeyMaterialId: out.MaterialID}, err
+}

@@ -94,6 +94,7 @@ func refuse(name string) operation {
 // kmsfsOperations are ours.
 var kmsfsOperations = map[string]operation{
 	"ConfirmKeyDeletion": manage(confirmKeyDeletion),
+	"DestroyKeyVersion":  manage(destroyKeyVersion),
 	"GetManagedKey":      manage(getManagedKey),
 
 	"CreateIdentity":    manage(createIdentity),

@@ -61,6 +61,7 @@ type KeyVersion struct {
 	KeyMaterialId string
 	CreationDate  Time
 	MadeIn        string `json:",omitempty"`
+	Destroyed     Time   `json:",omitzero"`
 }
 
 // KeyMetadataResponse is the output of CreateKey and DescribeKey.
@@ -201,7 +202,7 @@ func FromMetadata(m keymgr.KeyMetadata) KeyMetadata {
 		EncryptionAlgorithms: []string{Symmetric}, ExpirationModel: m.Expiration, ValidTo: Time{m.ValidTo}, DeletionDate: Time{m.DeletionDate}, KmsfsDeletionHalted: m.DeletionSuspended, KmsfsAliases: m.Aliases,
 	}
 	for _, v := range m.Versions {
-		out.KmsfsVersions = append(out.KmsfsVersions, KeyVersion{v.Number, v.MaterialID, Time{v.Created}, v.MadeIn})
+		out.KmsfsVersions = append(out.KmsfsVersions, KeyVersion{v.Number, v.MaterialID, Time{v.Created}, v.MadeIn, Time{v.Destroyed}})
 		out.CurrentKeyMaterialId = v.MaterialID
 	}
 	return out
@@ -212,7 +213,7 @@ func (m KeyMetadata) Metadata() keymgr.KeyMetadata {
 	out := keymgr.KeyMetadata{KeyID: m.KeyId, ARN: m.Arn, Description: m.Description, State: m.KeyState, Enabled: m.Enabled, Manager: m.KeyManager,
 		Origin: m.Origin, CreationDate: m.CreationDate.Time, Aliases: m.KmsfsAliases, Expiration: m.ExpirationModel, ValidTo: m.ValidTo.Time, DeletionDate: m.DeletionDate.Time, DeletionSuspended: m.KmsfsDeletionHalted}
 	for _, v := range m.KmsfsVersions {
-		out.Versions = append(out.Versions, keymgr.VersionInfo{Number: v.Version, MaterialID: v.KeyMaterialId, Created: v.CreationDate.Time, MadeIn: v.MadeIn})
+		out.Versions = append(out.Versions, keymgr.VersionInfo{Number: v.Version, MaterialID: v.KeyMaterialId, Created: v.CreationDate.Time, MadeIn: v.MadeIn, Destroyed: v.Destroyed.Time})
 	}
 	return out
 }

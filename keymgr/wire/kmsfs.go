@@ -146,3 +146,40 @@ func (s StatusResponse) Status() keymgr.Status {
 	return keymgr.Status{KeyStoreID: s.KeyStoreId, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: s.Started.Time,
 		Token: keymgr.TokenStatus(s.Token), KeyUseLog: s.KeyUseLog, LogError: s.KeyUseLogError, Listen: s.Listen, TLS: s.TLS, Volumes: s.FrontEndVolumes, Approvers: s.Approvers, Emergency: s.Emergency.emergency()}
 }
+
+// DestroyKeyVersionRequest is the input of DestroyKeyVersion; volumes by their ids.
+type DestroyKeyVersionRequest struct {
+	KeyId        string
+	Version      uint32
+	ClearVolumes []string `json:",omitempty"`
+	LoseVolumes  []string `json:",omitempty"`
+}
+
+// DestroyKeyVersionResponse is the output of DestroyKeyVersion.
+type DestroyKeyVersionResponse struct {
+	KeyId         string
+	Version       uint32
+	KeyMaterialId string
+}
+
+// VolumeIDs reads ids of volumes. Errors as ParseVolumeID.
+func VolumeIDs(texts []string) ([]blockcrypt.VolumeID, error) {
+	var out []blockcrypt.VolumeID
+	for _, text := range texts {
+		id, err := ParseVolumeID(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, id)
+	}
+	return out, nil
+}
+
+// FromVolumeIDs is the inverse of VolumeIDs.
+func FromVolumeIDs(ids []blockcrypt.VolumeID) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, id.String())
+	}
+	return out
+}
