@@ -81,6 +81,7 @@ func TestSequences(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.crashed(r, rng, fmt.Sprintf("cut %d: %s, flags %d", i, p, flags), i%10 < 2)
+				progress(t, i/len(lowers)+1)
 			}
 		})
 	}
@@ -179,8 +180,17 @@ func testUnderLoad(t *testing.T, o rigOptions, n uint64, cuts int) {
 				t.Fatal(what, err)
 			}
 		}
+		progress(t, i+1)
 	}
 	t.Logf("%d cuts, %d operations", cuts, operations)
+}
+
+// progress tells how far a long form has come, for who has to end it early.
+func progress(t *testing.T, cuts int) {
+	t.Helper()
+	if cuts%100 == 0 {
+		t.Logf("%d cuts", cuts)
+	}
 }
 
 // load lets the workers work, and cuts the power meanwhile.
