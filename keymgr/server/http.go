@@ -181,7 +181,8 @@ func (s *server) forwards(r *http.Request, sess *session, by keymgr.Caller) erro
 	return s.proveFrontEnd(ctx, sess, by)
 }
 
-// readBody reads a request's body, bounded. ErrSerialization for one that is too long, too slow or cut off.
+// readBody reads a request's body, bounded. ErrSerialization for one that is too long or cut off, ErrDependencyTimeout for one that is too slow: it may be
+// that this process did not run meanwhile, so the client is told that it may send it again.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > wire.MaxBody {
 		return nil, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: fmt.Sprintf("the request is longer than %d bytes", wire.MaxBody)}
@@ -191,6 +192,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooBig):
 		return body, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: fmt.Sprintf("the request is longer than %d bytes", wire.MaxBody)}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return body, &keymgr.Fault{Class: keymgr.ErrDependencyTimeout, Message: "the request did not come in time", Cause: err}
 	case err != nil:
 		return body, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: "the request was cut off", Cause: err}
 	}

@@ -52,7 +52,7 @@ type soak struct {
 func TestMix(t *testing.T) {
 	if os.Getenv("KMSFS_LONG") == "1" {
 		t.Run("long", func(t *testing.T) {
-			mix(t, plan{softHSM: true, steps: 8, restarts: 50, crashes: 1, quiet: 500, wantEach: 1000, atLeast: time.Hour, maxRounds: 100})
+			mix(t, plan{softHSM: true, steps: 8, restarts: 5, crashes: 1, quiet: 500, wantEach: 1000, atLeast: time.Hour, maxRounds: 1000})
 		})
 		return
 	}
@@ -82,6 +82,10 @@ func mix(t *testing.T, p plan) {
 	counts, codes := map[string]int{}, map[string]int{}
 	begin := time.Now()
 	for round := 0; round < p.maxRounds && (round == 0 || time.Since(begin) < p.atLeast || least(counts) < p.wantEach) && !t.Failed(); round++ {
+		if end, ok := t.Deadline(); ok && time.Until(end) < p.atLeast/12 {
+			t.Log("ended early, the test's time is over")
+			break
+		}
 		s.busy(codes, func() {
 			for range p.restarts {
 				s.outage(ctx, all, p.steps, counts, "kill the daemon", s.restart)
@@ -90,6 +94,7 @@ func mix(t *testing.T, p plan) {
 				}
 			}
 		})
+		t.Logf("round %d, %v: transitions %v", round, time.Since(begin).Round(time.Second), counts)
 	}
 	s.leaks(ctx, all, p.quiet, codes)
 	for _, m := range all {
