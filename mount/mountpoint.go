@@ -120,12 +120,20 @@ func removeStale(path string) error {
 // deadWait bounds the wait for a mount's answer.
 const deadWait = 5 * time.Second
 
-// isDead asks a mount for what the kernel has not cached (attributes it may have): a dead one answers ENOTCONN.
+// cancelledPause is between two questions to a mount that is being taken down.
+const cancelledPause = 5 * time.Millisecond
+
+// isDead asks a mount for what the kernel has not cached (attributes it may have): a dead one answers ENOTCONN. One whose daemon has just died, and had its
+// requests over io_uring, cancels what is on its way: that is asked again.
 func isDead(path string) (bool, error) {
 	answer := make(chan error, 1)
 	go func() {
 		var st unix.Statfs_t
-		answer <- unix.Statfs(path, &st)
+		err := unix.Statfs(path, &st)
+		for begun := time.Now(); errors.Is(err, unix.ECANCELED) && time.Since(begun) < deadWait; err = unix.Statfs(path, &st) {
+			time.Sleep(cancelledPause)
+		}
+		answer <- err
 	}()
 	select {
 	case err := <-answer:

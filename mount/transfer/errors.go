@@ -19,7 +19,7 @@ var (
 // ending are errors after which the next file would fail too: no room, no keys, no daemon.
 var ending = []error{
 	context.Canceled, context.DeadlineExceeded, unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.ENOKEY, unix.EKEYREVOKED, unix.EKEYEXPIRED, unix.ENOTCONN,
-	unix.ECONNABORTED, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ESHUTDOWN,
+	unix.ECONNABORTED, unix.ECANCELED, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ESHUTDOWN,
 }
 
 // ends tells whether an error ends the run, and is not about one file alone.

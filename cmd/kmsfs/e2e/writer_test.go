@@ -109,7 +109,7 @@ func (w *writer) dead(err error) bool {
 			time.Sleep(10 * time.Millisecond) // the daemon is being killed, or well: the latter is a fault
 		}
 	}
-	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ENODEV)
+	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ECANCELED) || errors.Is(err, syscall.ENODEV)
 }
 
 type writer struct {
