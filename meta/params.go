@@ -38,7 +38,7 @@ func ParseCodec(name string) (Codec, error) {
 			return c, nil
 		}
 	}
-	return 0, fmt.Errorf("compression %q is none of none, s2, zstd: %w", name, ErrInvalid)
+	return 0, fmt.Errorf("compression %q is not known, but none, s2 and zstd: %w", name, ErrInvalid)
 }
 
 // ParseCompression reads NAME or NAME:LEVEL, as in zstd:9; without a level it is the codec's default. ErrInvalid for what is neither.
@@ -128,7 +128,7 @@ func (p Params) check() error {
 	case p.Level > p.Codec.MaxLevel() || p.Level == 0 && p.Codec != CodecNone:
 		return fmt.Errorf("level %d, %s has 1 to %d", p.Level, p.Codec, p.Codec.MaxLevel())
 	case p.Codec != CodecNone && p.BlockSize < MinCompressedBlock:
-		return fmt.Errorf("%s with blocks of %d bytes, at least %d are needed", p.Codec, p.BlockSize, MinCompressedBlock)
+		return fmt.Errorf("%s needs blocks of %[3]d bytes at least, not %[2]d", p.Codec, p.BlockSize, MinCompressedBlock)
 	case p.Inline > blockcrypt.MaxInline:
 		return fmt.Errorf("inline limit of %d bytes, at most %d", p.Inline, blockcrypt.MaxInline)
 	}

@@ -49,7 +49,7 @@ func AuditHeads(ctx context.Context, keyStore string, secret SecretSource) (Audi
 	if err != nil {
 		return AuditState{}, err
 	}
-	cfg, err := keystore.Load(dir)
+	cfg, err := loadKeyStore(dir)
 	if errors.Is(err, keystore.ErrNone) {
 		return AuditState{}, noKeyStore(dir)
 	}
@@ -181,7 +181,7 @@ func AuditDir(keyStore string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cfg, err := keystore.Load(dir)
+	cfg, err := loadKeyStore(dir)
 	if errors.Is(err, keystore.ErrNone) {
 		return "", noKeyStore(dir)
 	}
@@ -267,7 +267,7 @@ func AcceptAudit(ctx context.Context, keyStore string, secret SecretSource, stre
 	if errors.Is(err, keymgr.ErrLocked) {
 		return advise(err, "end its daemon with kmsfs keystore lock, and give the secret here")
 	}
-	cfg, err := keystore.Load(dir)
+	cfg, err := loadKeyStore(dir)
 	if err != nil {
 		return err
 	}

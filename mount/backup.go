@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
@@ -144,6 +145,9 @@ type RestoreResult struct {
 // left when it fails, and what an interrupted one left is cleaned by the next. Errors: backup's, ErrNotEmpty, keymgr's.
 func Restore(ctx context.Context, cfg RestoreConfig, progress func(Progress)) (res RestoreResult, err error) {
 	m, err := backup.ReadManifest(cfg.Backup)
+	if errors.Is(err, backup.ErrNotBackup) {
+		return res, advise(err, "name the directory that kmsfs backup wrote")
+	}
 	if err != nil {
 		return res, err
 	}
@@ -158,12 +162,19 @@ func Restore(ctx context.Context, cfg RestoreConfig, progress func(Progress)) (r
 	if err := separate(from, to); err != nil {
 		return res, err
 	}
+	store, err := keyStoreDir(cfg.KeyStore)
+	if err == nil {
+		_, err = loadKeyStore(store)
+	}
+	if err != nil { // before anything is made
+		return res, err
+	}
 	site, err := openSite(ctx, to)
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, site.close(err == nil)) }()
-	err = offline(ctx, site.dir, cfg.KeyStore, cfg.Secret, func(at offlineVolume) error {
+	err = offline(ctx, site.dir, store, cfg.Secret, func(at offlineVolume) error {
 		u := restorer{at: at, manifest: m, from: from, progress: progress}
 		err := u.restore(ctx)
 		res = u.res
@@ -213,6 +224,9 @@ func (u *restorer) unlock(ctx context.Context, v *Volume) (raw []byte, secrets *
 	}
 	keys := dialKeys(u.at.store)
 	defer keys.Close()
+	if st, err := keys.Status(ctx); err == nil && slices.Contains(st.Volumes, v.ID.String()) {
+		return nil, nil, advise(fmt.Errorf("%w: volume %s is mounted, and a restored one is the same volume", ErrInUse, v.ID), "kmsfs status shows where; unmount it first")
+	}
 	record, err := keys.GetVolume(ctx, keymgr.Caller{}, v.ID)
 	if err != nil {
 		return nil, nil, fmt.Errorf("volume %s in the key store: %w", v.ID, err)

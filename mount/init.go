@@ -33,7 +33,7 @@ func (cfg *InitConfig) params() (meta.Params, error) {
 	var err error
 	if cfg.Compression != "" {
 		if p.Codec, p.Level, err = meta.ParseCompression(cfg.Compression); err != nil {
-			return p, fmt.Errorf("%w: %w", ErrUsage, err)
+			return p, badParams(err)
 		}
 	}
 	if p.Codec != meta.CodecNone {
@@ -45,9 +45,14 @@ func (cfg *InitConfig) params() (meta.Params, error) {
 		}
 	}
 	if err := p.Check(); err != nil {
-		return p, fmt.Errorf("%w: %w", ErrUsage, err)
+		return p, badParams(err)
 	}
 	return p, nil
+}
+
+// badParams says what is wrong with parameters, without the words for code.
+func badParams(err error) error {
+	return fmt.Errorf("%w: %s", ErrUsage, strings.TrimSuffix(err.Error(), ": "+meta.ErrInvalid.Error()))
 }
 
 // parseBlockSize reads 65536, 64K or 1M.
@@ -221,7 +226,7 @@ func (s *site) checkVacant() error {
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == "kmsfs.json":
-			return fmt.Errorf("%w: %s is a volume already", ErrNotEmpty, s.dir)
+			return advise(fmt.Errorf("%w: %s is a volume already", ErrNotEmpty, s.dir), "kmsfs mount %s MOUNTPOINT mounts it; for another volume choose a new or empty directory", s.dir)
 		case name == initMarker:
 			interrupted = true
 		case !isSiteName(name):

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,10 +48,7 @@ func startKeyd(ctx context.Context, keyStore string, secret *SecretSource) (star
 
 // startKeydBy is startKeyd with a secret that may have been read already.
 func startKeydBy(ctx context.Context, keyStore string, held *heldSecret) (started bool, err error) {
-	cfg, err := keystore.Load(keyStore)
-	if errors.Is(err, keystore.ErrNone) {
-		return false, noKeyStore(keyStore)
-	}
+	cfg, err := loadKeyStore(keyStore)
 	if err != nil {
 		return false, err
 	}
@@ -79,6 +79,24 @@ func startKeydBy(ctx context.Context, keyStore string, held *heldSecret) (starte
 		case <-time.After(keydPoll):
 		}
 	}
+}
+
+// loadKeyStore reads what a key store is; where there is none it says what to do.
+func loadKeyStore(dir string) (keystore.Config, error) {
+	cfg, err := keystore.Load(dir)
+	if errors.Is(err, keystore.ErrNone) {
+		return cfg, noKeyStore(dir)
+	}
+	return cfg, err
+}
+
+// noKeyStoreFor is noKeyStore for what is about a volume: a directory that holds none is the first thing to say.
+func noKeyStoreFor(volume, dir string) error {
+	entries, err := os.ReadDir(volume)
+	if err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return isSiteName(e.Name()) }) {
+		return advise(fmt.Errorf("%w: %s", ErrNotVolume, volume), "name the directory that kmsfs init made, or a mount; kmsfs status lists the mounts")
+	}
+	return noKeyStore(dir)
 }
 
 func noKeyStore(dir string) error {
@@ -179,7 +197,7 @@ func idleKeyd(ctx context.Context, keyStore string) (keymgr.Status, error) {
 			return st, err
 		}
 		if time.Now().After(deadline) {
-			return st, fmt.Errorf("%w: %d volumes of key store %s are mounted", ErrInUse, len(st.Volumes), keyStore)
+			return st, advise(fmt.Errorf("%w: %d of the key store's volumes are mounted: %s", ErrInUse, len(st.Volumes), strings.Join(st.Volumes, ", ")), "kmsfs status shows where; kmsfs umount ends each")
 		}
 		select {
 		case <-ctx.Done():

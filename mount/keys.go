@@ -100,7 +100,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 	if err != nil {
 		return KeyStoreState{}, err
 	}
-	cfg, err := keystore.Load(dir)
+	cfg, err := loadKeyStore(dir)
 	if err != nil {
 		return KeyStoreState{}, err
 	}
@@ -168,7 +168,7 @@ func LockKeyStore(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := keystore.Load(dir); err != nil {
+	if _, err := loadKeyStore(dir); err != nil {
 		return err
 	}
 	return stopKeyd(ctx, dir)

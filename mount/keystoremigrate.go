@@ -27,7 +27,7 @@ func MigrateKeyStore(ctx context.Context, dir string, secret SecretSource, token
 	if to.Kind != hsm.KindPKCS11 {
 		return none, fmt.Errorf("%w: a key store moves to a PKCS#11 token: --pkcs11-module and --pkcs11-token name it", ErrUsage)
 	}
-	was, err := keystore.Load(dir)
+	was, err := loadKeyStore(dir)
 	if err != nil {
 		return none, err
 	}

@@ -35,7 +35,7 @@ func checkMountPoint(volume, keyStore, mountPoint string) (place, error) {
 		return place{}, fmt.Errorf("%w: %s: %w", ErrNotVolume, volume, err)
 	}
 	if p.KeyStore, err = resolve(keyStore); errors.Is(err, os.ErrNotExist) {
-		return place{}, noKeyStore(keyStore)
+		return place{}, noKeyStoreFor(p.Volume, keyStore)
 	} else if err != nil {
 		return place{}, fmt.Errorf("key store %s: %w", keyStore, err)
 	}

@@ -20,7 +20,7 @@ func ChangeSecret(ctx context.Context, dir string, old, fresh SecretSource) erro
 	if err := errors.Join(old.absolute(), fresh.absolute()); err != nil {
 		return err
 	}
-	cfg, err := keystore.Load(dir)
+	cfg, err := loadKeyStore(dir)
 	if err != nil {
 		return err
 	}

@@ -85,13 +85,13 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 	out.Own = true
 	if err == nil && left.rekey {
 		if _, err = d.deepRewrap(ctx, call, rewrapArgs{Inode: uint64(z.Dir), CPU: args.CPU}); err != nil {
-			err = advise(fmt.Errorf("the policy counts, but the zone has the key that others have wrapped: %w", err), "kmsfs rewrap --deep %s does what is left", "DIR")
+			err = advise(fmt.Errorf("the policy counts, but the zone has the key that others have wrapped: %w", err), "kmsfs rewrap --deep DIR does what is left")
 		}
 	}
 	if err == nil && left.reencrypt {
 		out.Job, err = d.submitReencrypt(ctx, call.Peer, reencryptArgs{Inode: uint64(z.Dir), Rate: args.Rate, CPU: args.CPU})
 		if err != nil {
-			err = advise(fmt.Errorf("the policy counts, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt %s does what is left", "DIR")
+			err = advise(fmt.Errorf("the policy counts, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt DIR does what is left")
 		}
 	}
 	return out, err
@@ -116,7 +116,7 @@ func (d *daemon) handlePolicyRemove(ctx context.Context, call *control.Call) (an
 	}
 	job, err := d.submitReencrypt(ctx, call.Peer, reencryptArgs{Inode: args.Inode, Rate: args.Rate, CPU: args.CPU})
 	if err != nil {
-		err = advise(fmt.Errorf("the policy is gone, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt %s does what is left", "DIR")
+		err = advise(fmt.Errorf("the policy is gone, but the files of the directory are stored as before: %w", err), "kmsfs reencrypt DIR does what is left")
 	}
 	return job, err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
+	"github.com/kmsfs/kmsfs/keymgr/keystore"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
 )
 
@@ -63,6 +64,9 @@ func offline(ctx context.Context, volume, keyStore string, secret SecretSource, 
 	}
 	if at.store, err = keyStoreDir(keyStore); err != nil {
 		return err
+	}
+	if _, err := keystore.Load(at.store); errors.Is(err, keystore.ErrNone) {
+		return noKeyStoreFor(at.dir, at.store)
 	}
 	if err := secret.absolute(); err != nil {
 		return err

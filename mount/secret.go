@@ -122,7 +122,7 @@ func (s *SecretSource) ask(kind string, confirm bool) (*locked.Buffer, error) {
 func readSecretFile(path string, text bool) (*locked.Buffer, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoSecret, err)
+		return nil, advise(fmt.Errorf("%w: %w", ErrNoSecret, err), "see that %s is there and that this user may read it", path)
 	}
 	defer f.Close()
 	var st unix.Stat_t
@@ -134,7 +134,7 @@ func readSecretFile(path string, text bool) (*locked.Buffer, error) {
 	}
 	b, err := locked.ReadAll(f, maxSecret)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrNoSecret, path, err)
+		return nil, advise(fmt.Errorf("%w: %s: %w", ErrNoSecret, path, err), "name a file that holds the secret")
 	}
 	if text {
 		return trimNewline(b)

@@ -244,22 +244,6 @@ func auditConfigureCommand() *cobra.Command {
 	return cmd
 }
 
-// auditTime reads a time: RFC 3339, a date, or how long ago ("2h").
-func auditTime(s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return time.Now().Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("%w: %q is neither a time (2026-01-31T12:00:00Z, 2026-01-31) nor a duration (2h)", mount.ErrUsage, s)
-}
-
 func auditorKeyCommand(io stdio) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{

@@ -42,10 +42,10 @@ func (f *queryFlags) add(cmd *cobra.Command) {
 
 func (f *queryFlags) resolve() (dir string, q trail.Query, err error) {
 	q = f.query
-	if q.Since, err = auditTime(f.since); err != nil {
+	if q.Since, err = parseTime(f.since); err != nil {
 		return "", q, err
 	}
-	if q.Until, err = auditTime(f.until); err != nil {
+	if q.Until, err = parseTime(f.until); err != nil {
 		return "", q, err
 	}
 	switch q.Decision = audit.Decision(f.decision); q.Decision {
@@ -85,6 +85,9 @@ func auditQueryCommand(io stdio) *cobra.Command {
 			})
 			if errors.Is(err, errEnough) {
 				err = nil
+			}
+			if err == nil && n == 0 {
+				fmt.Fprintln(io.err, "no events match")
 			}
 			return err
 		},

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,15 +22,11 @@ func censusCommand(io stdio) *cobra.Command {
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			cfg.Target = args[0]
-			if before != "" {
-				if cfg.Before, err = time.Parse(time.RFC3339Nano, before); err != nil {
-					return fmt.Errorf("%w: %q is not a time like 2026-01-31T12:00:00Z", mount.ErrUsage, before)
-				}
+			if cfg.Before, err = parseTime(before); err != nil {
+				return err
 			}
-			if wrapped != "" {
-				if cfg.WrappedBefore, err = time.Parse(time.RFC3339Nano, wrapped); err != nil {
-					return fmt.Errorf("%w: %q is not a time like 2026-01-31T12:00:00Z", mount.ErrUsage, wrapped)
-				}
+			if cfg.WrappedBefore, err = parseTime(wrapped); err != nil {
+				return err
 			}
 			c, err := mount.TakeCensus(cmd.Context(), cfg)
 			if err != nil {
@@ -40,18 +35,7 @@ func censusCommand(io stdio) *cobra.Command {
 			if err := io.print(asJSON, c, func(w *tabwriter.Writer) { printCensus(w, c) }); err != nil {
 				return err
 			}
-			switch b := c.Before; {
-			case newest && c.OldVersion > 0:
-				return fmt.Errorf("%w: %d wraps of volume and zone keys are under a version that is not the newest of their key", mount.ErrFaults, c.OldVersion)
-			case c.Keyless > 0:
-				return fmt.Errorf("%w: %d blocks are sealed under keys that are not there", mount.ErrFaults, c.Keyless)
-			case b != nil && b.Wraps > 0:
-				return fmt.Errorf("%w: %d data keys of %d files are older, %d blocks are sealed under them; one is %s", mount.ErrFaults, b.Wraps, b.Files, b.Blocks, b.First)
-			}
-			if w := c.Wrapped; w != nil && (w.Wraps > 0 || w.Zones > 0) {
-				return fmt.Errorf("%w: %d data keys are wrapped under older zone keys; one is of %s; %d zones have older keys", mount.ErrFaults, w.Wraps, w.First, w.Zones)
-			}
-			return nil
+			return censusFaults(c, newest)
 		},
 	}
 	f := cmd.Flags()
@@ -63,49 +47,81 @@ func censusCommand(io stdio) *cobra.Command {
 	return cmd
 }
 
+// censusFaults is the error for what must not be there: always, or where newest, or a time, was asked for.
+func censusFaults(c mount.Census, newest bool) error {
+	b, w := c.Before, c.Wrapped
+	switch {
+	case newest && c.OldVersion > 0:
+		return fmt.Errorf("%w: %s of volume and zone keys under a version that is not the newest of their key", mount.ErrFaults, count(c.OldVersion, "wrap"))
+	case c.Keyless > 0:
+		return fmt.Errorf("%w: %s sealed under keys that are not there", mount.ErrFaults, count(c.Keyless, "block"))
+	case b != nil && b.Wraps > 0:
+		return fmt.Errorf("%w: %s of %s older, with %s sealed under them; one is of %s", mount.ErrFaults, count(b.Wraps, "data key"), count(b.Files, "file"), count(b.Blocks, "block"), b.First)
+	case w != nil && (w.Wraps > 0 || w.Zones > 0):
+		return fmt.Errorf("%w: %s wrapped under older zone keys; one is of %s; %s with older keys", mount.ErrFaults, count(w.Wraps, "data key"), w.First, count(w.Zones, "zone"))
+	}
+	return nil
+}
+
 func printCensus(w *tabwriter.Writer, c mount.Census) {
 	line(w, "volume", c.Volume)
 	line(w, "below", quote(c.Root))
 	line(w, "files", fmt.Sprintf("%d, %d of them inline", c.Files, c.Inline))
+	line(w, "stored otherwise", fmt.Sprintf("%s than their directories say, %d between two objects", count(c.OldParams, "file"), c.Moving))
 	line(w, "blocks", fmt.Sprint(c.Blocks))
-	line(w, "stored otherwise", fmt.Sprintf("%d files than their directories say, %d between two objects", c.OldParams, c.Moving))
-	line(w, "data keys", fmt.Sprintf("%d, %d of them older ones of their file, with %d blocks", c.Wraps, c.OldWraps, c.OldBlocks))
+	line(w, "data keys", fmt.Sprintf("%d, %d of them older ones of their file, with %s", c.Wraps, c.OldWraps, count(c.OldBlocks, "block")))
 	if c.Oldest != nil {
 		line(w, "oldest data key", since(*c.Oldest))
 	}
 	if b := c.Before; b != nil {
-		line(w, "made before "+since(b.Time), fmt.Sprintf("%d data keys of %d files, with %d blocks", b.Wraps, b.Files, b.Blocks))
+		line(w, "before "+since(b.Time), fmt.Sprintf("%s of %s, with %s", count(b.Wraps, "data key"), count(b.Files, "file"), count(b.Blocks, "block")))
 	}
-	for _, age := range c.VolumeKey {
-		line(w, "volume key", wrapAge(age))
-	}
-	for _, z := range c.Zones {
-		key := fmt.Sprintf("version %d, %s, %d data keys below it", z.Version, since(z.Made), z.Below)
-		if z.Former {
-			key += "; the one before is there still"
-		}
-		line(w, fmt.Sprintf("key of zone %d", z.Zone), key)
-		for _, age := range z.Wraps {
-			line(w, fmt.Sprintf("zone %d (%d files)", z.Zone, z.Files), wrapAge(age))
-		}
-	}
-	for _, u := range c.Versions {
-		name := fmt.Sprintf("under %s version %d", u.Key, u.Version)
-		if u.Key == "" {
-			name = "under keys not known here"
-		}
-		line(w, name, fmt.Sprintf("%d wraps; %d files with %d data keys and %d blocks", u.Wraps, u.Files, u.DataKeys, u.Blocks))
-	}
+	line(w, "old wraps", fmt.Sprintf("%d below the newest version of their key", c.OldVersion))
 	if k := c.AuditKey; k != nil {
-		line(w, "audit log", fmt.Sprintf("sealed by an %s key in the token, which no key wraps; %d records", k.Algorithm, k.Sealed))
+		line(w, "audit log", fmt.Sprintf("sealed by an %s key in the token, which no key wraps; %s", k.Algorithm, count(uint64(max(0, k.Sealed)), "record")))
 	}
-	line(w, "wraps below the newest version", fmt.Sprint(c.OldVersion))
+	fmt.Fprintln(w)
+	printWrapped(w, c)
+	fmt.Fprintln(w)
+	writeTable(w, c.Versions, []column[mount.VersionUse]{
+		{"KEY", func(u mount.VersionUse) string { return keyName(u.Key) }},
+		{"VERSION", func(u mount.VersionUse) string { return fmt.Sprint(u.Version) }},
+		{"NEWEST", func(u mount.VersionUse) string { return yesNo(u.Newest) }},
+		{"WRAPS", func(u mount.VersionUse) string { return fmt.Sprint(u.Wraps) }},
+		{"FILES", func(u mount.VersionUse) string { return fmt.Sprint(u.Files) }},
+		{"DATA KEYS", func(u mount.VersionUse) string { return fmt.Sprint(u.DataKeys) }},
+		{"BLOCKS", func(u mount.VersionUse) string { return fmt.Sprint(u.Blocks) }},
+	})
 }
 
-func wrapAge(a mount.WrapAge) string {
-	text := fmt.Sprintf("%s version %d, %s", a.Key, a.Version, a.State)
-	if a.Newest {
-		text += ", newest"
+// wrapped is one wrap of the volume's key or of a zone's.
+type wrapped struct {
+	what, version, made, files string
+	by                         mount.WrapAge
+}
+
+// printWrapped says by which versions of which keys volume and zones are wrapped.
+func printWrapped(w *tabwriter.Writer, c mount.Census) {
+	var rows []wrapped
+	for _, age := range c.VolumeKey {
+		rows = append(rows, wrapped{what: "volume", by: age})
 	}
-	return text
+	for _, z := range c.Zones {
+		version := fmt.Sprint(z.Version)
+		if z.Former {
+			version += fmt.Sprintf(", and the one before for %s", count(z.Below, "data key"))
+		}
+		for _, age := range z.Wraps {
+			rows = append(rows, wrapped{fmt.Sprintf("zone %d", z.Zone), version, since(z.Made), fmt.Sprint(z.Files), age})
+		}
+	}
+	writeTable(w, rows, []column[wrapped]{
+		{"KEY OF", func(r wrapped) string { return r.what }},
+		{"VERSION", func(r wrapped) string { return r.version }},
+		{"MADE", func(r wrapped) string { return r.made }},
+		{"FILES", func(r wrapped) string { return r.files }},
+		{"WRAPPED BY", func(r wrapped) string { return fmt.Sprintf("%s version %d", keyName(r.by.Key), r.by.Version) }},
+		{"NEWEST", func(r wrapped) string { return yesNo(r.by.Newest) }},
+		{"STATE", func(r wrapped) string { return r.by.State }},
+	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -60,6 +61,9 @@ func grantCreateCommand(io stdio) *cobra.Command {
 					return err
 				}
 				g, err := keys.CreateGrant(cmd.Context(), keymgr.Caller{}, in)
+				if errors.Is(err, keymgr.ErrInvalidArn) {
+					return &mount.Advice{Err: err, Next: "a user of this host is arn:aws:iam::000000000000:unix/user/NAME, an identity as kmsfs identity list --json has it"}
+				}
 				if err != nil {
 					return err
 				}

@@ -72,7 +72,7 @@ func jobsCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return io.print(asJSON, all, func(w *tabwriter.Writer) { printJobs(w, all) })
+			return printTable(io, asJSON, all, "no jobs", jobColumns...)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
@@ -145,33 +145,54 @@ func jobText(st mount.JobStatus) string {
 	return text
 }
 
-func printJobs(w *tabwriter.Writer, all []mount.JobStatus) {
-	if len(all) == 0 {
-		fmt.Fprintln(w, "no jobs")
-		return
+// jobColumns is the list of jobs.
+var jobColumns = []column[mount.JobStatus]{
+	{"ID", func(st mount.JobStatus) string { return orDash(st.ID) }},
+	{"STATE", func(st mount.JobStatus) string { return st.State }},
+	{"WHAT", func(st mount.JobStatus) string { return st.What }},
+	{"OF", func(st mount.JobStatus) string { return quote(st.Volume) + " " + quote(st.Root) }},
+	{"DONE", jobDone},
+	{"SPEED", jobSpeed},
+	{"LEFT", jobLeft},
+	{"PROBLEM", func(st mount.JobStatus) string { return quote(st.Problem) }},
+}
+
+// orDash is the number of a job; a rewrap has none.
+func orDash(id uint64) string {
+	if id == 0 {
+		return "-"
 	}
-	fmt.Fprintln(w, "ID\tSTATE\tWHAT\tOF\tFILES\tBYTES\tSPEED\tLEFT\tPROBLEM")
-	for _, st := range all {
-		speed, left := "", ""
-		if st.Speed > 0 {
-			speed = size(uint64(st.Speed)) + "/s"
-		}
-		if st.Left > 0 {
-			left = (time.Duration(st.Left) * time.Second).String()
-		}
-		if st.What == "rewrap" {
-			fmt.Fprintf(w, "-\t%s\t%s\t%s %s\t%d/%d keys\t\t\t\t\n", st.State, st.What, quote(st.Volume), quote(st.Root), st.Keys, st.TotalKeys)
-			continue
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s %s\t%d/%d\t%s/%s\t%s\t%s\t%s\n", st.ID, st.State, st.What, quote(st.Volume), quote(st.Root),
-			st.Files, st.TotalFiles, size(st.Bytes), size(st.TotalBytes), speed, left, quote(st.Problem))
+	return fmt.Sprint(id)
+}
+
+func jobDone(st mount.JobStatus) string {
+	switch {
+	case st.TotalKeys > 0:
+		return fmt.Sprintf("%d of %s", st.Keys, count(st.TotalKeys, "key"))
+	case st.TotalBytes > 0:
+		return fmt.Sprintf("%d of %s, %s of %s", st.Files, count(st.TotalFiles, "file"), size(st.Bytes), size(st.TotalBytes))
 	}
+	return fmt.Sprintf("%d of %s", st.Files, count(st.TotalFiles, "file"))
+}
+
+func jobSpeed(st mount.JobStatus) string {
+	if st.Speed == 0 {
+		return ""
+	}
+	return size(uint64(st.Speed)) + "/s"
+}
+
+func jobLeft(st mount.JobStatus) string {
+	if st.Left == 0 {
+		return ""
+	}
+	return (time.Duration(st.Left) * time.Second).String()
 }
 
 // printJob prints one job: as a line of the list, or what became of it.
 func printJob(w *tabwriter.Writer, st mount.JobStatus, report bool) {
 	if !report {
-		printJobs(w, []mount.JobStatus{st})
+		writeTable(w, []mount.JobStatus{st}, jobColumns)
 		return
 	}
 	line(w, "job", fmt.Sprintf("%d, %s of %s %s", st.ID, st.What, quote(st.Volume), quote(st.Root)))

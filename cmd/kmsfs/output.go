@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // stdio is where a command reads and writes; tests give it their own.
@@ -35,13 +34,6 @@ func line(w io.Writer, label, value string) {
 	}
 }
 
-func since(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
-}
-
 func size(n uint64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
 	f, i := float64(n), 0
@@ -58,4 +50,19 @@ func count(n uint64, what string) string {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
+}
+
+// keyName is a key for people: its id, which every command takes, in the place of its ARN.
+func keyName(arn string) string {
+	if arn == "" {
+		return "not known here"
+	}
+	return arn[strings.LastIndexByte(arn, '/')+1:]
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }

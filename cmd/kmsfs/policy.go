@@ -136,25 +136,30 @@ func policyListCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return io.print(asJSON, zones, func(w *tabwriter.Writer) {
-				for _, z := range zones {
-					state := "no policy"
-					if z.Policy != "" {
-						state = fmt.Sprintf("policy version %d", z.Version)
-					}
-					if !z.Learns.IsZero() {
-						state += ", learns until " + since(z.Learns)
-					}
-					if z.Locked {
-						state += ", locked"
-					}
-					fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", z.Zone, quote(z.Directory), state, strings.Join(z.Keys, " "))
-				}
-			})
+			return printTable(io, asJSON, zones, "no zones",
+				column[mount.ZonePolicy]{"ZONE", func(z mount.ZonePolicy) string { return fmt.Sprint(z.Zone) }},
+				column[mount.ZonePolicy]{"DIRECTORY", func(z mount.ZonePolicy) string { return quote(z.Directory) }},
+				column[mount.ZonePolicy]{"POLICY", zoneState},
+				column[mount.ZonePolicy]{"KEYS", func(z mount.ZonePolicy) string { return strings.Join(z.Keys, " ") }})
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// zoneState is the state of a zone's policy in a few words.
+func zoneState(z mount.ZonePolicy) string {
+	state := "none"
+	if z.Policy != "" {
+		state = fmt.Sprintf("version %d", z.Version)
+	}
+	if !z.Learns.IsZero() {
+		state += ", learns until " + since(z.Learns)
+	}
+	if z.Locked {
+		state += ", locked"
+	}
+	return state
 }
 
 func policyRemoveCommand(io stdio) *cobra.Command {

@@ -25,7 +25,7 @@ func policyCheckCommand(io stdio) *cobra.Command {
 			if len(args) == 1 {
 				return named(file, mount.PolicyParse(source))
 			}
-			from, err := auditTime(since)
+			from, err := parseTime(since)
 			if err != nil {
 				return err
 			}

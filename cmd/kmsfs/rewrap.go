@@ -63,7 +63,7 @@ func finishRewrap(ctx context.Context, io stdio, asJSON, wait bool, target strin
 	if asJSON {
 		err = json.NewEncoder(io.out).Encode(st)
 	} else {
-		err = io.print(false, st, func(w *tabwriter.Writer) { printJobs(w, []mount.JobStatus{st}) })
+		err = io.print(false, st, func(w *tabwriter.Writer) { writeTable(w, []mount.JobStatus{st}, jobColumns) })
 	}
 	if err != nil {
 		return err

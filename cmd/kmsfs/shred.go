@@ -25,7 +25,7 @@ func shredCommand(std stdio) *cobra.Command {
 				if yes {
 					return nil
 				}
-				return std.agree(fmt.Sprintf("Shred %s: %d files, for ever?", quote(plan.Path), plan.Files))
+				return std.agree(fmt.Sprintf("Shred %s: %s, for ever?", quote(plan.Path), count(uint64(plan.Files), "file")))
 			})
 			if err != nil {
 				return err
@@ -51,6 +51,9 @@ func shredCommand(std stdio) *cobra.Command {
 func (std stdio) agree(question string) error {
 	fmt.Fprintf(std.err, "%s [yes/no] ", question)
 	answer, err := bufio.NewReader(io.LimitReader(std.in, 64)).ReadString('\n')
+	if err == io.EOF { // nobody ended the line
+		fmt.Fprintln(std.err)
+	}
 	if err != nil && err != io.EOF || strings.TrimSpace(answer) != "yes" {
 		return fmt.Errorf("%w: not confirmed; --yes does without the question", mount.ErrUsage)
 	}

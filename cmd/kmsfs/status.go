@@ -22,10 +22,11 @@ func statusCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(mounts) == 0 && !asJSON {
+				_, err := fmt.Fprintln(io.err, "nothing is mounted")
+				return err
+			}
 			return io.print(asJSON, mounts, func(w *tabwriter.Writer) {
-				if len(mounts) == 0 {
-					fmt.Fprintln(w, "nothing is mounted")
-				}
 				for i, m := range mounts {
 					if i > 0 {
 						fmt.Fprintln(w)
@@ -51,7 +52,7 @@ func printMount(w *tabwriter.Writer, m mount.MountStatus) {
 	if m.State == mount.StateDead {
 		return
 	}
-	line(w, "requests", "over "+m.Transport)
+	line(w, "transport", m.Transport)
 	line(w, "journal", fmt.Sprintf("%s waiting, record %d, durable to %d, checkpoint at %d, anchored at %d",
 		size(uint64(m.Journal.Bytes)), m.Journal.Records, m.Journal.Durable, m.Journal.Checkpoint, m.Journal.Anchored))
 	line(w, "key", fmt.Sprintf("%s version %d, %s", m.Keys.Key, m.Keys.Version, m.Keys.State))
@@ -111,7 +112,7 @@ func infoCommand(io stdio) *cobra.Command {
 func printInfo(w *tabwriter.Writer, f mount.FileInfo) {
 	line(w, "path", quote(f.Path))
 	line(w, "volume", f.Volume)
-	line(w, "inode", fmt.Sprintf("%d (%s, %d links)", f.Inode, f.Type, f.Links))
+	line(w, "inode", fmt.Sprintf("%d (%s, %s)", f.Inode, f.Type, count(uint64(f.Links), "link")))
 	line(w, "size", fmt.Sprintf("%d bytes, %d allocated", f.Size, f.Allocated))
 	line(w, "layout", f.Layout)
 	line(w, "object", f.Object)

@@ -185,8 +185,10 @@ func TestBadUsage(t *testing.T) {
 	} {
 		r.Refused(exitUsage, []string{"wrong usage"}, args...)
 	}
-	r.Refused(exitNotFound, []string{"key store"}, "mount", r.Dir, r.Mnt)
+	r.Refused(exitNotVolume, []string{"kmsfs init"}, "mount", r.Dir, r.Mnt)
+	r.Refused(exitUsage, []string{"is empty"}, "mount", "", r.Mnt)
 	r.Init()
+	r.Refused(exitNotFound, []string{"key store"}, "mount", r.Volume, r.Mnt, "--keystore", r.Dir+"/elsewhere")
 	r.Refused(exitExists, []string{"volume already"}, append([]string{"init", r.Volume}, r.Secret...)...)
 	sh(t, r.Dir, "mkdir full && touch full/x")
 	r.Refused(exitExists, []string{"not empty"}, append([]string{"init", r.Dir + "/full"}, r.Secret...)...)

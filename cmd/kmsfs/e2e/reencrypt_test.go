@@ -158,7 +158,7 @@ func TestReencrypt(t *testing.T) {
 	if err := os.Rename(r.Mnt+"/stale", r.Mnt+"/tree/d1/stale"); err != nil { // the census must find what a job has not seen
 		t.Fatal(err)
 	}
-	res := r.Refused(exitFaults, []string{"1 data keys of 1 files", "2 blocks"}, "census", "--json", "--before", j.Submitted, r.Mnt+"/tree")
+	res := r.Refused(exitFaults, []string{"1 data key of 1 file", "2 blocks"}, "census", "--json", "--before", j.Submitted, r.Mnt+"/tree")
 	var c census
 	decode(t, res.Out, &c)
 	if c.Before.Files != 1 || c.Before.Blocks != 2 {
