@@ -37,10 +37,12 @@ var allowed = map[string][]string{
 	"keymgr/audit": {},
 	"keymgr/fair":  {},
 
+	"keymgr/localhttp": {},
+
 	"keymgr":          {"hsm", "meta/kv", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/keystore": {"keymgr", "hsm", "hsm/kms", "hsm/soft", "hsm/worker", "meta/kv", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/wire":     {"keymgr", "blockcrypt"},
-	"keymgr/server":   {"keymgr", "keymgr/fair", "keymgr/keystore", "keymgr/wire", "hsm", "blockcrypt", "blockcrypt/locked"},
+	"keymgr/server":   {"keymgr", "keymgr/fair", "keymgr/keystore", "keymgr/localhttp", "keymgr/wire", "hsm", "blockcrypt", "blockcrypt/locked"},
 	"keymgr/client":   {"keymgr", "keymgr/wire", "blockcrypt", "blockcrypt/locked"},
 
 	"fs/object":    {},

@@ -24,6 +24,7 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
+	"github.com/kmsfs/kmsfs/keymgr/localhttp"
 )
 
 // bounds of time and number. A client that is slower than these is cut off.
@@ -94,9 +95,9 @@ func newServer(cfg RunConfig, conf keystore.Config) *server {
 
 // serve answers requests until ctx ends, and takes the server down.
 func (s *server) serve(ctx context.Context) error {
-	h := s.httpServer(s.bounds.idle)
+	h := s.localServer()
 	if s.tcp != nil {
-		signed := s.httpServer(s.bounds.tcpIdle)
+		signed := s.tcpServer()
 		ended := make(chan struct{})
 		var l net.Listener = s.tcp
 		if s.certificate != nil {
@@ -137,13 +138,22 @@ func (s *server) serve(ctx context.Context) error {
 	return errors.Join(err, s.close())
 }
 
-// httpServer answers requests on connections that may be idle for so long.
-func (s *server) httpServer(idle time.Duration) *http.Server {
+// maxHeader bounds the header of a request, in bytes.
+const maxHeader = 32 << 10
+
+// tcpServer answers requests that come over TCP.
+func (s *server) tcpServer() *http.Server {
 	return &http.Server{
-		Handler: s, ReadHeaderTimeout: s.bounds.header, ReadTimeout: s.bounds.read, WriteTimeout: s.bounds.write, IdleTimeout: idle,
-		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: s, ReadHeaderTimeout: s.bounds.header, ReadTimeout: s.bounds.read, WriteTimeout: s.bounds.write, IdleTimeout: s.bounds.tcpIdle,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnContext: s.connContext,
 	}
+}
+
+// localServer answers requests that come over the socket.
+func (s *server) localServer() *localhttp.Server {
+	return &localhttp.Server{Handler: s, ConnContext: s.connContext,
+		Bounds: localhttp.Bounds{Header: s.bounds.header, Read: s.bounds.read, Write: s.bounds.write, Idle: s.bounds.idle, Size: maxHeader}}
 }
 
 // observe looks at the clocks for the key manager until ctx ends: keys are deleted and rotated when their time has come.
