@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -165,6 +166,10 @@ func VerifyAudit(ctx context.Context, source AuditSource) ([]trail.Report, error
 	if err != nil {
 		return reports, err
 	}
+	reports = slices.DeleteFunc(reports, func(r trail.Report) bool { return r.Records == 0 && r.Sealed == 0 && len(r.Faults) == 0 }) // any other directory
+	if len(reports) == 0 {
+		return nil, fmt.Errorf("%w in %s", trail.ErrNoLog, dir)
+	}
 	faults := 0
 	for _, r := range reports {
 		faults += len(r.Faults)
@@ -203,7 +208,7 @@ func ProveAudit(ctx context.Context, source AuditSource, id string) (trail.Proof
 		return trail.Proof{}, err
 	}
 	if len(found) != 1 {
-		return trail.Proof{}, fmt.Errorf("%w: %d events have the id %s", keymgr.ErrNotFound, len(found), id)
+		return trail.Proof{}, advise(fmt.Errorf("%w: %d events have the id %s", keymgr.ErrNotFound, len(found), id), "kmsfs audit query --json prints events with their eventID")
 	}
 	for _, a := range trust.Anchors {
 		if a.Stream == found[0].Stream {

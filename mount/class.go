@@ -123,15 +123,20 @@ func failure(err error) *control.Failure {
 	return &control.Failure{Class: string(ClassOf(err)), Text: err.Error(), Next: NextOf(err)}
 }
 
-// NextOf returns the advice that an error carries, "" if none.
+// NextOf returns the advice that an error carries, or what is to be done about its sentinel wherever it comes from; "" if none.
 func NextOf(err error) string {
 	var a *Advice
 	if errors.As(err, &a) {
 		return a.Next
 	}
 	var f *control.Failure
-	if errors.As(err, &f) {
+	switch {
+	case errors.As(err, &f):
 		return f.Next
+	case errors.Is(err, jobs.ErrNoJob):
+		return "kmsfs jobs lists them"
+	case errors.Is(err, trail.ErrNoLog):
+		return "kmsfs keystore status says where the key store has its log"
 	}
 	return ""
 }

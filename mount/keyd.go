@@ -70,8 +70,11 @@ func startKeydBy(ctx context.Context, keyStore string, held *heldSecret) (starte
 			started = true
 			continue // it answers, but may have found itself unable to unlock
 		}
-		if ClassOf(err) != ClassInUse || time.Now().After(deadline) {
+		if ClassOf(err) != ClassInUse {
 			return false, err
+		}
+		if time.Now().After(deadline) {
+			return false, advise(fmt.Errorf("%w: the key daemon of %s runs, but does not answer", keymgr.ErrKeyUnavailable, keyStore), "try again; its log is %s", filepath.Join(keyStore, keydLogName))
 		}
 		select { // another one is starting, or ending
 		case <-ctx.Done():

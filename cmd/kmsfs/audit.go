@@ -101,7 +101,11 @@ func printReports(w *tabwriter.Writer, views []auditView) {
 		if v.Missing > 0 {
 			tail += fmt.Sprintf("; the log says that up to %d events of access are missing", v.Missing)
 		}
-		fmt.Fprintf(w, "%s: %s, records %d to %d, sealed before %d; %s\n", v.Stream, state, v.From, v.From+v.Records-1, v.Sealed, tail)
+		records := "no records"
+		if v.Records > 0 {
+			records = fmt.Sprintf("records %d to %d", v.From, v.From+v.Records-1)
+		}
+		fmt.Fprintf(w, "%s: %s, %s, sealed before %d; %s\n", v.Stream, state, records, v.Sealed, tail)
 	}
 }
 

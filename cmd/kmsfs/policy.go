@@ -97,7 +97,7 @@ func printZone(w *tabwriter.Writer, z mount.ZonePolicy) {
 		line(w, "learns", "until "+since(z.Learns))
 	}
 	if z.Job != nil {
-		line(w, "files", fmt.Sprintf("job %d re-encrypts those that are there: %s", z.Job.ID, z.Job.State))
+		line(w, "job", fmt.Sprintf("%d re-encrypts the files that are there: %s", z.Job.ID, z.Job.State))
 	}
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -18,34 +20,38 @@ type column[T any] struct {
 }
 
 // printTable prints rows as a JSON array, or as a table; none is said on standard error where there are none.
-func printTable[T any](io stdio, asJSON bool, rows []T, none string, columns ...column[T]) error {
+func printTable[T any](std stdio, asJSON bool, rows []T, none string, columns ...column[T]) error {
 	if len(rows) == 0 && !asJSON {
-		_, err := fmt.Fprintln(io.err, none)
+		_, err := fmt.Fprintln(std.err, none)
 		return err
 	}
-	return io.print(asJSON, rows, func(w *tabwriter.Writer) { writeTable(w, rows, columns) })
+	return std.print(asJSON, rows, func(w *tabwriter.Writer) { writeTable(w, rows, columns) })
 }
 
 // writeTable writes a head and a line for each row. Columns in which no row has anything are left out.
-func writeTable[T any](w *tabwriter.Writer, rows []T, columns []column[T]) {
-	var titles []string
-	lines := make([][]string, len(rows))
+func writeTable[T any](w io.Writer, rows []T, columns []column[T]) {
+	lines := make([]strings.Builder, len(rows)+1)
+	pad := 0
 	for _, c := range columns {
-		cells, empty := make([]string, len(rows)), true
-		for i, row := range rows {
-			cells[i] = c.cell(row)
-			empty = empty && cells[i] == ""
+		cells, width := []string{c.title}, utf8.RuneCountInString(c.title)
+		empty := true
+		for _, row := range rows {
+			cell := c.cell(row)
+			cells, width, empty = append(cells, cell), max(width, utf8.RuneCountInString(cell)), empty && cell == ""
 		}
 		if empty {
 			continue
 		}
-		titles = append(titles, c.title)
-		for i := range lines {
-			lines[i] = append(lines[i], cells[i])
+		for i, cell := range cells {
+			for utf8.RuneCountInString(lines[i].String()) < pad {
+				lines[i].WriteByte(' ')
+			}
+			lines[i].WriteString(cell)
 		}
+		pad += width + 2
 	}
-	for _, cells := range append([][]string{titles}, lines...) {
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	for i := range lines {
+		fmt.Fprintln(w, strings.TrimRight(lines[i].String(), " "))
 	}
 }
 
@@ -59,7 +65,7 @@ type listing[T any] struct {
 }
 
 // listCommand makes the command of a listing.
-func listCommand[T any](io stdio, l listing[T]) *cobra.Command {
+func listCommand[T any](std stdio, l listing[T]) *cobra.Command {
 	var store storeFlags
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -74,7 +80,7 @@ func listCommand[T any](io stdio, l listing[T]) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printTable(io, asJSON, all, l.none, l.columns...)
+			return printTable(std, asJSON, all, l.none, l.columns...)
 		},
 	}
 	store.addFor(cmd, l.identities)
