@@ -136,6 +136,10 @@ func (g *Guard) byPolicy(ctx context.Context, z *zone, who Subject, action Actio
 	if z.policy.Statements == nil {
 		return nil
 	}
+	if decision, ok := z.settled.allows(z.policy.Statements, &who.Principal, action); ok {
+		d.byStatement(z, decision)
+		return nil
+	}
 	now := g.cfg.Now()
 	r := policy.Request{Principal: who.Principal, Action: action.qualified(), Time: now}
 	if z.policy.Paths {
@@ -149,10 +153,7 @@ func (g *Guard) byPolicy(ctx context.Context, z *zone, who Subject, action Actio
 	if z.policy.Volumes {
 		r.Context.Text("kmsfs:Volume", g.volume)
 	}
-	d.Policy, d.Statement = true, z.policy.Statements.Evaluate(r)
-	if i := d.Statement.Statement; i >= 0 && i < len(z.reasons) {
-		d.statement = z.reasons[i]
-	}
+	d.byStatement(z, z.policy.Statements.Evaluate(r))
 	switch d.Statement.Effect {
 	case policy.ExplicitDeny:
 		d.Denied = denied(CauseExplicitDeny, statement(d.Statement))
@@ -167,6 +168,14 @@ func (g *Guard) byPolicy(ctx context.Context, z *zone, who Subject, action Actio
 		d.Denied = denied(CauseImplicitDeny, "no statement of the directory's policy allows it")
 	}
 	return nil
+}
+
+// byStatement notes what the zone's statements say.
+func (d *Decision) byStatement(z *zone, by policy.Decision) {
+	d.Policy, d.Statement = true, by
+	if by.Statement >= 0 && by.Statement < len(z.reasons) {
+		d.statement = z.reasons[by.Statement]
+	}
 }
 
 // statement names a statement of a policy.

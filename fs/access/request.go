@@ -49,15 +49,17 @@ func ParseAction(name string) (Action, error) {
 	return 0, fmt.Errorf("%q: %w", name, ErrAction)
 }
 
-// keyRights are the rights at the zone's key that an action needs besides: what adds contents makes keys, the rest uses them.
+var contentRights = []string{"kms:Decrypt", "kms:GenerateDataKey"}
+
+// keyRights are the rights at the zone's key that an action needs besides: what adds contents makes keys, the rest uses them. They are shared.
 func (a Action) keyRights() []string {
 	switch a {
 	case Write, Create:
-		return []string{"kms:Decrypt", "kms:GenerateDataKey"}
+		return contentRights
 	case Admin:
 		return nil
 	}
-	return []string{"kms:Decrypt"}
+	return contentRights[:1:1]
 }
 
 // Requester is who asks, as the kernel says it. PID is that of a thread, 0 if it is not one that this process can see.

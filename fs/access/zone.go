@@ -26,6 +26,7 @@ type zone struct {
 	closing bool // about to be one of the two
 	lessons *lessons
 	reasons []string // names of the policy's statements
+	settled *settled // by the policy's statements
 }
 
 // closed is why nobody may use the zone, or nil.
@@ -61,7 +62,7 @@ func (t *table) finish() *table {
 
 // load reads a zone with its policy.
 func load(ctx context.Context, store *meta.Store, row *meta.Zone) (*zone, error) {
-	z := &zone{id: row.ID, dir: row.Dir, version: row.PolicyVersion, locked: row.Locked(), lessons: newLessons()}
+	z := &zone{id: row.ID, dir: row.Dir, version: row.PolicyVersion, locked: row.Locked(), lessons: newLessons(), settled: new(settled)}
 	for _, w := range row.Wraps {
 		z.keys = append(z.keys, w.KeyID)
 	}

@@ -102,9 +102,11 @@ func (r *Resolver) Caller(ctx context.Context, pid, uid, gid uint32, w Wants) (p
 	if err != nil {
 		return r.names.principal(uid, []uint32{gid}, false), Program{}
 	}
-	who := r.names.groupless(uid)
+	var who policy.Principal
 	if w.Groups {
 		who = r.grouped(t, now)
+	} else {
+		who = r.names.groupless(uid)
 	}
 	return who, r.running(ctx, pid, t, w, now)
 }
@@ -118,7 +120,7 @@ func (r *Resolver) grouped(t *caller, now time.Time) policy.Principal {
 	if err != nil {
 		return r.names.principal(t.uid, []uint32{t.gid}, false)
 	}
-	t.user, t.asked = r.names.principal(t.uid, gids, true), now
+	t.user, t.asked = r.names.grouped(t.uid, gids), now
 	return t.user
 }
 

@@ -41,7 +41,7 @@ func New(cfg Config) *Resolver {
 // Named is the user of a number, without its groups, which are said to be unknown. What it points to is shared: it is not changed.
 func (r *Resolver) Named(uid uint32) policy.Principal { return r.names.groupless(uid) }
 
-// User is a user with the given groups, who asks for nothing now: for explanations.
+// User is a user with the given groups, who asks for nothing now: for explanations. What it points to is shared: it is not changed.
 func (r *Resolver) User(uid uint32, gids []uint32) policy.Principal {
-	return r.names.principal(uid, gids, true)
+	return r.names.grouped(uid, gids)
 }

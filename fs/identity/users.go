@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/user"
@@ -22,12 +23,20 @@ type names struct {
 		stamp  stamp
 		users  map[uint32]string // "": has no name
 		groups map[uint32]string
-		alone  map[uint32]policy.Principal // without groups
+		known  map[member]policy.Principal
 	}
+}
+
+// member is a user with its groups. Without them they are said to be unknown.
+type member struct {
+	uid    uint32
+	gids   string // each as four bytes
+	groups bool   // gids are all there are
 }
 
 const (
 	maxNames  = 8192
+	maxGroups = 64          // of a user who is remembered with them
 	lookAgain = time.Second // how long a change of the files may be missed
 )
 
@@ -56,7 +65,7 @@ func (n *names) fresh() {
 	}
 	n.mu.looked = now
 	if s := readStamp(); s != n.mu.stamp || n.mu.users == nil || len(n.mu.users)+len(n.mu.groups) >= maxNames {
-		n.mu.stamp, n.mu.users, n.mu.groups, n.mu.alone = s, map[uint32]string{}, map[uint32]string{}, map[uint32]policy.Principal{}
+		n.mu.stamp, n.mu.users, n.mu.groups, n.mu.known = s, map[uint32]string{}, map[uint32]string{}, map[member]policy.Principal{}
 	}
 }
 
@@ -89,19 +98,31 @@ func (n *names) group(gid uint32) string {
 }
 
 // groupless is the user without its groups, which are said to be unknown. What it points to is shared.
-func (n *names) groupless(uid uint32) policy.Principal {
+func (n *names) groupless(uid uint32) policy.Principal { return n.remembered(member{uid: uid}, nil) }
+
+// grouped is the user with all its groups. What it points to is shared, and the same as long as nothing else is known of them.
+func (n *names) grouped(uid uint32, gids []uint32) policy.Principal {
+	key := make([]byte, 0, 64)
+	for _, gid := range gids {
+		key = binary.NativeEndian.AppendUint32(key, gid)
+	}
+	return n.remembered(member{uid, string(key), true}, gids)
+}
+
+func (n *names) remembered(m member, gids []uint32) policy.Principal {
 	n.mu.Lock()
 	n.fresh()
-	p, ok := n.mu.alone[uid]
+	p, ok := n.mu.known[m]
+	stamp := n.mu.stamp
 	n.mu.Unlock()
 	if ok {
 		return p
 	}
-	p = n.principal(uid, nil, false)
+	p = n.principal(m.uid, gids, m.groups)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.mu.alone) < maxNames {
-		n.mu.alone[uid] = p
+	if n.mu.stamp == stamp && len(n.mu.known) < maxNames && len(gids) <= maxGroups {
+		n.mu.known[m] = p
 	}
 	return p
 }

@@ -31,12 +31,20 @@ const MaxLine = MaxEvent/3*4 + 4096
 // Append writes e as one line of JSON without its end: two braces and the sequence number (AppendSequence) are missing, because the number is known only when the event's
 // place is. ErrEvent if a parameter does not marshal or the event is too long.
 func (e *Event) Append(b []byte) ([]byte, error) {
-	w := writer{b: append(b, '{')}
+	w := writer{b: b}
+	return e.append(&w)
+}
+
+func (e *Event) append(w *writer) ([]byte, error) {
+	b := w.b
 	start := len(b)
+	w.b = append(b, '{')
 	w.text("eventVersion", version)
 	w.identity(e)
 	w.name("eventTime")
-	w.b = append(e.Time.UTC().AppendFormat(append(w.b, '"'), TimeFormat), '"')
+	w.mark(timeBegins)
+	w.b = appendTime(w.b, e.Time)
+	w.mark(timeEnds)
 	w.text("eventSource", string(e.Source))
 	w.text("eventName", e.Name)
 	w.text("awsRegion", region)
@@ -47,7 +55,10 @@ func (e *Event) Append(b []byte) ([]byte, error) {
 	w.parameters(e)
 	w.value("responseElements", e.Response)
 	w.optional("requestID", e.RequestID)
-	w.text("eventID", e.ID)
+	w.name("eventID")
+	w.mark(idBegins)
+	w.b = AppendString(w.b, e.ID)
+	w.mark(idEnds)
 	w.flag("readOnly", e.ReadOnly)
 	w.resources(e)
 	w.text("eventType", eventType(e.Internal))
@@ -86,9 +97,12 @@ func category(s Source) string {
 
 // writer appends members of JSON objects.
 type writer struct {
-	b   []byte
-	err error
+	b     []byte
+	err   error
+	marks [marks]int // where in b what differs between events that are alike begins and ends
 }
+
+func (w *writer) mark(m mark) { w.marks[m] = len(w.b) }
 
 // name begins a member.
 func (w *writer) name(name string) {
@@ -266,6 +280,18 @@ func (w *writer) resources(e *Event) {
 	w.b = append(w.b, ']')
 }
 
+func appendInt(b []byte, n int) []byte { return strconv.AppendInt(b, int64(n), 10) }
+
+func (w *writer) place(e *Event) {
+	w.path("path", e.Path)
+	w.path("newPath", e.NewPath)
+	w.number("inode", e.Inode)
+}
+
+func (w *writer) latency(e *Event) {
+	w.number("latencyMicros", uint64(max(e.Latency, 0)/time.Microsecond))
+}
+
 // additional writes additionalEventData up to its last member.
 func (w *writer) additional(e *Event) {
 	w.set("additionalEventData")
@@ -276,19 +302,23 @@ func (w *writer) additional(e *Event) {
 	for _, n := range []struct {
 		name string
 		v    int
-	}{{"uid", e.UID}, {"gid", e.GID}, {"pid", e.PID}} {
+	}{{"uid", e.UID}, {"gid", e.GID}} {
 		w.name(n.name)
-		w.b = strconv.AppendInt(w.b, int64(n.v), 10)
+		w.b = appendInt(w.b, n.v)
 	}
+	w.name("pid")
+	w.mark(pidBegins)
+	w.b = appendInt(w.b, e.PID)
+	w.mark(pidEnds)
 	w.path("program", e.Program)
 	w.optional("programSha256", e.ProgramSHA256)
 	w.optional("via", e.Via)
 	w.optional("forwardedBy", e.ForwardedBy)
 	w.optional("volume", e.Volume)
 	w.number("zone", e.Zone)
-	w.path("path", e.Path)
-	w.path("newPath", e.NewPath)
-	w.number("inode", e.Inode)
+	w.mark(placeBegins)
+	w.place(e)
+	w.mark(placeEnds)
 	w.optional("key", e.Key)
 	w.number("keyVersion", uint64(e.KeyVersion))
 	w.optional("keyMaterialId", e.MaterialID)
@@ -303,7 +333,9 @@ func (w *writer) additional(e *Event) {
 	if e.Cached {
 		w.flag("cached", true)
 	}
-	w.number("latencyMicros", uint64(max(e.Latency, 0)/time.Microsecond))
+	w.mark(latencyBegins)
+	w.latency(e)
+	w.mark(latencyEnds)
 	w.number("bytesRead", e.BytesRead)
 	w.number("bytesWritten", e.BytesWritten)
 	w.number("count", e.Count)

@@ -18,13 +18,7 @@ type Decision struct {
 // Evaluate decides a request by this document alone. Where several statements apply, the first Deny decides, else the first Allow for the caller, else
 // the first Allow for its account. It does not block and takes time in proportion to the document.
 func (d *Document) Evaluate(r Request) Decision {
-	source := FromKeyPolicy
-	switch d.kind {
-	case IdentityPolicy:
-		source = FromIdentityPolicy
-	case DirectoryPolicy:
-		source = FromDirectoryPolicy
-	}
+	source := d.decider()
 	best := Decision{Source: source, Statement: -1}
 	action := fold(r.Action)
 	for i := range d.statements {
@@ -49,6 +43,17 @@ func (d *Document) Evaluate(r Request) Decision {
 	return best
 }
 
+// decider is what a decision by the document comes from.
+func (d *Document) decider() Source {
+	switch d.kind {
+	case IdentityPolicy:
+		return FromIdentityPolicy
+	case DirectoryPolicy:
+		return FromDirectoryPolicy
+	}
+	return FromKeyPolicy
+}
+
 // decision adds the statement's name and place.
 func (s *statement) decision(d Decision) Decision {
 	d.Sid, d.Line, d.Column = s.sid, s.line, s.column
@@ -61,47 +66,63 @@ func (s *statement) denies(r *Request, action string) truth {
 	if t == no {
 		return no
 	}
-	if len(s.principals) > 0 {
-		who := no
-		for i := range s.principals {
-			if s.notPrincipal {
-				who = who.or(s.principals[i].names(&r.Principal))
-			} else {
-				who = who.or(s.principals[i].covers(&r.Principal))
-			}
-		}
-		if s.notPrincipal {
-			who = who.not()
-		}
-		t = t.and(who)
+	return s.when(r, t.and(s.refuses(&r.Principal)))
+}
+
+// refuses decides whether a Deny is for a principal.
+func (s *statement) refuses(p *Principal) truth {
+	if len(s.principals) == 0 {
+		return yes
 	}
-	return s.when(r, t)
+	who := no
+	for i := range s.principals {
+		if s.notPrincipal {
+			who = who.or(s.principals[i].names(p))
+		} else {
+			who = who.or(s.principals[i].covers(p))
+		}
+	}
+	if s.notPrincipal {
+		who = who.not()
+	}
+	return who
 }
 
 // allows decides whether an Allow applies to the caller itself, or to its account.
 func (s *statement) allows(r *Request, action string) (direct, delegated bool) {
-	direct = len(s.principals) == 0
-	for i := range s.principals {
-		p := &s.principals[i]
-		direct = direct || p.names(&r.Principal) == yes
-		delegated = delegated || p.covers(&r.Principal) == yes
-	}
+	direct, delegated = s.accepts(&r.Principal)
 	if !direct && !delegated || s.when(r, s.target(r, action)) != yes {
 		return false, false
 	}
 	return direct, delegated
 }
 
-// target decides whether the statement is about the request's action and resource.
-func (s *statement) target(r *Request, action string) truth {
+// accepts decides whether an Allow is for a principal, or for its account.
+func (s *statement) accepts(who *Principal) (direct, delegated bool) {
+	direct = len(s.principals) == 0
+	for i := range s.principals {
+		p := &s.principals[i]
+		direct = direct || p.names(who) == yes
+		delegated = delegated || p.covers(who) == yes
+	}
+	return direct, delegated
+}
+
+// about decides whether the statement is about an action, which is folded.
+func (s *statement) about(action string) bool {
 	if s.inert {
-		return no
+		return false
 	}
 	named := false
 	for i := range s.actions {
 		named = named || s.actions[i].matches(action)
 	}
-	if named == s.notAction {
+	return named != s.notAction
+}
+
+// target decides whether the statement is about the request's action and resource.
+func (s *statement) target(r *Request, action string) truth {
+	if !s.about(action) {
 		return no
 	}
 	if len(s.resources) == 0 {

@@ -94,6 +94,7 @@ type Log struct {
 
 	demanding bool      // a sink is required: events wait for it
 	free      sync.Pool // of *entry, which nobody waits for any more
+	forms     audit.Forms
 
 	mu struct {
 		sync.Mutex

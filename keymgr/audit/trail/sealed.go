@@ -10,7 +10,7 @@ import (
 // encode appends an event as far as its sequence number, sealed if there is an auditor. The log's own events stay in clear: whoever verifies needs them, and they name nobody.
 func (l *Log) encode(b []byte, e *audit.Event) ([]byte, error) {
 	if l.opts.Auditor == nil || e.Class == audit.Repair || e.Name == gapName || e.Name == sinkGapName {
-		return e.Append(b)
+		return l.forms.Append(b, e)
 	}
 	body, err := e.Append(b)
 	if err != nil {
