@@ -20,6 +20,12 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkForms encodes one that is like those before.
 func BenchmarkForms(b *testing.B) { benchAppend(b, new(Forms).Append) }
 
+// BenchmarkSplit gives what such a one has beyond its form.
+func BenchmarkSplit(b *testing.B) {
+	var f Forms
+	benchAppend(b, func(p []byte, e *Event) ([]byte, error) { _, p = f.Split(p, e); return p, nil })
+}
+
 func benchAppend(b *testing.B, write func([]byte, *Event) ([]byte, error)) {
 	e, buf := benchEvent(), make([]byte, 0, 4096)
 	b.ReportAllocs()

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -23,21 +24,29 @@ const (
 	marks
 )
 
-// maxForms is how many forms are remembered: the last of those that were needed.
-const maxForms = 8
+// pieces is how many pieces of an event differ between events of one form.
+const pieces = int(marks) / 2
 
-// Forms writes events as Append does. Successful accesses of one user with one program to one zone differ in little: what they have in common is encoded once, and copied. The zero Forms has
-// encoded nothing. Safe for concurrent use.
+// MaxForms is how many forms are remembered: the last of those that were needed.
+const MaxForms = 32
+
+// Forms writes events as Append does. Successful accesses of one user with one program to one zone differ in little: what they have in common is encoded once. The zero Forms has encoded
+// nothing. Safe for concurrent use.
 type Forms struct {
-	known [maxForms]atomic.Pointer[form]
+	known [MaxForms]atomic.Pointer[Form]
 	next  atomic.Uint32
 }
 
-// form is what events have in common.
-type form struct {
+// Form is what events have in common, encoded. It does not change.
+type Form struct {
 	common common
-	parts  [marks/2 + 1][]byte // before, between and behind what differs
+	place  int
+	parts  [pieces + 1][]byte // before, between and behind what differs
+	length int                // of the parts together
 }
+
+// Place says which of a Forms' MaxForms it is, from 0: a new one there replaces it.
+func (f *Form) Place() int { return f.place }
 
 // common are the members that events of one form share. All others but those between marks are zero.
 type common struct {
@@ -65,55 +74,149 @@ func commonOf(e *Event) (c common, ok bool) {
 	return c, true
 }
 
-// Append is e.Append.
-func (f *Forms) Append(b []byte, e *Event) ([]byte, error) {
+// form finds an event's form, or makes it; nil for an event that has none.
+func (f *Forms) form(e *Event) *Form {
 	c, ok := commonOf(e)
 	if !ok {
-		return e.Append(b)
+		return nil
 	}
 	for i := range f.known {
-		if form := f.known[i].Load(); form != nil && form.common == c {
-			return form.append(b, e)
+		if known := f.known[i].Load(); known != nil && known.common == c {
+			return known
 		}
 	}
-	w := writer{b: b}
-	out, err := e.append(&w)
-	if err == nil {
-		f.known[f.next.Add(1)%maxForms].Store(newForm(c, &w, len(b)))
+	w := writer{}
+	if _, err := e.append(&w); err != nil {
+		return nil
 	}
-	return out, err
+	i := int(f.next.Add(1) % MaxForms)
+	made := newForm(c, i, &w)
+	f.known[i].Store(made)
+	return made
 }
 
-// newForm takes what is common from an event that was written from start on.
-func newForm(c common, w *writer, start int) *form {
-	f := &form{common: c}
+// newForm takes what is common from an event that was written.
+func newForm(c common, place int, w *writer) *Form {
+	f := &Form{common: c, place: place}
+	start := 0
 	for i := range f.parts {
 		end := len(w.b)
-		if 2*i < int(marks) {
+		if i < pieces {
 			end = w.marks[2*i]
 		}
 		f.parts[i] = append([]byte(nil), w.b[start:end]...)
-		if 2*i+1 < int(marks) {
+		f.length += end - start
+		if i < pieces {
 			start = w.marks[2*i+1]
 		}
 	}
 	return f
 }
 
-// append writes an event of the form.
-func (f *form) append(b []byte, e *Event) ([]byte, error) {
-	w := writer{b: append(b, f.parts[0]...)}
-	w.b = append(appendTime(w.b, e.Time), f.parts[1]...)
-	w.b = append(AppendString(w.b, e.ID), f.parts[2]...)
-	w.b = append(appendInt(w.b, e.PID), f.parts[3]...)
-	w.place(e)
-	w.b = append(w.b, f.parts[4]...)
-	w.latency(e)
-	w.b = append(w.b, f.parts[5]...)
+// Append is e.Append.
+func (f *Forms) Append(b []byte, e *Event) ([]byte, error) {
+	form := f.form(e)
+	if form == nil {
+		return e.Append(b)
+	}
+	w := writer{b: b}
+	for i := range pieces {
+		w.b = append(w.b, form.parts[i]...)
+		w.piece(i, e)
+	}
+	w.b = append(w.b, form.parts[pieces]...)
 	if n := len(w.b) - len(b); n > MaxEvent {
 		return b, fmt.Errorf("%w: %d bytes, allowed are %d", ErrEvent, n, MaxEvent)
 	}
 	return w.b, nil
+}
+
+// Split appends to b what an event has beyond its form: Join makes of both what Append makes of the event. nil, and b as it was, for an event that only Append can write, or refuse.
+func (f *Forms) Split(b []byte, e *Event) (*Form, []byte) {
+	form := f.form(e)
+	if form == nil {
+		return nil, b
+	}
+	w := writer{b: b}
+	for i := range pieces {
+		at := len(w.b)
+		w.b = append(w.b, 0, 0, 0, 0)
+		w.piece(i, e)
+		binary.BigEndian.PutUint32(w.b[at:], uint32(len(w.b)-at-4))
+	}
+	if form.Length(w.b[len(b):]) > MaxEvent {
+		return nil, b
+	}
+	return form, w.b
+}
+
+// piece writes one piece of an event.
+func (w *writer) piece(i int, e *Event) {
+	switch mark(2 * i) {
+	case timeBegins:
+		w.b = appendTime(w.b, e.Time)
+	case idBegins:
+		w.b = AppendString(w.b, e.ID)
+	case pidBegins:
+		w.b = appendInt(w.b, e.PID)
+	case placeBegins:
+		w.place(e)
+	case latencyBegins:
+		w.latency(e)
+	}
+}
+
+// Length is that of the event that Join makes of a rest.
+func (f *Form) Length(rest []byte) int { return f.length + len(rest) - 4*pieces }
+
+// Join appends to b the event that Split has split, as Append writes it. ErrEvent for what is no rest.
+func (f *Form) Join(b, rest []byte) ([]byte, error) {
+	out := b
+	for i := range pieces {
+		piece, left, ok := cutPiece(rest)
+		if !ok {
+			return b, fmt.Errorf("%w: cut", ErrEvent)
+		}
+		out, rest = append(append(out, f.parts[i]...), piece...), left
+	}
+	if len(rest) > 0 {
+		return b, fmt.Errorf("%w: something behind", ErrEvent)
+	}
+	return append(out, f.parts[pieces]...), nil
+}
+
+// cutPiece takes the first piece off: length u32, bytes.
+func cutPiece(p []byte) (piece, rest []byte, ok bool) {
+	if len(p) < 4 || uint64(binary.BigEndian.Uint32(p)) > uint64(len(p)-4) {
+		return nil, nil, false
+	}
+	n := int(binary.BigEndian.Uint32(p))
+	return p[4 : 4+n], p[4+n:], true
+}
+
+// Encode appends the form, for ParseForm.
+func (f *Form) Encode(b []byte) []byte {
+	for _, part := range f.parts {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	return b
+}
+
+// ParseForm reads a form, which joins and does nothing else. ErrEvent.
+func ParseForm(data []byte) (*Form, error) {
+	f := new(Form)
+	for i := range f.parts {
+		part, rest, ok := cutPiece(data)
+		if !ok {
+			return nil, fmt.Errorf("%w: form: cut", ErrEvent)
+		}
+		f.parts[i], data = append([]byte(nil), part...), rest
+		f.length += len(part)
+	}
+	if len(data) > 0 {
+		return nil, fmt.Errorf("%w: form: something behind", ErrEvent)
+	}
+	return f, nil
 }
 
 // appendTime writes a time in TimeFormat, in quotes.

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -23,6 +24,20 @@ func same(t *testing.T, f *Forms, e *Event, what string) {
 		got, err := f.Append([]byte("before"), e)
 		if err != nil || string(got) != string(want) {
 			t.Fatalf("%s: %v\n%s\nwant\n%s", what, err, got, want)
+		}
+		form, rest := f.Split([]byte("before"), e)
+		if form == nil {
+			continue
+		}
+		rest = rest[len("before"):]
+		read, err := ParseForm(form.Encode(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range []*Form{form, read} {
+			if got, err := form.Join([]byte("before"), rest); err != nil || string(got) != string(want) || form.Length(rest) != len(want)-len("before") {
+				t.Fatalf("%s, joined: %v\n%s\nwant\n%s", what, err, got, want)
+			}
 		}
 	}
 }
@@ -59,16 +74,42 @@ func TestForms(t *testing.T) {
 // TestFormsForget: more forms than are remembered.
 func TestFormsForget(t *testing.T) {
 	var f Forms
-	for i := range 5 * maxForms {
+	for i := range 5 * MaxForms {
 		e := opened()
-		e.UID = i % (2 * maxForms)
+		e.UID = i % (2 * MaxForms)
 		e.Path = string(make([]byte, i))
 		same(t, &f, e, "a user")
 	}
 	long := opened()
 	long.Path = string(make([]byte, MaxEvent))
-	if _, err := f.Append(nil, long); err == nil {
-		t.Error("an event of any length")
+	if _, err := f.Append(nil, long); !errors.Is(err, ErrEvent) {
+		t.Errorf("an event of any length: %v", err)
+	}
+	if form, rest := f.Split([]byte("before"), long); form != nil || string(rest) != "before" {
+		t.Error("an event of any length is split")
+	}
+}
+
+// TestFormMalformed: no bytes that are cut, or have something behind, are a form, or the rest of an event.
+func TestFormMalformed(t *testing.T) {
+	var f Forms
+	form, rest := f.Split(nil, opened())
+	encoded := form.Encode(nil)
+	for n := range len(encoded) {
+		if _, err := ParseForm(encoded[:n]); !errors.Is(err, ErrEvent) {
+			t.Fatalf("form of %d bytes: %v", n, err)
+		}
+	}
+	for n := range len(rest) {
+		if got, err := form.Join([]byte("before"), rest[:n]); !errors.Is(err, ErrEvent) || string(got) != "before" {
+			t.Fatalf("rest of %d bytes: %v", n, err)
+		}
+	}
+	if _, err := ParseForm(append(encoded, 0)); !errors.Is(err, ErrEvent) {
+		t.Error(err)
+	}
+	if _, err := form.Join(nil, append(rest, 0)); !errors.Is(err, ErrEvent) {
+		t.Error(err)
 	}
 }
 

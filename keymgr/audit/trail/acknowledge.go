@@ -36,27 +36,55 @@ func (l *Log) openSpool() error {
 
 // acknowledge puts an event that need not survive a power cut into the spool; false if it has to wait for the writer, because there is no spool, or not all is well: it would not get to the disk
 // in time, the log refuses such events, a sink wants it first.
-func (l *Log) acknowledge(n *entry) bool {
+func (l *Log) acknowledge(e *audit.Event) bool {
 	now := time.Now()
-	if overdue := l.flush.overdue.Load(); overdue != 0 && now.UnixNano() > overdue {
+	if overdue := l.flush.overdue.Load(); overdue != 0 && now.UnixNano() > overdue || l.demanding {
 		return false
 	}
+	scratch, ok := l.scratch.Get().(*[]byte)
+	if !ok {
+		scratch = new([]byte)
+	}
+	defer l.scratch.Put(scratch)
+	if l.opts.Auditor == nil {
+		var form *audit.Form
+		if form, *scratch = l.forms.Split((*scratch)[:0], e); form != nil {
+			if ok, fits := l.spoolEvent(form, *scratch, now); fits {
+				return ok
+			}
+		}
+	}
+	line, err := l.encode((*scratch)[:0], e)
+	if err != nil {
+		return false // who waits is told
+	}
+	*scratch = line
+	ok, _ = l.spoolEvent(nil, line, now)
+	return ok
+}
+
+// spoolEvent puts an event into the spool, as spool.put does, and behind what the writer has to write.
+func (l *Log) spoolEvent(form *audit.Form, rest []byte, now time.Time) (ok, fits bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := &l.mu
-	if m.spool == nil || m.closed || m.sealer == nil || m.err != nil || m.status.Full || l.demanding || len(m.queue) > 0 && now.Sub(m.queue[0].since(now)) > lateAfter {
-		return false
+	if m.spool == nil || m.closed || m.sealer == nil || m.err != nil || m.status.Full || len(m.queue) > 0 && now.Sub(m.queue[0].since(now)) > lateAfter {
+		return false, true
 	}
-	var ok bool
-	if n.spooled, ok = m.spool.put(n.line); !ok {
-		return false
+	first := m.spool.head
+	end, length, fits := m.spool.put(form, rest)
+	if end == 0 {
+		return false, fits
 	}
-	n.acked = now
-	if len(m.queue) == 0 {
+	m.queued += length
+	if k := len(m.queue); k == 0 {
 		l.nudge(l.later)
+	} else if run := m.queue[k-1]; run.records > 0 && run.spooled == first {
+		run.spooled, run.length, run.records = end, run.length+length, run.records+1
+		return true, true
 	}
-	m.queue, m.queued = append(m.queue, n), m.queued+len(n.line)
-	return true
+	m.queue = append(m.queue, &entry{class: audit.Access, acked: now, first: first, spooled: end, length: length, records: 1})
+	return true, true
 }
 
 // since is when an entry was acknowledged; now, if it was not.
@@ -108,7 +136,7 @@ func (l *Log) putBack(kept []*entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range kept {
-		l.mu.queued += len(n.line)
+		l.mu.queued += n.size()
 	}
 	l.mu.queue = append(kept, l.mu.queue...)
 	l.nudge(l.later)
@@ -119,6 +147,9 @@ func (l *Log) noteSpooled(batch []*entry) {
 	var end uint64
 	for _, n := range batch {
 		end = max(end, n.spooled)
+		if n.records > 0 {
+			l.mu.spool.owed -= n.length
+		}
 	}
 	if end == 0 {
 		return

@@ -144,29 +144,43 @@ func hashItem(kind byte, escaped []byte) uint64 {
 // items collects the items of one block.
 type items map[uint64]struct{}
 
+const (
+	nameMark    = `"eventName":"`
+	contextMark = `"encryptionContext":{`
+)
+
 // addLine adds what a record may be found by.
 func (s items) addLine(line []byte) {
-	if v := member(line, `"eventName":"`); v != nil {
+	if v := member(line, nameMark); v != nil {
 		s[hashItem(itemName, v)] = struct{}{}
 	}
 	i := bytes.Index(line, []byte(`"additionalEventData":{`)) // objects whose members others name hold strings only
 	if i < 0 {
 		return
 	}
-	line = line[i:]
-	for _, m := range []struct {
+	head, tail := line[i:], []byte(nil)
+	if i := bytes.Index(head, []byte(contextMark)); i >= 0 { // whose members others name
+		head, tail = head[:i], behindStrings(head[i+len(contextMark):])
+	}
+	for _, m := range [...]struct {
 		kind byte
 		name string
-	}{{itemPrincipal, `"principal":"`}, {itemDecision, `"decision":"`}, {itemStatement, `"statement":"`}, {itemKey, `"key":"`}, {itemKey, `"destinationKey":"`}} {
-		if v := member(line, m.name); v != nil {
+	}{{itemDecision, `"decision":"`}, {itemStatement, `"statement":"`}, {itemPrincipal, `"principal":"`}, {itemPath, `"path":"`}, {itemPath, `"newPath":"`}, {itemKey, `"key":"`},
+		{itemKey, `"destinationKey":"`}, {itemSealed, `"sealed":"`}} { // in the order in which they are written
+		var v []byte
+		if v, head = memberThen(head, m.name); v == nil {
+			v = member(tail, m.name)
+		}
+		switch {
+		case v == nil:
+		case m.kind == itemPath:
+			s.addPath(v)
+		case m.kind == itemSealed:
+			s[hashItem(itemSealed, nil)] = struct{}{}
+		default:
 			s[hashItem(m.kind, v)] = struct{}{}
 		}
 	}
-	if member(line, `"sealed":"`) != nil {
-		s[hashItem(itemSealed, nil)] = struct{}{}
-	}
-	s.addPath(member(line, `"path":"`))
-	s.addPath(member(line, `"newPath":"`))
 }
 
 // addPath adds a path and the directories on it.
@@ -186,23 +200,60 @@ func (s items) addPath(path []byte) {
 	}
 }
 
-// member gives the escaped value of a member that is a string; nil if there is none. What is called alike in an encryption context may be found instead of a member that is
-// missing: that makes a needless item, and hides none, because contexts stand behind.
-func member(line []byte, name string) []byte {
-	i := bytes.Index(line, []byte(name))
-	if i < 0 {
-		return nil
-	}
-	v := line[i+len(name):]
-	for j := 0; j < len(v); j++ {
-		switch v[j] {
+// behindStrings is what stands behind an object that has begun and holds strings only.
+func behindStrings(p []byte) []byte {
+	for i := 0; i < len(p); i++ {
+		switch p[i] {
+		case '}':
+			return p[i+1:]
 		case '"':
-			return v[:j]
-		case '\\':
-			j++
+			end := stringEnd(p[i+1:])
+			if end < 0 {
+				return nil
+			}
+			i += 1 + end
 		}
 	}
 	return nil
+}
+
+// member gives the escaped value of a member that is a string; nil if there is none. What is called alike in an encryption context may be found instead of a member that is missing.
+func member(line []byte, name string) []byte {
+	v, _ := memberThen(line, name)
+	return v
+}
+
+// memberThen is member, and what stands behind the value; the line, if there is none.
+func memberThen(line []byte, name string) (value, rest []byte) {
+	i := bytes.Index(line, []byte(name))
+	if i < 0 {
+		return nil, line
+	}
+	v := line[i+len(name):]
+	end := stringEnd(v)
+	if end < 0 {
+		return nil, line
+	}
+	return v[:end], v[end+1:]
+}
+
+// stringEnd is where the quote is that ends a string; -1 if there is none.
+func stringEnd(p []byte) int {
+	for from := 0; ; {
+		i := bytes.IndexByte(p[from:], '"')
+		if i < 0 {
+			return -1
+		}
+		i += from
+		slashes := 0
+		for slashes < i && p[i-1-slashes] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return i
+		}
+		from = i + 1
+	}
 }
 
 // bloom makes the filter of the items.
@@ -236,8 +287,39 @@ func mayHold(bloom []byte, x uint64) bool {
 
 // timeOf reads a record's time; false if it has none.
 func timeOf(line []byte) (int64, bool) {
-	t, err := time.Parse(audit.TimeFormat, string(member(line, `"eventTime":"`)))
+	v := member(line, `"eventTime":"`)
+	if at, ok := plainTime(v); ok {
+		return at, true
+	}
+	t, err := time.Parse(audit.TimeFormat, string(v))
 	return t.UnixMicro(), err == nil
+}
+
+// plainTime reads a time in audit.TimeFormat whose numbers are in their bounds, but for the last days of months, which time.Parse knows about; false for anything else.
+func plainTime(v []byte) (int64, bool) {
+	if len(v) != len(audit.TimeFormat) {
+		return 0, false
+	}
+	number := func(from, to int) (n int) {
+		for _, c := range v[from:to] {
+			if c < '0' || c > '9' {
+				return -1
+			}
+			n = 10*n + int(c-'0')
+		}
+		return n
+	}
+	for i, c := range []byte("    -  -  T  :  :  .      Z") {
+		if c != ' ' && v[i] != c {
+			return 0, false
+		}
+	}
+	year, month, day := number(0, 4), number(5, 7), number(8, 10)
+	hour, minute, second, micros := number(11, 13), number(14, 16), number(17, 19), number(20, 26)
+	if year < 1 || month < 1 || month > 12 || day < 1 || day > 28 || hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59 || micros < 0 {
+		return 0, false
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, micros*1000, time.UTC).UnixMicro(), true
 }
 
 // escape gives a value as it stands between quotes in a line.

@@ -92,9 +92,9 @@ type Log struct {
 	syncing chan struct{}  // holds one token: whoever flushes, or exchanges the file, has taken it
 	sinks   []*sinkQueue
 
-	demanding bool      // a sink is required: events wait for it
-	free      sync.Pool // of *entry, which nobody waits for any more
+	demanding bool // a sink is required: events wait for it
 	forms     audit.Forms
+	scratch   sync.Pool // of *[]byte, for events on their way to the spool
 
 	mu struct {
 		sync.Mutex
@@ -117,9 +117,9 @@ type Log struct {
 
 var _ audit.Recorder = (*Log)(nil)
 
-// entry is an event on its way.
+// entry is an event on its way, or a run of such as are in the spool.
 type entry struct {
-	line    []byte // without sequence number and end
+	line    []byte // without sequence number and end; nil: those from first to spooled in the spool
 	class   audit.Class
 	durable bool // it is done when it is on disk, not as soon as it is in the file
 	seal    bool
@@ -127,9 +127,15 @@ type entry struct {
 	gap     *gap          // what it stands for, if it is the record of missing events
 	err     error         // why it is not in the log; set before done is closed
 	done    chan struct{} // closed when it is in the log, or will not be; nil if nobody waits
-	acked   time.Time     // when it was acknowledged by the spool: nobody waits for it, and it must not be lost; zero: it was not
-	spooled uint64        // logical end of it in the spool
+	acked   time.Time     // when it, or the first of them, was acknowledged by the spool: nobody waits for it, and it must not be lost; zero: it was not
+	first   uint64        // logical begin of a run in the spool
+	spooled uint64        // logical end in the spool
+	length  int           // of the lines of a run
+	records int           // of a run
 }
+
+// size is how many bytes an entry's lines have.
+func (n *entry) size() int { return len(n.line) + n.length }
 
 // end answers who waits for the entry.
 func (n *entry) end(err error) {
@@ -215,14 +221,25 @@ func (l *Log) Record(ctx context.Context, e *audit.Event) error {
 }
 
 func (l *Log) record(ctx context.Context, e *audit.Event) error {
+	l.stamp(e)
+	if e.Class == audit.Access && !e.Durable && l.acknowledge(e) {
+		return nil
+	}
 	n, err := l.entry(e)
 	if err != nil {
 		return err
 	}
-	if !n.durable && l.acknowledge(n) {
-		return nil
-	}
 	return l.submit(ctx, n)
+}
+
+// stamp gives an event its time and id.
+func (l *Log) stamp(e *audit.Event) {
+	if e.Time.IsZero() {
+		e.Time = l.opts.Now()
+	}
+	if e.ID == "" {
+		e.ID = audit.NewID()
+	}
 }
 
 // submit hands an entry over and waits for what it asks for.
@@ -262,22 +279,12 @@ func await(ctx context.Context, limit *time.Timer, done <-chan struct{}) error {
 
 // entry encodes an event.
 func (l *Log) entry(e *audit.Event) (*entry, error) {
-	if e.Time.IsZero() {
-		e.Time = l.opts.Now()
-	}
-	if e.ID == "" {
-		e.ID = audit.NewID()
-	}
-	n, ok := l.free.Get().(*entry)
-	if !ok {
-		n = &entry{line: make([]byte, 0, 1024)}
-	}
-	line, err := l.encode(n.line[:0], e)
+	l.stamp(e)
+	line, err := l.encode(make([]byte, 0, 2048), e)
 	if err != nil {
 		return nil, err
 	}
-	*n = entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access}
-	return n, nil
+	return &entry{line: line, class: e.Class, durable: e.Durable || e.Class != audit.Access}, nil
 }
 
 func (l *Log) enqueue(n *entry) error {
@@ -324,7 +331,10 @@ func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.mu.status
-	s.Sealed, s.Missing, s.Queued = l.mu.sealed, l.mu.missing.count, len(l.mu.queue)
+	s.Sealed, s.Missing = l.mu.sealed, l.mu.missing.count
+	for _, n := range l.mu.queue {
+		s.Queued += max(n.records, 1)
+	}
 	l.flush.mu.Lock()
 	defer l.flush.mu.Unlock()
 	if len(l.flush.bytes) > 0 {

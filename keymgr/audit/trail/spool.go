@@ -11,23 +11,30 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 
 // spool is where events of access are acknowledged before the writer has got to them: a ring in a file of fixed size on tmpfs, which outlives this process and not the host. To put something there
 // neither wakes anybody nor waits for a disk. The next writer of the stream finds what the last one left. docs/FORMAT.md, section 14.
 type spool struct {
 	f    *os.File
-	ring []byte // the file's, mapped
+	mem  []byte // the file, mapped
 	head uint64 // logical end of what is in it
 	done uint64 // logical end of what the log has
 	seen uint64 // size of the stream when done was set
+	owed int    // bytes of the lines in it that the log does not have
+
+	forms formSlots
 }
 
 const (
 	spoolMagic  = "kmsfspol"
 	spoolHeader = 64
-	spoolSize   = 1 << 20 // bytes for frames
-	spoolFrame  = 16      // length u32, CRC-32C u32 of what follows, logical position u64
+	spoolRing   = spoolHeader + formSlotCount*formSlotSize // where the ring begins
+	spoolSize   = 1 << 20                                  // of the ring, and of the lines that it may stand for
+	spoolFile   = spoolRing + spoolSize
+	spoolFrame  = 24 // length u32 of what is behind the frame's head, CRC-32C u32 of what follows, logical position u64, number of the form u64
 )
 
 // errNoSpool: the directory keeps nothing in memory.
@@ -58,7 +65,7 @@ func openSpool(path string) (s *spool, found [][]byte, err error) {
 	}
 	s = &spool{f: f}
 	if found, err = s.load(); err == nil {
-		s.ring, err = unix.Mmap(int(f.Fd()), 0, spoolHeader+spoolSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+		s.mem, err = unix.Mmap(int(f.Fd()), 0, spoolFile, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	}
 	if err != nil {
 		f.Close()
@@ -76,11 +83,14 @@ func (s *spool) load() ([][]byte, error) {
 	if !st.Mode().IsRegular() || st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%w: it is %v", ErrUnsafe, st.Mode())
 	}
-	data := make([]byte, spoolHeader+spoolSize)
+	data := make([]byte, spoolFile)
 	n, err := s.f.ReadAt(data, 0)
 	if n == len(data) && string(data[:len(spoolMagic)]) == spoolMagic && crc32.Checksum(data[:spoolHeader-4], castagnoli) == binary.BigEndian.Uint32(data[spoolHeader-4:]) {
 		s.done, s.seen = binary.BigEndian.Uint64(data[8:]), binary.BigEndian.Uint64(data[16:])
-		return s.frames(data[spoolHeader:]), nil
+		s.forms.load(data[spoolHeader:spoolRing])
+		lines := s.frames(data[spoolRing:])
+		s.forms.keep(s.head)
+		return lines, nil
 	}
 	if n == len(data) && err != nil {
 		return nil, err
@@ -96,53 +106,103 @@ func (s *spool) load() ([][]byte, error) {
 
 // frames gives the lines from done on, and puts head behind them.
 func (s *spool) frames(ring []byte) (lines [][]byte) {
-	take := func(at uint64, n int) []byte {
-		p := make([]byte, n)
-		i := int(at % spoolSize)
-		copy(p[copy(p, ring[i:]):], ring)
-		return p
-	}
 	for s.head = s.done; s.head-s.done < spoolSize; {
-		h := take(s.head, spoolFrame)
+		h := takeRing(nil, ring, s.head, spoolFrame)
 		n := binary.BigEndian.Uint32(h)
 		if n == 0 || n > spoolSize-spoolFrame || s.head-s.done+spoolFrame+uint64(n) > spoolSize || binary.BigEndian.Uint64(h[8:]) != s.head {
 			break
 		}
-		body := take(s.head+8, 8+int(n))
+		body := takeRing(nil, ring, s.head+8, spoolFrame-8+int(n))
 		if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(h[4:]) {
 			break
 		}
-		lines = append(lines, body[8:])
+		line := body[spoolFrame-8:]
+		if number := binary.BigEndian.Uint64(h[16:]); number != 0 {
+			form := s.forms.of(number)
+			if form == nil {
+				break
+			}
+			var err error
+			if line, err = form.Join(nil, line); err != nil {
+				break
+			}
+		}
+		lines = append(lines, line)
 		s.head += spoolFrame + uint64(n)
 	}
 	return lines
 }
 
-// put adds a line, and gives the logical end of it; false if there is no room.
-func (s *spool) put(line []byte) (end uint64, ok bool) {
-	n := uint64(spoolFrame + len(line))
-	if s.head-s.done+n > spoolSize {
-		return 0, false
+// takeRing appends n bytes from a logical position on.
+func takeRing(b, ring []byte, at uint64, n int) []byte {
+	i := int(at % spoolSize)
+	k := min(n, len(ring)-i)
+	return append(append(b, ring[i:i+k]...), ring[:n-k]...)
+}
+
+// put adds an event, and gives the logical end of it and the length of its line: of the line itself, if form is nil, or of a form and what the event has beyond it. fits is false where the form has
+// no place now; end is 0 if there is no room.
+func (s *spool) put(form *audit.Form, rest []byte) (end uint64, length int, fits bool) {
+	var number uint64
+	length = len(rest)
+	if form != nil {
+		if number = s.formNumber(form); number == 0 {
+			return 0, 0, false
+		}
+		length = form.Length(rest)
+	}
+	n := uint64(spoolFrame + len(rest))
+	if s.head-s.done+n > spoolSize || s.owed+length > spoolSize {
+		return 0, 0, true
 	}
 	var h [spoolFrame]byte
 	be := binary.BigEndian
-	be.PutUint32(h[:], uint32(len(line)))
+	be.PutUint32(h[:], uint32(len(rest)))
 	be.PutUint64(h[8:], s.head)
-	be.PutUint32(h[4:], crc32.Update(crc32.Checksum(h[8:], castagnoli), castagnoli, line))
-	s.copy(s.head+spoolFrame, line)
+	be.PutUint64(h[16:], number)
+	be.PutUint32(h[4:], crc32.Update(crc32.Checksum(h[8:], castagnoli), castagnoli, rest))
+	s.copy(s.head+spoolFrame, rest)
 	s.copy(s.head, h[:])
 	s.head += n
-	return s.head, true
+	s.owed += length
+	if form != nil {
+		s.forms.used(number, s.head)
+	}
+	return s.head, length, true
 }
 
 // copy puts bytes at a logical position.
 func (s *spool) copy(at uint64, p []byte) {
-	frames := s.ring[spoolHeader:]
-	n := copy(frames[at%spoolSize:], p)
-	copy(frames, p[n:])
+	ring := s.mem[spoolRing:]
+	n := copy(ring[at%spoolSize:], p)
+	copy(ring, p[n:])
 }
 
-// mark notes that the log, of this size now, has everything up to end.
+// appendLine appends the line of the frame at a logical position, and gives the position of the next. The frame is one that put wrote, and that is not done.
+func (s *spool) appendLine(b []byte, at uint64) (line []byte, next uint64, err error) {
+	ring := s.mem[spoolRing:]
+	var head [spoolFrame]byte
+	h := takeRing(head[:0], ring, at, spoolFrame)
+	n := int(binary.BigEndian.Uint32(h))
+	from := (at + spoolFrame) % spoolSize
+	next = at + spoolFrame + uint64(n)
+	number := binary.BigEndian.Uint64(h[16:])
+	if number == 0 {
+		return takeRing(b, ring, from, n), next, nil
+	}
+	rest := ring[from:]
+	if len(rest) < n {
+		rest = takeRing(nil, ring, from, n)
+	}
+	form := s.forms.of(number)
+	if form == nil {
+		return b, next, fmt.Errorf("audit spool: form %d is not there", number)
+	}
+	line, err = form.Join(b, rest[:n])
+	return line, next, err
+}
+
+// mark notes that the log, of this size now, has everything up to end. Owed is up to the caller.
 func (s *spool) mark(end uint64, size int64) error {
 	h := make([]byte, spoolHeader)
 	copy(h, spoolMagic)
@@ -162,7 +222,7 @@ func (s *spool) close(remove bool) error {
 	if remove && s.head == s.done {
 		err = os.Remove(s.f.Name())
 	}
-	ring := s.ring
-	s.ring = nil
-	return errors.Join(err, unix.Munmap(ring), s.f.Close())
+	mem := s.mem
+	s.mem = nil
+	return errors.Join(err, unix.Munmap(mem), s.f.Close())
 }

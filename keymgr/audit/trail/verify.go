@@ -322,13 +322,13 @@ func (v *verifier) line(line []byte) bool {
 	v.next++
 	v.report.Records++
 	v.checkAnchor()
-	switch {
-	case isSeal(line):
+	switch string(member(line, nameMark)) { // which stands before all that others name
+	case sealName:
 		v.seals = append(v.seals, n)
 		v.seal(n, line)
-	case hasName(line, packName):
+	case packName:
 		v.indexOf(line)
-	case hasName(line, gapName):
+	case gapName:
 		if e, err := audit.Parse(line); err == nil {
 			v.report.Missing += e.Count
 		}
@@ -380,10 +380,6 @@ func (v *verifier) compare(from int64, root tlog.Hash, which string) {
 	}
 	v.wrong = true
 	v.fault(from, "records %d to %d are not those %s", from, v.base.Size()-1, which)
-}
-
-func hasName(line []byte, name string) bool {
-	return string(member(line, `"eventName":"`)) == name
 }
 
 // packRecord is what the log says of a compressed segment: SHA-256 of its file and its index, in hex.

@@ -167,16 +167,36 @@ func (l *Log) append(batch []*entry) error {
 			l.opts.Log.Warn("the audit log's segment could not be changed; it grows", "dir", l.dir, "error", err)
 		}
 	}
-	w.buf = w.buf[:0]
-	for i, n := range batch {
-		n.at = w.growth.Now().Size() + int64(i)
-		w.buf = append(w.buf, n.line...)
-		w.buf = audit.AppendSequence(w.buf, uint64(n.at))
-		w.buf = append(w.buf, '\n')
+	if err := l.encodeBatch(batch); err != nil {
+		return err
 	}
 	if _, err := w.file.Write(w.buf); err != nil {
 		w.torn = w.file.Truncate(w.size) != nil
 		return err
+	}
+	return nil
+}
+
+// encodeBatch puts the lines of a batch, with their numbers, into buf.
+func (l *Log) encodeBatch(batch []*entry) (err error) {
+	w := &l.w
+	w.buf = w.buf[:0]
+	next := w.growth.Now().Size()
+	number := func() {
+		w.buf = append(audit.AppendSequence(w.buf, uint64(next)), '\n')
+		next++
+	}
+	for _, n := range batch {
+		if n.records == 0 {
+			n.at, w.buf = next, append(w.buf, n.line...)
+			number()
+			continue
+		}
+		for at := n.first; at < n.spooled; number() {
+			if w.buf, at, err = l.mu.spool.appendLine(w.buf, at); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -189,7 +209,7 @@ func (l *Log) accept(batch []*entry) {
 	urgent := late
 	for _, n := range batch {
 		if !n.seal {
-			w.news++
+			w.news += max(n.records, 1)
 		}
 		if n.durable = n.acked.IsZero() && (n.durable || late); n.durable {
 			urgent = true
@@ -212,8 +232,7 @@ func (l *Log) accept(batch []*entry) {
 // count takes the records of a batch, which are in buf, into the tree, and gives them to the sinks.
 func (l *Log) count(batch []*entry) {
 	w := &l.w
-	rest := w.buf
-	for range batch {
+	for rest := w.buf; len(rest) > 0; {
 		end := bytes.IndexByte(rest, '\n')
 		h, buf := recordHash(w.hashed, rest[:end])
 		w.hashed = buf
@@ -234,11 +253,6 @@ func (l *Log) count(batch []*entry) {
 	l.mu.status.Size, l.mu.status.Full = w.growth.Now().Size(), w.full
 	l.noteSpooled(batch)
 	l.mu.Unlock()
-	for _, n := range batch {
-		if !n.acked.IsZero() {
-			l.free.Put(n)
-		}
-	}
 }
 
 // rotate begins a new segment; the old one is flushed before. The old one stays where that fails.
