@@ -81,6 +81,20 @@ func (c *rowCache) get(k cacheKey) (any, stamp) {
 	return e.value, e.stamp
 }
 
+// attr returns the row of an inode, or nil.
+func (c *rowCache) attr(ino Ino) (*Attr, stamp) {
+	v, st := c.get(cacheKey{kind: kindAttr, ino: ino})
+	a, _ := v.(*Attr)
+	return a, st
+}
+
+// dentry returns the row of a name, or nil.
+func (c *rowCache) dentry(parent Ino, tag NameTag) (*dentry, stamp) {
+	v, st := c.get(cacheKey{kindDentry, parent, tag})
+	d, _ := v.(*dentry)
+	return d, st
+}
+
 // counts returns how often a row was there, and was not.
 func (c *rowCache) counts() (hits, misses uint64) {
 	for i := range c.shards {

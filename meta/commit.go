@@ -6,8 +6,18 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// commitClock keeps the newest revision committed.
-type commitClock struct{ rev atomic.Uint64 }
+// commitClock keeps the newest revision committed, and how many transactions with changes have begun to commit and were done with it, whatever came of them.
+type commitClock struct{ rev, begun, ended atomic.Uint64 }
+
+// still runs read and tells whether nothing was being committed meanwhile: then whatever it saw in the cache is of one state of the volume.
+func (c *commitClock) still(read func()) bool {
+	ended := c.ended.Load() // before begun, which is never less
+	if begun := c.begun.Load(); begun == ended {
+		read()
+		return c.begun.Load() == begun
+	}
+	return false
+}
 
 func (c *commitClock) last() kv.Rev { return kv.Rev(c.rev.Load()) }
 
@@ -29,6 +39,7 @@ type txDentry struct {
 
 // hold announces to the cache what the transaction is about to commit.
 func (tx *Tx) hold() {
+	tx.s.commit.begun.Add(1)
 	for ino, e := range tx.attrs {
 		if e.dirty {
 			tx.s.cache.hold(cacheKey{kind: kindAttr, ino: ino})
@@ -46,6 +57,7 @@ func (tx *Tx) release(rev kv.Rev) {
 		return
 	}
 	tx.held = false
+	defer tx.s.commit.ended.Add(1)
 	for ino, e := range tx.attrs {
 		if !e.dirty {
 			continue

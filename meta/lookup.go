@@ -11,8 +11,8 @@ import (
 
 // attr returns the shared row of an inode: from the cache, or from a snapshot.
 func (s *Store) attr(ctx context.Context, ino Ino) (*Attr, error) {
-	if v, _ := s.cache.get(cacheKey{kind: kindAttr, ino: ino}); v != nil {
-		return v.(*Attr), nil
+	if a, _ := s.cache.attr(ino); a != nil {
+		return a, nil
 	}
 	var a *Attr
 	err := s.kv.View(ctx, func(r kv.Reader) error {
@@ -26,8 +26,8 @@ func (s *Store) attr(ctx context.Context, ino Ino) (*Attr, error) {
 // openAttr returns the decoded form of a sealed inode row: the cache's, if that is of the same sealed value.
 func (tx *Tx) openAttr(ino Ino, key, sealed []byte) (*Attr, error) {
 	ck, st := cacheKey{kind: kindAttr, ino: ino}, stampOf(sealed)
-	if v, have := tx.s.cache.get(ck); v != nil && have == st && !tx.passing {
-		return v.(*Attr), nil
+	if a, have := tx.s.cache.attr(ino); a != nil && have == st && !tx.passing {
+		return a, nil
 	}
 	plain, err := tx.s.rows.open(key, sealed)
 	if err != nil {
@@ -121,15 +121,12 @@ func (s *Store) lookup(ctx context.Context, parent Ino, name []byte) (*Attr, err
 
 // cachedLookup answers from the cache alone, or returns nil.
 func (s *Store) cachedLookup(parent Ino, tag NameTag, name []byte) *Attr {
-	v, _ := s.cache.get(cacheKey{kindDentry, parent, tag})
-	if v == nil || !bytes.Equal(v.(*dentry).name, name) {
+	d, _ := s.cache.dentry(parent, tag)
+	if d == nil || !bytes.Equal(d.name, name) {
 		return nil
 	}
-	a, _ := s.cache.get(cacheKey{kind: kindAttr, ino: v.(*dentry).ino})
-	if a == nil {
-		return nil
-	}
-	return a.(*Attr)
+	a, _ := s.cache.attr(d.ino)
+	return a
 }
 
 // dentry reads a dentry row; the result is shared. ErrNotFound if there is none.
@@ -155,8 +152,8 @@ func (tx *Tx) dentry(zk *ZoneKeys, parent Ino, tag NameTag, name []byte) (*dentr
 // openDentry returns the decoded form of a sealed dentry row; shared.
 func (tx *Tx) openDentry(zk *ZoneKeys, parent Ino, tag NameTag, key, sealed []byte) (*dentry, error) {
 	ck, st := cacheKey{kindDentry, parent, tag}, stampOf(sealed)
-	if v, have := tx.s.cache.get(ck); v != nil && have == st {
-		return v.(*dentry), nil
+	if d, have := tx.s.cache.dentry(parent, tag); d != nil && have == st {
+		return d, nil
 	}
 	plain, err := openRow(zk.Names, tx.s.volume, key, sealed)
 	if err != nil {

@@ -55,12 +55,34 @@ func (s *Store) readlink(ctx context.Context, ino Ino) ([]byte, error) {
 // ErrKeyRevoked.
 func (s *Store) Path(ctx context.Context, ino Ino) ([]byte, error) {
 	var path []byte
+	if s.commit.still(func() { path = s.cachedPath(ctx, ino) }) && path != nil {
+		return path, nil
+	}
 	err := s.View(ctx, func(tx *Tx) error {
 		var err error
 		path, err = tx.path(ino)
 		return err
 	})
 	return path, wrapIno("find path", ino, err)
+}
+
+// cachedPath is Path from the cache alone, nil where that does not have the rows. It is of one state only if nothing is committed meanwhile.
+func (s *Store) cachedPath(ctx context.Context, ino Ino) []byte {
+	var names [][]byte
+	for at := ino; at != RootIno; {
+		dir, name := s.cachedPlace(ctx, at)
+		if name == nil || len(names) == maxDepth {
+			return nil
+		}
+		names, at = append(names, name), dir
+	}
+	return joined(names)
+}
+
+// joined makes a path of names, the last one first.
+func joined(names [][]byte) []byte {
+	slices.Reverse(names)
+	return append([]byte{'/'}, bytes.Join(names, []byte{'/'})...)
 }
 
 func (tx *Tx) path(ino Ino) ([]byte, error) {
@@ -83,14 +105,16 @@ func (tx *Tx) path(ino Ino) ([]byte, error) {
 		names = append(names, name)
 		at = a.Parent
 	}
-	slices.Reverse(names)
-	return append([]byte{'/'}, bytes.Join(names, []byte{'/'})...), nil
+	return joined(names), nil
 }
 
 // Place returns where the primary link of an inode is: its directory, and its name there. The root's is in directory 0, without a name. ErrNotFound for an inode that has none.
 func (s *Store) Place(ctx context.Context, ino Ino) (dir Ino, name []byte, err error) {
 	if ino == RootIno {
 		return 0, nil, nil
+	}
+	if dir, name = s.cachedPlace(ctx, ino); name != nil {
+		return dir, name, nil
 	}
 	err = s.View(ctx, func(tx *Tx) error {
 		a, err := tx.readAttr(ino)
@@ -105,6 +129,23 @@ func (s *Store) Place(ctx context.Context, ino Ino) (dir Ino, name []byte, err e
 		return err
 	})
 	return dir, name, wrapIno("find the place of", ino, err)
+}
+
+// cachedPlace is Place from the cache alone; name is nil where that does not have the rows, or the zone's keys may not be used.
+func (s *Store) cachedPlace(ctx context.Context, ino Ino) (dir Ino, name []byte) {
+	a, _ := s.cache.attr(ino)
+	if a == nil || a.Parent == 0 {
+		return 0, nil
+	}
+	parent, _ := s.cache.attr(a.Parent)
+	d, _ := s.cache.dentry(a.Parent, a.Tag)
+	if parent == nil || d == nil || d.ino != ino {
+		return 0, nil
+	}
+	if _, err := s.zoneKeys(ctx, parent.Zone); err != nil {
+		return 0, nil
+	}
+	return a.Parent, slices.Clone(d.name)
 }
 
 // primaryName reads the name of an inode's primary link; shared.

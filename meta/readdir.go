@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -29,6 +30,9 @@ func cookieOf(tag NameTag) uint64 {
 	return max(binary.BigEndian.Uint64(tag[:8])>>1, firstCookie)
 }
 
+// Cookie returns the cookie of the inode's primary link among the entries of its directory.
+func (a *Attr) Cookie() uint64 { return cookieOf(a.Tag) }
+
 // afterCookie returns the smallest tag of entries behind a cookie; ok is false if there can be none.
 func afterCookie(cookie uint64) (tag NameTag, ok bool) {
 	if cookie < firstCookie {
@@ -49,17 +53,17 @@ func (s *Store) ReadDir(ctx context.Context, dir Ino, cookie uint64, limit int) 
 	var list []Dirent
 	err := s.readDir(ctx, dir, cookie, func(tx *Tx, zk *ZoneKeys, lo []byte) error {
 		var err error
-		list, err = tx.readDir(zk, dir, lo, limit)
+		list, err = tx.readDir(zk, dir, lo, limit, false)
 		return err
 	})
 	return list, err
 }
 
-// ReadDirPlus is ReadDir with attributes, all of one snapshot.
+// ReadDirPlus is ReadDir with attributes: of inodes that were changed meanwhile, as they are now.
 func (s *Store) ReadDirPlus(ctx context.Context, dir Ino, cookie uint64, limit int) ([]DirentPlus, error) {
 	var plus []DirentPlus
 	err := s.readDir(ctx, dir, cookie, func(tx *Tx, zk *ZoneKeys, lo []byte) error {
-		list, err := tx.readDir(zk, dir, lo, limit)
+		list, err := tx.readDir(zk, dir, lo, limit, true)
 		if err != nil {
 			return err
 		}
@@ -89,7 +93,8 @@ func (s *Store) readDir(ctx context.Context, dir Ino, cookie uint64, fn func(tx 
 	return wrapIno("read directory", dir, s.View(ctx, func(tx *Tx) error { return fn(tx, zk, dentryRowKey(dir, tag)) }))
 }
 
-func (tx *Tx) readDir(zk *ZoneKeys, dir Ino, lo []byte, limit int) ([]Dirent, error) {
+// readDir lists the entries from lo on; keep fills the cache with them.
+func (tx *Tx) readDir(zk *ZoneKeys, dir Ino, lo []byte, limit int, keep bool) ([]Dirent, error) {
 	var list []Dirent
 	var failed error
 	hi := afterPrefix(inoKey(kindDentry, dir))
@@ -103,7 +108,7 @@ func (tx *Tx) readDir(zk *ZoneKeys, dir Ino, lo []byte, limit int) ([]Dirent, er
 		if n := len(list); n >= max(limit, 1) && list[n-1].Cookie != cookie {
 			return false
 		}
-		d, err := tx.peekDentry(zk, dir, tag, k, v)
+		d, err := tx.dirent(zk, dir, tag, k, v, keep)
 		if err != nil {
 			failed = err
 			return false
@@ -121,43 +126,54 @@ func (tx *Tx) readDir(zk *ZoneKeys, dir Ino, lo []byte, limit int) ([]Dirent, er
 	return list, nil
 }
 
-// peekDentry opens a dentry row without filling the cache: the listing of a large directory would push everything else out.
-func (tx *Tx) peekDentry(zk *ZoneKeys, dir Ino, tag NameTag, key, sealed []byte) (Dirent, error) {
-	if v, have := tx.s.cache.get(cacheKey{kindDentry, dir, tag}); v != nil && have == stampOf(sealed) {
-		d := v.(*dentry)
-		return Dirent{Name: append([]byte(nil), d.name...), Ino: d.ino, Type: d.typ}, nil
+// dirent opens a dentry row. With keep it fills the cache: whoever is given attributes, too, is likely to go on with the files, whose names the audit log wants then. The
+// names alone of a large directory would push everything else out.
+func (tx *Tx) dirent(zk *ZoneKeys, dir Ino, tag NameTag, key, sealed []byte, keep bool) (Dirent, error) {
+	d, have := tx.s.cache.dentry(dir, tag)
+	if d == nil || have != stampOf(sealed) {
+		plain, err := openRow(zk.Names, tx.s.volume, key, sealed)
+		if err != nil {
+			return Dirent{}, err
+		}
+		opened, err := decodeDentry(plain)
+		if err != nil {
+			return Dirent{}, err
+		}
+		if !keep {
+			return Dirent{Name: opened.name, Ino: opened.ino, Type: opened.typ}, nil
+		}
+		d = &opened
+		tx.s.cache.insert(cacheKey{kindDentry, dir, tag}, d, stampOf(sealed), tx.Rev())
 	}
-	plain, err := openRow(zk.Names, tx.s.volume, key, sealed)
-	if err != nil {
-		return Dirent{}, err
-	}
-	d, err := decodeDentry(plain)
-	if err != nil {
-		return Dirent{}, err
-	}
-	return Dirent{Name: d.name, Ino: d.ino, Type: d.typ}, nil
+	return Dirent{Name: bytes.Clone(d.name), Ino: d.ino, Type: d.typ}, nil
 }
 
-// withAttrs reads the inodes of entries in one batch.
+// withAttrs adds the inodes of entries: what is cached, and the others in one batch.
 func (tx *Tx) withAttrs(list []Dirent) ([]DirentPlus, error) {
-	keys := make([][]byte, len(list))
+	plus := make([]DirentPlus, len(list))
+	var missing []int
+	var keys [][]byte
 	for i := range list {
-		keys[i] = attrKey(list[i].Ino)
+		plus[i].Dirent = list[i]
+		if a, _ := tx.s.cache.attr(list[i].Ino); a != nil {
+			plus[i].Attr = a.Clone()
+			continue
+		}
+		missing, keys = append(missing, i), append(keys, attrKey(list[i].Ino))
 	}
 	vals, err := tx.r.Get(tx.ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	plus := make([]DirentPlus, len(list))
-	for i := range list {
-		if vals[i] == nil {
+	for n, i := range missing {
+		if vals[n] == nil {
 			return nil, fmt.Errorf("dentry leads to inode %d, which does not exist: %w", list[i].Ino, ErrCorrupt)
 		}
-		a, err := tx.openAttr(list[i].Ino, keys[i], vals[i])
+		a, err := tx.openAttr(list[i].Ino, keys[n], vals[n])
 		if err != nil {
 			return nil, err
 		}
-		plus[i] = DirentPlus{Dirent: list[i], Attr: a.Clone()}
+		plus[i].Attr = a.Clone()
 	}
 	return plus, nil
 }
