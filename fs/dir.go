@@ -42,7 +42,10 @@ func (fs *FS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if h.passes != nil {
 		return fuse.OK // read anew each time
 	}
-	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+	out.OpenFlags = fuse.FOPEN_CACHE_DIR
+	if !fs.lapsed.worthListing(ino) {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
 	return fuse.OK
 }
 
@@ -96,6 +99,7 @@ func (fs *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 	if err != nil {
 		return fs.status("readdirplus", in.NodeId, stale(err))
 	}
+	given := 0
 	for i := range entries {
 		entry := out.AddDirLookupEntry(direntry(&entries[i].Dirent))
 		if entry == nil {
@@ -104,6 +108,11 @@ func (fs *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 		if entries[i].Attr != nil {
 			fs.reply(entries[i].Attr, entry)
 		}
+		given++
+	}
+	fs.lapsed.listed(dir, given, in.Offset == 0)
+	if in.Offset == 0 {
+		fs.ahead.listed(dir)
 	}
 	fs.touch(ctx, dir)
 	return fuse.OK

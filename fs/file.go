@@ -61,6 +61,7 @@ func (fs *FS) prepare(ctx *requestContext, h *handle, o opening, out *fuse.OpenO
 	if err := fs.admit(ctx, h, a, o, out); err != nil {
 		return err
 	}
+	h.dir, h.place = a.Parent, a.Cookie()
 	if err := h.file.Warm(inNameOf(ctx, o.caller)); err != nil {
 		return err
 	}
@@ -111,7 +112,9 @@ func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	}
 	h.got.Add(uint64(n))
 	if h.read {
-		h.seen.Store(true)
+		if !h.seen.Swap(true) {
+			fs.ahead.read(h.dir, h.place)
+		}
 		fs.touch(ctx, h.ino)
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
@@ -185,6 +188,7 @@ func (fs *FS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 	if fs.nodes.closed(h.ino, h.write) {
 		fs.upkeep.release(h.ino)
 	}
+	fs.lapsed.closed(h.dir)
 	fs.recordClose(h)
 }
 

@@ -76,6 +76,8 @@ type FS struct {
 	nodes   *nodeTable
 	handles *handleTable
 	atimes  *atimes
+	lapsed  *lapsed
+	ahead   *ahead
 	space   *space
 	upkeep  *upkeep
 	faults  faultLimiter
@@ -117,6 +119,7 @@ func New(cfg Config) (*FS, error) {
 		fatal:         cfg.Fatal,
 		nodes:         newNodeTable(),
 		handles:       newHandleTable(),
+		lapsed:        newLapsed(),
 		space:         space,
 	}
 	if fs.syncNames == nil {
@@ -128,6 +131,7 @@ func New(cfg Config) (*FS, error) {
 	fs.damage = newDamageLog(fs.meta, cfg.Recorder, fs.log)
 	fs.atimes = newAtimes(fs.meta, cfg.NoAtime || cfg.ReadOnly)
 	fs.upkeep = newUpkeep(fs)
+	fs.ahead = newAhead(fs)
 	fs.space.onShort = fs.upkeep.shortage
 	if !cfg.ReadOnly {
 		fs.space.make = fs.content.Checkpoint
@@ -143,12 +147,14 @@ func (fs *FS) start(ctx context.Context) error {
 		}
 	}
 	fs.upkeep.start()
+	fs.ahead.start()
 	return nil
 }
 
 // Close ends what requests left behind, when the mount is gone or was never there: handles are closed, orphans released, access times written. The
 // volume below stays open and is not synced. It must be called once, after the Server's Done.
 func (fs *FS) Close(ctx context.Context) error {
+	fs.ahead.stop()
 	fs.upkeep.stop()
 	var errs []error
 	for _, h := range fs.handles.drain() {

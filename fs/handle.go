@@ -15,7 +15,9 @@ import (
 // handle is one open file or directory.
 type handle struct {
 	ino   meta.Ino
+	dir   meta.Ino      // where the file's name was when it was opened; 0: not known
 	file  *content.File // nil for a directory
+	place uint64        // the cookie of that name
 	write bool          // opened for writing
 	read  bool          // opened for reading, in a way that counts as access
 	seen  atomic.Bool   // a read reached us, and was counted

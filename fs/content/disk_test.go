@@ -193,6 +193,8 @@ func (h handle) Datasync() error {
 
 func (h handle) WriteBack(off, n int64) {}
 
+func (h handle) ReadAhead(off, n int64) {}
+
 func (h handle) Punch(off, n int64) error {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()

@@ -105,6 +105,10 @@ func (f *File) Datasync() error {
 // full.
 func (f *File) WriteBack(off, n int64) { f.lower.WriteBack(off, n) }
 
+// ReadAhead has the lower filesystem begin to read the range, so that the ReadAt
+// to come has less to wait for.
+func (f *File) ReadAhead(off, n int64) { f.lower.ReadAhead(off, n) }
+
 // Punch makes the range read as zeros and frees its space. A filesystem that
 // cannot do it is left as it is: the range is not referenced any more.
 func (f *File) Punch(off, n int64) error {

@@ -213,6 +213,10 @@ func (f kernelFile) WriteBack(off, n int64) {
 	_ = unix.SyncFileRange(int(f), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
+func (f kernelFile) ReadAhead(off, n int64) {
+	_ = unix.Fadvise(int(f), off, n, unix.FADV_WILLNEED)
+}
+
 func (f kernelFile) Punch(off, n int64) error {
 	return ignoringEINTR(func() error {
 		return unix.Fallocate(int(f), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)

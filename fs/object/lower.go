@@ -39,6 +39,8 @@ type LowerFile interface {
 	// WriteBack begins to bring what was written to a range to the disk, and
 	// promises nothing: Datasync does, and reports what went wrong.
 	WriteBack(off, n int64)
+	// ReadAhead begins to bring a range into memory, and promises nothing.
+	ReadAhead(off, n int64)
 	// Punch makes a range read as zeros and frees its space; the length stays.
 	Punch(off, n int64) error
 	// Truncate sets the length.

@@ -416,6 +416,9 @@ func (h *simHandle) write(p []byte, off int64) error {
 // WriteBack does nothing: that some of a file's changes reach the disk before it is synced is what every cut tries.
 func (h *simHandle) WriteBack(off, n int64) {}
 
+// ReadAhead does nothing: everything is in memory.
+func (h *simHandle) ReadAhead(off, n int64) {}
+
 // Datasync makes the content durable. If it fails, what was written is lost, and the next one will not know: that is what Linux does.
 func (h *simHandle) Datasync() error {
 	h.d.mu.Lock()

@@ -1,0 +1,62 @@
+package content
+
+import (
+	"testing"
+
+	"github.com/kmsfs/kmsfs/fs/object"
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+// aheadLog is a lower filesystem that notes what is read ahead.
+type aheadLog struct {
+	object.Lower
+	bytes int64
+}
+
+func (l *aheadLog) OpenFile(path string, create bool) (object.LowerFile, error) {
+	f, err := l.Lower.OpenFile(path, create)
+	return aheadFile{f, l}, err
+}
+
+type aheadFile struct {
+	object.LowerFile
+	log *aheadLog
+}
+
+func (f aheadFile) ReadAhead(off, n int64) {
+	f.log.bytes += n
+	f.LowerFile.ReadAhead(off, n)
+}
+
+// TestPrefetch: the slots of the bytes asked for are read ahead, and no others; of holes and inline files nothing is. No key is needed.
+func TestPrefetch(t *testing.T) {
+	log := &aheadLog{}
+	r := newRig(t, rigOptions{inline: 4096, lower: func(l object.Lower) object.Lower { log.Lower = l; return log }})
+	const block = 4096
+	inline, sparse, full := r.file(), r.file(), r.file()
+	for _, w := range []struct {
+		f   *File
+		off uint64
+		n   int
+	}{{inline, 0, 100}, {sparse, 20 * block, block}, {full, 0, 10*block + 5}} {
+		if _, err := w.f.WriteAt(ctx, r.pattern(w.n, 1), w.off, WriteOpts{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.vol.Keyring.Fail(meta.ErrKeyUnavailable)
+	defer r.vol.Keyring.Fail(nil)
+	for _, c := range []struct {
+		name string
+		f    *File
+		n    int
+		want int64
+	}{{"inline", inline, block, 0}, {"hole", sparse, 20 * block, 0}, {"behind the hole", sparse, 21 * block, 21 * block}, {"some", full, 3 * block, 3 * block}, {"all", full, 1 << 20, 11 * block}} {
+		log.bytes = 0
+		if err := r.eng.Prefetch(ctx, c.f.ino, c.n); err != nil || log.bytes != c.want {
+			t.Errorf("%s: %d bytes, %v; want %d", c.name, log.bytes, err, c.want)
+		}
+	}
+	if err := r.eng.Prefetch(ctx, 999, 1); err == nil {
+		t.Error("there is no inode 999")
+	}
+}
