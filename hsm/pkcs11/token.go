@@ -31,8 +31,9 @@ type Token struct {
 	// gate is entered with weight 1 by a call and with weight width by what
 	// must be alone in the module: reconnecting, closing, and making and
 	// destroying keys (SoftHSM fails calls that run beside these).
-	gate  *semaphore.Weighted
-	width int64
+	gate    *semaphore.Weighted
+	width   int64
+	runners *runners
 
 	mu struct {
 		sync.Mutex
@@ -78,9 +79,9 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	cfg.PIN = nil
 	ctx, cancel := context.WithTimeout(ctx, cfg.OpenTimeout)
 	defer cancel()
-	t := &Token{cfg: cfg, pin: pin}
+	t := &Token{cfg: cfg, pin: pin, runners: newRunners()}
 	t.mu.seen = make(map[hsm.KeyID]hsm.KeyInfo)
-	_, err = bounded(ctx, func() (*Token, error) { return t, t.open() }, func(late *Token) { late.Close() })
+	_, err = bounded(ctx, func(fn func()) { go fn() }, func() (*Token, error) { return t, t.open() }, func(late *Token) { late.Close() })
 	if err != nil {
 		return nil, fmt.Errorf("open PKCS#11 token: %w", err)
 	}
@@ -120,18 +121,18 @@ func (t *Token) open() (err error) {
 	return nil
 }
 
-// bounded runs fn in a goroutine and waits for it until ctx is over; the result
+// bounded has run run fn beside the caller and waits for it until ctx is over; the result
 // is then handed to discard when it comes, unless fn failed.
-func bounded[T any](ctx context.Context, fn func() (T, error), discard func(T)) (T, error) {
+func bounded[T any](ctx context.Context, run func(func()), fn func() (T, error), discard func(T)) (T, error) {
 	type outcome struct {
 		v   T
 		err error
 	}
 	done := make(chan outcome, 1)
-	go func() {
+	run(func() {
 		v, err := fn()
 		done <- outcome{v, err}
-	}()
+	})
 	select {
 	case o := <-done:
 		return o.v, o.err
@@ -172,7 +173,7 @@ func do[T any](ctx context.Context, t *Token, k task[T]) (T, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return bounded(ctx, func() (T, error) {
+	return bounded(ctx, t.runners.run, func() (T, error) {
 		if k.done != nil {
 			defer k.done()
 		}
@@ -343,6 +344,7 @@ func (t *Token) Close() error {
 	if shut {
 		return nil
 	}
+	close(t.runners.quit)
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	if err := t.gate.Acquire(ctx, t.width); err != nil {

@@ -1,12 +1,12 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 
 	"github.com/kmsfs/kmsfs/hsm"
 )
@@ -77,52 +77,122 @@ type reply struct {
 	Signature []byte          `json:",omitempty"`
 }
 
-// writeFrame sends one frame: u32 length of the head, u32 length of the secret,
-// head, secret. The secret is sent from where it is, without a copy.
-func writeFrame(w io.Writer, head any, secret []byte) error {
-	h, err := json.Marshal(head)
-	if err != nil {
-		return fmt.Errorf("encode a frame: %w", err)
-	}
-	if len(h) > maxHead || len(secret) > maxSecret {
-		return fmt.Errorf("%w: head of %d and secret of %d bytes", errFrame, len(h), len(secret))
-	}
-	start := make([]byte, 8, 8+len(h))
-	binary.BigEndian.PutUint32(start, uint32(len(h)))
-	binary.BigEndian.PutUint32(start[4:], uint32(len(secret)))
-	bufs := net.Buffers{append(start, h...)}
-	if len(secret) > 0 {
-		bufs = append(bufs, secret)
-	}
-	_, err = bufs.WriteTo(w)
-	return err
+// head is what a frame says beside its secret: a request or a reply. It is JSON, but for what every use of a key needs.
+type head interface {
+	// binarySize is the length of the binary form; 0 if there is none of what the head says.
+	binarySize() int
+	appendBinary(b []byte) []byte
+	// parseBinary reads it; what it keeps is copied.
+	parseBinary(data []byte) error
 }
 
-// readFrame reads one frame into head and returns its secret, which the caller
+// appendFrame appends one frame: u32 length of the head, u32 length of the secret,
+// head, secret. The caller wipes it when it is sent.
+func appendFrame(b []byte, h head, secret []byte) ([]byte, error) {
+	var text []byte
+	n := h.binarySize()
+	if n == 0 {
+		var err error
+		if text, err = json.Marshal(h); err != nil {
+			return b, fmt.Errorf("encode a frame: %w", err)
+		}
+		n = len(text)
+	}
+	if n > maxHead || len(secret) > maxSecret {
+		return b, fmt.Errorf("%w: head of %d and secret of %d bytes", errFrame, n, len(secret))
+	}
+	b = room(b, 8+n+len(secret))
+	b = binary.BigEndian.AppendUint32(b, uint32(n))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(secret)))
+	if text != nil {
+		b = append(b, text...)
+	} else {
+		b = h.appendBinary(b)
+	}
+	return append(b, secret...), nil
+}
+
+// room makes room for n bytes behind b. What it moves is wiped where it was.
+func room(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	grown := append(make([]byte, 0, 2*(len(b)+n)), b...)
+	clear(b)
+	return grown
+}
+
+// frames reads frames from a connection, all that are there at once. What is read is wiped here when it is taken.
+type frames struct {
+	r       io.Reader
+	buf     []byte
+	at, end int // what is read and not taken
+}
+
+const framesBuffer = 16 << 10
+
+// next reads one frame into h and returns its secret, which the caller
 // wipes. io.EOF if there is no further frame.
-func readFrame(r io.Reader, head any) (secret []byte, err error) {
-	var lens [8]byte
-	if _, err := io.ReadFull(r, lens[:]); err != nil {
+func (f *frames) next(h head) (secret []byte, err error) {
+	lens, err := f.peek(8)
+	if err != nil {
 		return nil, err
 	}
-	nh, ns := binary.BigEndian.Uint32(lens[:]), binary.BigEndian.Uint32(lens[4:])
+	nh, ns := binary.BigEndian.Uint32(lens), binary.BigEndian.Uint32(lens[4:])
 	if nh > maxHead || ns > maxSecret {
 		return nil, fmt.Errorf("%w: head of %d and secret of %d bytes", errFrame, nh, ns)
 	}
-	buf := make([]byte, nh)
-	if _, err := io.ReadFull(r, buf); err != nil {
+	frame, err := f.peek(8 + int(nh) + int(ns))
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
-	if err := json.Unmarshal(buf, head); err != nil {
+	defer clear(frame)
+	f.at += len(frame)
+	text := frame[8 : 8+nh]
+	if len(text) > 0 && text[0] != '{' {
+		err = h.parseBinary(text)
+	} else {
+		err = json.Unmarshal(text, h)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
 	if ns == 0 {
 		return nil, nil
 	}
-	secret = make([]byte, ns)
-	if _, err := io.ReadFull(r, secret); err != nil {
-		clear(secret)
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	return bytes.Clone(frame[8+nh:]), nil
+}
+
+// peek gives the next n bytes without taking them. io.EOF if there is not one of them.
+func (f *frames) peek(n int) ([]byte, error) {
+	if f.at+n > len(f.buf) {
+		f.makeRoom(n)
 	}
-	return secret, nil
+	for f.end-f.at < n {
+		got, err := f.r.Read(f.buf[f.end:])
+		f.end += got
+		if err != nil && f.end-f.at < n {
+			if f.end > f.at && errors.Is(err, io.EOF) {
+				err = fmt.Errorf("%w: %w", errFrame, io.ErrUnexpectedEOF)
+			}
+			return nil, err
+		}
+	}
+	return f.buf[f.at : f.at+n], nil
+}
+
+// makeRoom moves what is not taken to the start of the buffer, or of one in which n bytes have room.
+func (f *frames) makeRoom(n int) {
+	old, buf := f.buf, f.buf
+	if n > len(buf) {
+		buf = make([]byte, max(n, framesBuffer))
+	}
+	at, end := f.at, f.end
+	f.at, f.end = 0, copy(buf, old[at:end])
+	f.buf = buf
+	if n > len(old) {
+		clear(old)
+	} else {
+		clear(buf[f.end:end])
+	}
 }

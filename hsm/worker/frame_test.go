@@ -14,13 +14,19 @@ import (
 	"github.com/kmsfs/kmsfs/hsm"
 )
 
-func frame(t testing.TB, head any, secret []byte) []byte {
+func frame(t testing.TB, h head, secret []byte) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	if err := writeFrame(&b, head, secret); err != nil {
+	b, err := appendFrame(nil, h, secret)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return b
+}
+
+// readFrame reads the first of the frames that one read gives.
+func readFrame(r io.Reader, h head) ([]byte, error) {
+	f := frames{r: r}
+	return f.next(h)
 }
 
 func TestFrames(t *testing.T) {
@@ -62,7 +68,7 @@ func TestFrameLimits(t *testing.T) {
 			t.Errorf("lengths %v: %v allocations", lens, allocs)
 		}
 	}
-	if err := writeFrame(io.Discard, &reply{}, make([]byte, maxSecret+1)); !errors.Is(err, errFrame) {
+	if _, err := appendFrame(nil, &reply{}, make([]byte, maxSecret+1)); !errors.Is(err, errFrame) {
 		t.Errorf("too long a secret is sent: %v", err)
 	}
 }
@@ -70,6 +76,8 @@ func TestFrameLimits(t *testing.T) {
 func FuzzFrame(f *testing.F) {
 	f.Add(frame(f, &request{Op: opInfo}, []byte("secret")))
 	f.Add([]byte{0, 0, 0, 2, 0, 0, 0, 0, '{', '}'})
+	f.Add(frame(f, &request{Op: opDecrypt, Sealed: &hsm.Sealed{Mechanism: hsm.AESGCM, IV: make([]byte, 12), Ciphertext: make([]byte, 20)}}, nil))
+	f.Add(frame(f, &reply{Sealed: &hsm.Sealed{Mechanism: hsm.AESGCM}}, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var req request
 		if secret, err := readFrame(bytes.NewReader(data), &req); err == nil {

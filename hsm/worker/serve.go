@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -24,17 +23,44 @@ const maxInFlight = 64
 // returns the error.
 func Serve(ctx context.Context, conn net.Conn, open func(context.Context, OpenConfig) (hsm.Token, error)) error {
 	defer conn.Close()
-	s := &server{conn: conn}
-	if err := s.open(ctx, open); err != nil {
+	s := &server{in: frames{r: conn}, out: replies{conn: conn}, jobs: make(chan job, maxInFlight)}
+	lanes, err := s.open(ctx, open)
+	if err != nil {
 		return err
 	}
 	defer s.token.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer close(s.jobs)
+	for range max(defaultLanes, lanes) {
+		go s.lane(ctx)
+	}
+	return s.read(ctx)
+}
+
+// defaultLanes is how many uses of keys are worked on at once, where the token takes more sessions as many as those.
+const defaultLanes = 8
+
+type server struct {
+	token hsm.Token
+	in    frames
+	out   replies
+	jobs  chan job // uses of keys; holds as many as there may be under way
+}
+
+// job is a request with its secret; places are given back when it is answered.
+type job struct {
+	req    *request
+	secret []byte
+	places *semaphore.Weighted
+}
+
+// read reads requests and has them worked on: uses of keys by the lanes, what may take long by goroutines of its own.
+func (s *server) read(ctx context.Context) error {
 	places := semaphore.NewWeighted(maxInFlight)
 	for {
 		req := new(request)
-		secret, err := readFrame(conn, req)
+		secret, err := s.in.next(req)
 		if errors.Is(err, io.EOF) && !errors.Is(err, errFrame) {
 			return nil
 		}
@@ -44,26 +70,29 @@ func Serve(ctx context.Context, conn net.Conn, open func(context.Context, OpenCo
 		if err := places.Acquire(ctx, 1); err != nil {
 			return err
 		}
-		go func() {
-			defer places.Release(1)
-			s.handle(ctx, req, secret)
-		}()
+		j := job{req, secret, places}
+		if req.Op == opEncrypt || req.Op == opDecrypt {
+			s.jobs <- j
+			continue
+		}
+		go s.handle(ctx, j, false)
 	}
 }
 
-type server struct {
-	token hsm.Token
-	mu    sync.Mutex // one frame at a time is written
-	conn  net.Conn
+// lane works on uses of keys, one after the other.
+func (s *server) lane(ctx context.Context) {
+	for j := range s.jobs {
+		s.handle(ctx, j, true)
+	}
 }
 
 // open handles the first request.
-func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig) (hsm.Token, error)) error {
+func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig) (hsm.Token, error)) (sessions int, err error) {
 	var req request
-	secret, err := readFrame(s.conn, &req)
+	secret, err := s.in.next(&req)
 	defer clear(secret)
 	if err != nil || req.Op != opOpen || req.Open == nil {
-		return fmt.Errorf("read the request to open a token: %w", errors.Join(errFrame, err))
+		return 0, fmt.Errorf("read the request to open a token: %w", errors.Join(errFrame, err))
 	}
 	cfg := OpenConfig{
 		Module:      req.Open.Module,
@@ -76,7 +105,7 @@ func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig
 	}
 	if len(secret) > 0 {
 		if cfg.PIN, err = locked.FromBytes(secret); err != nil {
-			return s.send(&reply{ID: req.ID, Code: codeOther, Error: err.Error()}, nil)
+			return 0, s.out.send(&reply{ID: req.ID, Code: codeOther, Error: err.Error()}, nil)
 		}
 		defer cfg.PIN.Close()
 	}
@@ -84,13 +113,16 @@ func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig
 	if s.token, err = open(ctx, cfg); err != nil {
 		rep.fail(err)
 	}
-	return errors.Join(err, s.send(&rep, nil))
+	return cfg.MaxSessions, errors.Join(err, s.out.send(&rep, nil))
 }
 
 // handle answers one request and wipes its secrets. A reply that cannot be sent
-// is dropped: the connection is then over, which Serve sees.
-func (s *server) handle(ctx context.Context, req *request, secret []byte) {
+// is dropped: the connection is then over, which Serve sees. A lane has others to answer.
+func (s *server) handle(ctx context.Context, j job, lane bool) {
+	req, secret := j.req, j.secret
+	defer j.places.Release(1)
 	defer clear(secret)
+	began := time.Now()
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if req.Timeout > 0 {
 		bounded, cancel = context.WithTimeout(ctx, time.Duration(req.Timeout)*time.Millisecond)
@@ -106,7 +138,11 @@ func (s *server) handle(ctx context.Context, req *request, secret []byte) {
 		*rep = reply{ID: req.ID}
 		rep.fail(err)
 	}
-	_ = s.send(rep, out)
+	if lane && len(s.jobs) > 0 && time.Since(began) < quickCall {
+		s.out.hold(rep, out)
+		return
+	}
+	_ = s.out.send(rep, out)
 }
 
 // call does what a request asks and fills in the reply; out is its secret.
@@ -167,10 +203,4 @@ func (s *server) callSigner(ctx context.Context, req *request, rep *reply) (err 
 		err = fmt.Errorf("unknown operation %.32q: %w", req.Op, errFrame)
 	}
 	return err
-}
-
-func (s *server) send(rep *reply, secret []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return writeFrame(s.conn, rep, secret)
 }
