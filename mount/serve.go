@@ -151,6 +151,7 @@ func (d *daemon) mount(mountPoint string) (err error) {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", v.Dir, err)
 	}
+	moreProcessors(d.server.Transport())
 	v.own.set(d.server.MountPoint(), d.server.Device())
 	return nil
 }

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
+	"github.com/kmsfs/kmsfs/fs/transport"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/client"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
@@ -103,6 +105,13 @@ const garbageShare = 50
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbageShare)
+	}
+}
+
+// moreProcessors gives Go more processors than the machine has where requests come over io_uring (transport.Waiting). GOMAXPROCS in the environment has precedence.
+func moreProcessors(kind transport.Kind) {
+	if kind == transport.Uring && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + transport.Waiting)
 	}
 }
 

@@ -25,12 +25,14 @@ type change struct {
 
 	epoch uint32 // of the key that was used
 	uses  uint64 // of it
+	ahead *ahead // blocks that were sealed before; their uses are counted already
 
 	noObject bool // the object goes
 	same     bool // what the file holds stays: a re-encryption
 
-	counted bool
-	was, is uint64 // versions of the inode's row before and after
+	counted  bool
+	reserved bool   // the inode's row has the reservation
+	was, is  uint64 // versions of the inode's row before and after
 }
 
 // changedRow is the new content of a map row. It goes into the cache when it is committed, and is not changed any more.
@@ -127,9 +129,13 @@ func (c *change) dropImages(ctx context.Context, first, end uint64) error {
 func (c *change) commit(ctx context.Context) error {
 	f := c.f
 	c.count()
-	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error { return c.apply(tx, f.uses.reserved) })
+	reserved := f.uses.reservation()
+	_, err := f.e.meta.Update(ctx, func(tx *meta.Tx) error { return c.apply(tx, reserved) })
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
+	}
+	if c.reserved {
+		f.uses.grant(c.epoch, reserved)
 	}
 	f.watch.note(c)
 	f.setState(c.next)
@@ -175,7 +181,8 @@ func (c *change) apply(tx *meta.Tx, reserved uint64) error {
 		return err
 	}
 	c.next.put(a)
-	if w := a.Wrap(c.epoch); w != nil {
+	w := a.Wrap(c.epoch)
+	if c.reserved = w != nil; c.reserved {
 		w.Uses = max(w.Uses, reserved)
 	}
 	if c.opts.KillSUID {

@@ -21,21 +21,22 @@ type File struct {
 	orphan bool // guarded by e.mu; to be freed at the last Close
 
 	loading   sync.Mutex
-	loaded    bool          // guarded by loading
-	zone      atomic.Uint64 // changed by Carry
-	dir       meta.Ino      // guarded by loading; where it was when it was loaded
-	size      atomic.Uint64 // st.size, for Size
-	blockSize atomic.Uint32 // st.params.BlockSize, for BlockSize
-	epoch     atomic.Uint32 // that new blocks are sealed under; changed with mu held
+	loaded    bool                   // guarded by loading
+	zone      atomic.Uint64          // changed by Carry
+	dir       meta.Ino               // guarded by loading; where it was when it was loaded
+	size      atomic.Uint64          // st.size, for Size
+	blockSize atomic.Uint32          // st.params.BlockSize, for BlockSize
+	epoch     atomic.Uint32          // that new blocks are sealed under; changed with mu held
+	layout    atomic.Pointer[layout] // of st; nil: the file has no slots
+	uses      keyUses                // of the current epoch's key
 
 	mu      sync.RWMutex
-	st      state   // guarded by mu; as committed
-	uses    keyUses // guarded by mu; of the current epoch's key
-	changes uint64  // guarded by mu; committed by this File
-	plainAt uint64  // guarded by mu; version of the inode's row that is known to have no capabilities
-	trial   trial   // guarded by mu
-	stream  stream  // guarded by mu
-	native  bool    // guarded by mu; the object was begun since the volume was opened, so all about its slots is known
+	st      state  // guarded by mu; as committed
+	changes uint64 // guarded by mu; committed by this File
+	plainAt uint64 // guarded by mu; version of the inode's row that is known to have no capabilities
+	trial   trial  // guarded by mu
+	stream  stream // guarded by mu
+	native  bool   // guarded by mu; the object was begun since the volume was opened, so all about its slots is known
 
 	watch watch // guarded by mu; of the move that is under way
 
@@ -150,8 +151,7 @@ func (f *File) load(ctx context.Context) error {
 	f.dir = a.Parent
 	f.epoch.Store(a.Epoch)
 	f.mu.Lock()
-	f.uses.used = a.Wrap(a.Epoch).Uses
-	f.uses.reserved = f.uses.used
+	f.uses.start(a.Epoch, a.Wrap(a.Epoch).Uses)
 	f.setState(stateOf(a))
 	f.mu.Unlock()
 	f.loaded = true
@@ -161,6 +161,7 @@ func (f *File) load(ctx context.Context) error {
 // setState installs a committed state. Called with mu held.
 func (f *File) setState(st state) {
 	f.st = st
+	f.publishLayout(&st)
 	f.size.Store(st.size)
 	f.blockSize.Store(st.params.BlockSize)
 }

@@ -196,10 +196,7 @@ func (f *File) unwrap(ctx context.Context, want sizedEpoch) (*blockcrypt.BlockCi
 func (f *File) newEpoch(ctx context.Context) error {
 	f.rotating.Lock()
 	defer f.rotating.Unlock()
-	f.mu.RLock()
-	left := f.uses.left(f.e.maxUses)
-	f.mu.RUnlock()
-	if left >= epochReserve { // somebody else did it
+	if f.uses.left(f.e.maxUses) >= epochReserve { // somebody else did it
 		return nil
 	}
 	_, err := f.renew(ctx)
@@ -226,7 +223,7 @@ func (f *File) renew(ctx context.Context) (epoch uint32, err error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.uses = keyUses{}
+	f.uses.start(epoch, 0)
 	f.epoch.Store(epoch)
 	return epoch, nil
 }
@@ -243,36 +240,4 @@ func (e *Engine) DropKeys() { e.dropInvalidKeys() }
 // ForgetKeys forgets the block ciphers of inodes that are gone.
 func (e *Engine) ForgetKeys(gone func(meta.Ino) bool) {
 	e.ciphers.removeKeys(func(k cipherKey) bool { return gone(k.ino) })
-}
-
-// epochReserve is how many uses must be left of a key for an operation to begin: more than any takes.
-const epochReserve = 2 * maxBlocks
-
-// keyUses counts the uses of a block key. Uses are reserved in the inode's row ahead of time, so that a crash cannot make them fewer: what is
-// reserved counts as used. Only the first transaction after the reservation ran out may use the key before it is committed.
-type keyUses struct {
-	used, reserved uint64
-	session        uint64 // uses since the file was opened
-}
-
-// Steps of reservation: small for a file that is opened for a few blocks, so that opening it often does not use up the key.
-const (
-	minReservation = 1 << 10
-	maxReservation = 1 << 16
-)
-
-func (u *keyUses) left(limit uint64) uint64 {
-	if u.used >= limit {
-		return 0
-	}
-	return limit - u.used
-}
-
-// take counts n uses and extends the reservation if needed.
-func (u *keyUses) take(n uint64) {
-	u.used += n
-	u.session += n
-	if u.used > u.reserved {
-		u.reserved = u.used + min(max(2*u.session, minReservation), maxReservation)
-	}
 }

@@ -102,7 +102,7 @@ func (f *File) carry(op func() (*meta.Attr, error)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if a.Epoch != f.epoch.Load() {
-		f.uses = keyUses{}
+		f.uses.start(a.Epoch, 0)
 		f.epoch.Store(a.Epoch)
 	}
 	f.zone.Store(uint64(a.Zone))

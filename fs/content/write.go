@@ -56,6 +56,13 @@ func (f *File) writable(off, n uint64) error {
 
 // writeChunk writes at most maxChunk bytes, in one transaction, and returns how many: what lies in one plane.
 func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, opts WriteOpts) (int, error) {
+	a := f.sealAhead(k, p, off)
+	defer a.drop()
+	return f.writeSealed(ctx, k, a, p, off, opts)
+}
+
+// writeSealed is writeChunk after some of the blocks may have been sealed.
+func (f *File) writeSealed(ctx context.Context, k *keys, a *ahead, p []byte, off uint64, opts WriteOpts) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.ready(k); err != nil {
@@ -64,6 +71,7 @@ func (f *File) writeChunk(ctx context.Context, k *keys, p []byte, off uint64, op
 	c := f.newChange(opts)
 	defer c.count()
 	if f.st.layout == meta.LayoutSlots {
+		c.ahead = a
 		plane := f.st.planeAt(off)
 		p = p[:min(uint64(len(p)), plane.To-off)]
 		c.next.size = max(f.st.size, off+uint64(len(p)))
@@ -146,6 +154,7 @@ type writer struct {
 	off   uint64
 	first uint64
 	old   []byte // what was inline, if the file leaves the inline row
+	ahead *ahead // what was sealed of it already; nil: nothing
 	rows  []*meta.MapRow
 	loans []pooled
 	next  compressed // what was tried last
@@ -165,6 +174,9 @@ func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Pl
 	first, end := plane.Range(off, len(p))
 	w.f, w.k, w.c, w.plane, w.p, w.off, w.first, w.old = f, k, c, plane, p, off, first, old
 	defer w.drop()
+	if a := c.ahead; a != nil && a.plane == plane && a.epoch == c.epoch && c.next.params.Codec == meta.CodecNone {
+		w.ahead = a
+	}
 	var err error
 	if w.rows, err = f.rowsFor(ctx, c, first, end, w.rowSpace[:0]); err != nil {
 		return err
@@ -222,7 +234,7 @@ func (w *writer) drop() {
 	clear(w.rowSpace[:])
 	clear(w.pieces[:])
 	w.next.drop()
-	w.f, w.k, w.c, w.p, w.old, w.rows, w.loans = nil, nil, nil, nil, nil, nil, w.loans[:0]
+	w.f, w.k, w.c, w.p, w.old, w.ahead, w.rows, w.loans = nil, nil, nil, nil, nil, nil, nil, w.loans[:0]
 }
 
 // piece works out the new content of a block and where it goes.
@@ -316,6 +328,14 @@ func (w *writer) place(pieces []piece) error {
 
 // sealImage adds a block to the change as an image.
 func (w *writer) sealImage(block uint64, plain []byte) error {
+	if w.ahead.has(block) > 0 {
+		ciphertext, sealed := w.ahead.from(block, 1)
+		image, room := newImage(w.plane.Serial, w.plane.BlockSize, len(ciphertext))
+		copy(room, ciphertext)
+		w.c.putImage(block, image)
+		w.c.set(block, w.base(block), w.entry(sealed[0], len(ciphertext)))
+		return nil
+	}
 	cipher, err := w.k.get(w.c.epoch, w.plane.BlockSize)
 	if err != nil {
 		return err
@@ -365,6 +385,12 @@ func (w *writer) seal(cipher *blockcrypt.BlockCipher, dst, plain, coded []byte, 
 // writeRun seals pieces [i, j) and writes them to their slots at once.
 func (w *writer) writeRun(i, j int) error {
 	block := w.first + uint64(i)
+	if n := min(w.ahead.has(block), j-i); n > 0 {
+		if err := w.writeAhead(block, n); err != nil || n == j-i {
+			return err
+		}
+		i, block = i+n, block+uint64(n)
+	}
 	length := (j-i-1)*w.plane.BlockSize + len(w.pieces[j-1].plain)
 	loan, buf := borrow(length)
 	defer loan.giveBack()
@@ -372,6 +398,16 @@ func (w *writer) writeRun(i, j int) error {
 		return err
 	}
 	return w.write(buf, block)
+}
+
+// writeAhead writes n blocks that were sealed already to their slots.
+func (w *writer) writeAhead(block uint64, n int) error {
+	ciphertext, sealed := w.ahead.from(block, n)
+	for i := range sealed {
+		b := block + uint64(i)
+		w.c.set(b, w.base(b), w.entry(sealed[i], w.plane.BlockSize))
+	}
+	return w.write(ciphertext, block)
 }
 
 // write writes ciphertext to the slots from a block's on.

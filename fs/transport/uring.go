@@ -32,6 +32,7 @@ type Ring struct {
 func NewRing(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o Options) (*Ring, error) {
 	with := *mount
 	with.ExtraCapabilities |= capability
+	with.MaxBackground = min(with.MaxBackground, maxBackground)
 	loop, err := NewLoop(fd, filesystem, &with, o)
 	if err != nil {
 		return nil, err

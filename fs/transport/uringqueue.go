@@ -15,8 +15,16 @@ const maxWorkers = 256
 // reserve is how many idle workers a queue should have: the kernel hands a request that found none to a worker that answers another one, not to one that is new.
 const reserve = 2
 
+// maxBackground bounds the asynchronous requests (read-ahead, write-back) that the kernel has under way; each processor may have one beyond it. Each takes a thread, and many
+// threads of one processor that write to one file mostly wait for its lock: when that has been passed from one to the next for long enough, each write is two task switches.
+const maxBackground = 4
+
+// Waiting is by how many of Go's processors (GOMAXPROCS) a process should have more that is served by a Ring. A thread that waits in the kernel for its next request keeps the
+// one that it had until the runtime's monitor takes it away, up to 10 ms later; one that comes back with a request meanwhile finds none, and waits for that, too.
+const Waiting = maxBackground + reserve
+
 // keepPayload is how many workers of a queue keep the pages of a large request.
-const keepPayload = 2
+const keepPayload = maxBackground
 
 // queue serves the requests that are made on one processor. The kernel has one for each possible processor.
 type queue struct {
@@ -34,6 +42,7 @@ type worker struct {
 	ring   *ring
 	entry  *entry
 	number int32
+	away   bool // its thread may run on other processors than the queue's
 }
 
 // grow adds a worker and tells started when it has registered its entry, or why it could not.
@@ -178,15 +187,31 @@ func (w *worker) serve() {
 	q.idle.Add(1)
 }
 
+// place lets the thread leave the queue's processor for a request that takes long to compute: else it would compete with whoever goes on there. It stays away for as long
+// as such requests follow each other.
+func (w *worker) place(away bool) {
+	if away == w.away {
+		return
+	}
+	w.away = away
+	if away {
+		_ = unix.SchedSetaffinity(0, &w.queue.ring.anywhere)
+	} else {
+		w.queue.pin()
+	}
+}
+
+// computes tells whether a request keeps a processor busy for long, not the disk alone.
+func computes(opcode uint32, arg []byte, payload int) bool {
+	return isLong(opcode, arg, payload) && !isSync(opcode)
+}
+
 // handle has the request in the entry answered there.
 func (w *worker) handle() {
-	q, e, l := w.queue, w.entry, w.queue.ring.loop
+	e, l := w.entry, w.queue.ring.loop
 	l.stats.requests.Add(1)
-	long, large := isLong(e.opcode(), e.arg(), e.payloadSize()), e.payloadSize() >= longPayload
-	if long {
-		_ = unix.SchedSetaffinity(0, &q.ring.anywhere) // else it would compete with whoever goes on beside it
-		defer q.pin()
-	}
+	large := e.payloadSize() >= longPayload
+	w.place(computes(e.opcode(), e.arg(), e.payloadSize()))
 	in, out := e.place()
 	n, status := l.request(in, out)
 	if large && w.number > keepPayload {
