@@ -95,8 +95,8 @@ func mountDirect(mountPoint string, o MountOptions) (int, error) {
 }
 
 func mountHelped(mountPoint string, o MountOptions) (int, error) {
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return -1, fmt.Errorf("%w: %w", ErrNoFUSE, err)
+	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil { // the helper opens it as this user
+		return -1, fmt.Errorf("open /dev/fuse: %w: %w", ErrNoFUSE, err)
 	}
 	fd, err := fusermount(mountPoint, o.helperOptions())
 	if err != nil {

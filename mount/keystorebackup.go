@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ func BackupKeyStore(ctx context.Context, dir string, secret SecretSource, file s
 		return fmt.Errorf("backup %s: %w", file, err)
 	}
 	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%w: %s is there already", ErrUsage, path)
+		return advise(fmt.Errorf("backup: %w: %s", iofs.ErrExist, path), "name a new file")
 	}
 	keys, err := OpenKeys(ctx, dir, secret)
 	if err != nil {

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -44,7 +45,7 @@ func checkPrivateDir(dir string) error {
 		return fmt.Errorf("runtime directory %s: %w", dir, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-		return fmt.Errorf("directory %s: must be a directory of this user that nobody else can write; remove it, or name another one by KMSFS_RUNTIME_DIR or KMSFS_SPOOL_DIR", dir)
+		return advise(fmt.Errorf("directory %s: %w: must be a directory of this user that nobody else can write", dir, iofs.ErrPermission), "remove it, or name another one by KMSFS_RUNTIME_DIR or KMSFS_SPOOL_DIR")
 	}
 	return nil
 }

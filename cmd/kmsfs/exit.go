@@ -38,7 +38,7 @@ var exits = []exit{
 		"bring back the latest copy of the volume; after a wanted restore, mount once with --accept-restore"},
 	{19, mount.ClassFaults, "fsck found faults, audit verify did, or not everything could be done", ""},
 	{20, mount.ClassNoSpace, "no space left", "free some space; nothing was lost"},
-	{21, mount.ClassPermission, "not permitted for this user", ""},
+	{21, mount.ClassPermission, "not permitted for this user", "run it as the user to whom it belongs, or as root"},
 	{22, mount.ClassPolicy, "the policy is malformed, or would lock its author out", "docs/POLICY.md has an example; nothing was changed"},
 	{23, mount.ClassApproval, "the change waits for a second person, and is not made yet", "kmsfs approval show ID; an approver: kmsfs approval approve ID --identity FILE"},
 	{130, mount.ClassInterrupted, "interrupted", ""},

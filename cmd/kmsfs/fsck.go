@@ -24,6 +24,9 @@ func fsckCommand(io stdio) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.Target, cfg.KeyStore, cfg.Secret = args[0], store.dir, store.secret
 			out := faultPrinter{io: io, asJSON: asJSON, bar: io.bar(asJSON)}
+			if quarantine && cfg.Repair {
+				return fmt.Errorf("%w: --repair and --quarantine exclude each other", mount.ErrUsage)
+			}
 			if quarantine {
 				return mount.Quarantine(cmd.Context(), cfg, out.quarantined)
 			}
@@ -38,7 +41,6 @@ func fsckCommand(io stdio) *cobra.Command {
 	store.add(cmd)
 	cmd.Flags().BoolVar(&cfg.Repair, "repair", false, "remove objects that belong to no file; write a damaged metadata export anew; write a damaged kmsfs.json anew from the key store's copy (not while mounted); quarantine the rest")
 	cmd.Flags().BoolVar(&quarantine, "quarantine", false, "do not check; list what --repair could not repair, with the files and bytes that it is about, until a later --repair finds it gone")
-	cmd.MarkFlagsMutuallyExclusive("repair", "quarantine")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line: faults, then the summary")
 	return cmd
 }
@@ -91,6 +93,7 @@ func (p *faultPrinter) summary(sum mount.CheckSummary) error {
 	if p.asJSON {
 		return json.NewEncoder(p.io.out).Encode(sum)
 	}
-	_, err := fmt.Fprintf(p.io.out, "%d inodes, %d files with content: %d faults, %d repaired, %d quarantined\n", sum.Inodes, sum.Files, sum.Faults, sum.Repairs, sum.Kept)
+	_, err := fmt.Fprintf(p.io.out, "%s, %s with content: %s, %d repaired, %d quarantined\n",
+		count(sum.Inodes, "inode"), count(sum.Files, "file"), count(uint64(sum.Faults), "fault"), sum.Repairs, sum.Kept)
 	return err
 }

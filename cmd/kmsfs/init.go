@@ -40,7 +40,7 @@ func initCommand(io stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return io.print(asJSON, made, func(w *tabwriter.Writer) { explainInit(w, made) })
+			return io.print(asJSON, made, func(w *tabwriter.Writer) { explainInit(w, made, store) })
 		},
 	}
 	store.add(cmd)
@@ -53,20 +53,20 @@ func initCommand(io stdio) *cobra.Command {
 }
 
 // explainInit says what was made and what to keep safe.
-func explainInit(w *tabwriter.Writer, made mount.InitResult) {
+func explainInit(w *tabwriter.Writer, made mount.InitResult, store storeFlags) {
 	line(w, "volume", made.Volume)
 	line(w, "volume id", made.ID)
 	line(w, "key", made.Alias+" ("+made.KeyID+")")
-	store := made.KeyStore
+	place := made.KeyStore
 	if made.NewKeyStore {
-		store += " (new)"
+		place += " (new)"
 	}
-	line(w, "key store", store)
+	line(w, "key store", place)
 	line(w, "token", made.Token)
 	if made.NewKeyFile {
 		line(w, "key file", made.KeyFile+" (new)")
 	}
 	fmt.Fprintf(w, "\nKeep safe, apart from the volume and with a copy elsewhere: the key store %s and its %s.\n", made.KeyStore, made.SecretName)
 	fmt.Fprintf(w, "Without both nobody can read the volume, and nobody can help. The volume's own directory may be copied anywhere.\n")
-	fmt.Fprintf(w, "Next: mkdir MOUNTPOINT; kmsfs mount %s MOUNTPOINT\n", made.Volume)
+	fmt.Fprintf(w, "Next: mkdir MOUNTPOINT; kmsfs mount %s MOUNTPOINT%s\n", quote(made.Volume), store.again())
 }

@@ -26,6 +26,16 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	f.addSecret(cmd)
 }
 
+// again is what a later command needs of the flags: the key store, and a secret that it does not remember, as it does a key file's place.
+func (f *storeFlags) again() (args string) {
+	for _, flag := range []struct{ name, value string }{{"keystore", f.dir}, {"passphrase-file", f.secret.PassphraseFile}, {"pin-file", f.secret.PINFile}} {
+		if flag.value != "" {
+			args += " --" + flag.name + " " + quote(flag.value)
+		}
+	}
+	return args
+}
+
 // addFor is add, and addAs where identities may call the command as well.
 func (f *storeFlags) addFor(cmd *cobra.Command, identities bool) {
 	if identities {

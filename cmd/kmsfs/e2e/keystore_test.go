@@ -82,7 +82,7 @@ func TestKeyStoreRestored(t *testing.T) {
 	r.Refused(exitUsage, []string{"lost with it"}, "keystore", "backup", r.Store+"/backup")
 	backup := r.Dir + "/backup"
 	r.Must("keystore", "backup", backup) // while it is in use
-	r.Refused(exitUsage, []string{"there already"}, "keystore", "backup", backup)
+	r.Refused(exitExists, []string{"already exists"}, "keystore", "backup", backup)
 	if strings.Contains(string(read(t, backup)), "alias/vault") {
 		t.Error("the backup shows a name")
 	}
