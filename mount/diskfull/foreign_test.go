@@ -85,6 +85,23 @@ func TestMountFull(t *testing.T) {
 	r.finish(led)
 }
 
+// A disk that others fill while the volume is not mounted, when it keeps less room for itself: it is mounted, and deleting gives room.
+func TestFilledWhileClosed(t *testing.T) {
+	r, led := newRig(t, "ext4"), newLedger()
+	r.fillUnderLoad(led, rand.New(rand.NewPCG(mounttest.Seed(t), 5)), 0)
+	r.Umount()
+	release := r.disk.Fill()
+	r.Mount()
+	r.Alive()
+	if err := led.verify(); err != nil {
+		t.Fatal(err)
+	}
+	r.deleteSome(led, 0)
+	release()
+	r.goOn(led, 0)
+	r.finish(led)
+}
+
 // A reader of a file that is open for writing, at its end, is not told that the disk is full; nor are stat and seek.
 func TestFullIsNoReadersTrouble(t *testing.T) {
 	r := newRig(t, "ext4")

@@ -79,6 +79,20 @@ func (b *ballast) empty() (bool, error) {
 	return true, nil
 }
 
+// shrink gives back what it holds beyond so many bytes.
+func (b *ballast) shrink(left int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.file == nil || b.have <= left {
+		return nil
+	}
+	if err := b.file.Truncate(left); err != nil {
+		return fmt.Errorf("shrink the ballast: %w", err)
+	}
+	b.have = left
+	return nil
+}
+
 // fill takes its room from the disk, all or nothing. A filesystem that cannot preallocate leaves it empty.
 func (b *ballast) fill() error {
 	b.mu.Lock()
@@ -172,6 +186,22 @@ func (s *Store) fillBallast() {
 	}
 	if err != nil {
 		s.log.Warn("ballast not filled", "cause", err)
+	}
+}
+
+// restSegments is how many spare segments a store keeps while it is closed: with them it can be written to on a disk that others have filled meanwhile.
+const restSegments = minSegments - 1
+
+// rest gives back the room that a store does not need while it is closed. What is left suffices to open it on a full disk, to delete, and for the checkpoint that makes deleting give room.
+func (s *Store) rest() {
+	if err := s.journal.supply.trim(restSegments); err != nil {
+		s.log.Warn("spare journal segments are left", "cause", err)
+	}
+	if s.ballast == nil || !s.opts.Ballast {
+		return
+	}
+	if err := s.ballast.shrink(int64(s.need(minSegments * s.opts.SegmentSize))); err != nil {
+		s.log.Warn("the ballast keeps its size", "cause", err)
 	}
 }
 

@@ -110,3 +110,47 @@ func TestHostileBallast(t *testing.T) {
 		})
 	}
 }
+
+// TestRest: a closed store keeps no more than it takes to open, write to and checkpoint it on a disk that others have filled meanwhile, takes the rest again when it is opened, and does all of that
+// on such a disk.
+func TestRest(t *testing.T) {
+	opts := create(t)
+	sim := newSimFiles()
+	opts.Files, opts.MinFree, opts.Ballast = sim, 1<<20, true
+	opts.SegmentSize, opts.MaxJournal = minSegmentSize, 16*minSegmentSize
+	s := open(t, opts)
+	path := filepath.Join(opts.Dir, ballastName)
+	for i := 0; sim.count() < 8; i++ {
+		put(t, s, "key"+string(rune('a'+i%20)), string(make([]byte, minSegmentSize/4)))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := sim.count(); n > restSegments+1 {
+		t.Errorf("%d segments are left", n)
+	}
+	left := opts.MinFree/2 + minSegments*opts.SegmentSize
+	if n := blocks(t, path); n < left || n > left+64<<10 {
+		t.Errorf("a ballast of %d bytes is left, not %d", n, left)
+	}
+	sim.free = 0 // what it gives when it is emptied is not on the simulated disk
+	if s, err := Open(ctx, opts); !errors.Is(err, kv.ErrNoSpace) {
+		t.Fatalf("opened on a full disk: %v, %v", s, err)
+	}
+	sim.free = uint64(left)
+	s = open(t, opts)
+	put(t, s, "a", "1")
+	checkpointNow(t, s)
+	if n := blocks(t, path); n != 0 {
+		t.Errorf("a ballast of %d bytes on a full disk", n)
+	}
+	sim.free = 1 << 30
+	put(t, s, "a", "2")
+	checkpointNow(t, s)
+	if n := blocks(t, path); n < opts.MinFree {
+		t.Errorf("a ballast of %d bytes where there is room again", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -66,6 +66,13 @@ func (d *simFiles) ops() int {
 	return d.n
 }
 
+// count returns how many files there are.
+func (d *simFiles) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.files)
+}
+
 func (d *simFiles) List() ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

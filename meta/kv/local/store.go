@@ -430,7 +430,7 @@ func (s *Store) Head() Head {
 	return Head{Generation: s.generation, Sequence: p.seq, Tag: p.tag}
 }
 
-// Close syncs, checkpoints, marks the store clean and releases it. After a failure (kv.ErrFailed) it only
+// Close syncs, checkpoints, marks the store clean, gives back the room that it does not need while it is closed, and releases it. After a failure (kv.ErrFailed) it only
 // releases and returns the failure. It waits for running calls.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -464,7 +464,11 @@ func (s *Store) finish() error {
 	if err := s.syncTo(context.Background(), head.seq); err != nil {
 		return err
 	}
-	return s.checkpoint(context.Background(), !s.unswept.Load())
+	if err := s.checkpoint(context.Background(), !s.unswept.Load()); err != nil {
+		return err
+	}
+	s.rest()
+	return nil
 }
 
 // Unswept says whether something is left to do that a crash has made due: as long as it is, closing does not make the store clean, so the next opening

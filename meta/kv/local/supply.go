@@ -173,6 +173,20 @@ func (p *supply) discard(f segmentFile) error {
 	return nil
 }
 
+// trim removes spare files until so many are left.
+func (p *supply) trim(left int) error {
+	p.mu.Lock()
+	n := min(left, len(p.spare))
+	extra := p.spare[n:]
+	p.spare = p.spare[:n:n]
+	p.mu.Unlock()
+	var errs []error
+	for _, f := range extra {
+		errs = append(errs, p.discard(f))
+	}
+	return errors.Join(errs...)
+}
+
 // avoid makes sure that no new file gets this name.
 func (p *supply) avoid(name string) {
 	p.mu.Lock()
