@@ -56,29 +56,57 @@ func (f *flushState) wait(n *entry) {
 	f.waiting = append(f.waiting, n)
 }
 
-// flusher is the goroutine that flushes.
+// left says whether there is something to flush.
+func (f *flushState) left() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.bytes)+len(f.waiting) > 0
+}
+
+// flusher is the goroutine that flushes: at once where somebody waits, else what is written within flushEvery. While nothing is written nothing wakes it.
 func (l *Log) flusher() {
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
+	due := time.NewTimer(flushEvery)
+	defer due.Stop()
+	due.Stop()
+	armed := false
+	arm := func(in time.Duration) {
+		if !armed {
+			armed = true
+			due.Reset(max(in, 0))
+		}
+	}
 	for {
 		select {
 		case <-l.flushes:
-		case <-tick.C:
+		case <-due.C:
+			armed = false
+		case <-l.dirty:
+			arm(flushEvery)
+			continue
 		case <-l.written: // nothing comes any more
 			l.syncing <- struct{}{}
 			_ = l.flushOrRescue() // who waits is told
 			<-l.syncing
 			return
 		}
-		l.syncing <- struct{}{}
-		err := l.flushNow()
-		<-l.syncing
-		if errors.Is(err, errGone) {
-			err = l.ask(context.Background(), l.flushAlone)
+		began := time.Now()
+		l.flushOnce()
+		if l.flush.left() { // written meanwhile, or it failed
+			arm(flushEvery - time.Since(began))
 		}
-		if err != nil {
-			l.setErr(err)
-		}
+	}
+}
+
+// flushOnce is what the flusher does when it is time.
+func (l *Log) flushOnce() {
+	l.syncing <- struct{}{}
+	err := l.flushNow()
+	<-l.syncing
+	if errors.Is(err, errGone) {
+		err = l.ask(context.Background(), l.flushAlone)
+	}
+	if err != nil {
+		l.setErr(err)
 	}
 }
 

@@ -83,7 +83,9 @@ type Log struct {
 	wake    chan struct{}  // holds one token if somebody waits for something to be written
 	later   chan struct{}  // holds one token if there is something to write for which nobody waits
 	asked   chan func()    // what the writer does between two batches
-	flushes chan struct{}  // holds one token if there is something to flush
+	flushes chan struct{}  // holds one token if there is something to flush now
+	dirty   chan struct{}  // holds one token if there is something to flush within flushEvery
+	news    chan struct{}  // holds one token if there is something to seal
 	packs   chan struct{}  // holds one token if there is a segment to compress
 	ends    chan struct{}  // closed by Close
 	workers sync.WaitGroup // flusher, sealer, packer
@@ -151,8 +153,8 @@ func Open(opts Options) (*Log, error) {
 	if !seal.ValidStream(opts.Stream) {
 		return nil, fmt.Errorf("open audit stream %.40q: %w", opts.Stream, ErrNoLog)
 	}
-	l := &Log{opts: opts, dir: filepath.Join(opts.Dir, opts.Stream), wake: make(chan struct{}, 1), later: make(chan struct{}, 1), asked: make(chan func()), flushes: make(chan struct{}, 1),
-		packs: make(chan struct{}, 1), ends: make(chan struct{}), written: make(chan struct{}), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
+	l := &Log{opts: opts, dir: filepath.Join(opts.Dir, opts.Stream), wake: make(chan struct{}, 1), later: make(chan struct{}, 1), asked: make(chan func()),
+		flushes: make(chan struct{}, 1), dirty: make(chan struct{}, 1), news: make(chan struct{}, 1), packs: make(chan struct{}, 1), ends: make(chan struct{}), written: make(chan struct{}), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
 	if l.disk = opts.disk; l.disk == nil {
 		d := osDisk{dir: l.dir}
 		if opts.Flushed {

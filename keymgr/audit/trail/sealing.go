@@ -102,18 +102,27 @@ func (l *Log) internal(name, detail string, count uint64) *audit.Event {
 	return e
 }
 
-// sealing is the goroutine that seals.
+// sealing is the goroutine that seals, SealEvery after something was recorded. While nothing is nothing wakes it.
 func (l *Log) sealing() {
-	tick := time.NewTicker(l.opts.SealEvery)
-	defer tick.Stop()
+	due := time.NewTimer(l.opts.SealEvery)
+	defer due.Stop()
 	for failing := false; ; {
 		select {
-		case <-tick.C:
+		case <-l.news:
+		case <-l.ends:
+			return
+		}
+		due.Reset(l.opts.SealEvery)
+		select {
+		case <-due.C:
 		case <-l.ends:
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), sealLimit)
 		err := l.Seal(ctx)
+		if err != nil {
+			l.nudge(l.news)
+		}
 		if err != nil && !failing {
 			l.opts.Log.Warn("the audit log cannot be sealed; tried again", "stream", l.opts.Stream, "error", err)
 		} else if err == nil && failing {

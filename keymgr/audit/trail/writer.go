@@ -210,6 +210,7 @@ func (l *Log) accept(batch []*entry) {
 	for _, n := range batch {
 		if !n.seal {
 			w.news += max(n.records, 1)
+			l.nudge(l.news)
 		}
 		if n.durable = n.acked.IsZero() && (n.durable || late); n.durable {
 			urgent = true
@@ -218,13 +219,17 @@ func (l *Log) accept(batch []*entry) {
 			n.end(nil)
 		}
 	}
-	if urgent && !l.opts.Flushed {
+	switch {
+	case urgent && !l.opts.Flushed:
 		l.nudge(l.flushes)
+	case !urgent:
+		l.nudge(l.dirty)
 	}
 	l.count(batch)
 	if urgent && l.opts.Flushed {
 		if err := l.flushAlone(); err != nil {
 			l.setErr(err)
+			l.nudge(l.dirty) // the flusher tries again
 		}
 	}
 }
