@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 )
@@ -19,8 +20,10 @@ const (
 	JobMoved JobKind = 2
 	// JobRewrap gives zones other keys, and wraps the keys of their files anew.
 	JobRewrap JobKind = 3
+	// JobShred removes a file or directory, and what is left of it in the volume's files.
+	JobShred JobKind = 4
 
-	lastJobKind = JobRewrap
+	lastJobKind = JobShred
 )
 
 // JobState is where a job is.
@@ -45,6 +48,24 @@ const (
 	MaxWhy     = 200 // bytes
 )
 
+// MaxShredPath is the longest Shred.Path, in bytes.
+const MaxShredPath = 4096
+
+// Shred is what a JobShred is about, as it was found when it was submitted: afterwards it is not there any more.
+type Shred struct {
+	Path   string            // in the volume; the beginning of a longer one
+	Keys   uint64            // data keys
+	Digest [sha256.Size]byte // over them, as the receipt says it
+	Event  string            // id of the receipt in the audit log; "" before it is done
+}
+
+func (s *Shred) check() error {
+	if len(s.Path) > MaxShredPath || len(s.Event) > 255 {
+		return fmt.Errorf("shred: a path of %d bytes, a receipt of %d", len(s.Path), len(s.Event))
+	}
+	return nil
+}
+
 // Skipped is a file that a job could not do.
 type Skipped struct {
 	Ino Ino
@@ -64,7 +85,7 @@ type Job struct {
 	Rate     uint64 // bytes per second at most; 0: no limit
 	CPU      uint8  // percent of the time that it may work, 1 to 100; 0: no limit
 
-	Limit  Ino    // inodes after this one are newer than the job; not of JobRewrap
+	Limit  Ino    // inodes after this one are newer than the job; of JobReencrypt and JobMoved
 	Cursor Ino    // inodes up to this one are done
 	File   Ino    // the one being worked on, 0 if none
 	Epoch  uint32 // of File: what was sealed before is sealed anew; 0 if none
@@ -74,6 +95,7 @@ type Job struct {
 	Millis                 uint64    // time that it ran
 	Skipped                []Skipped // the first of those files, at most MaxSkipped
 	Problem                string    // why it waits, was paused, or what the last failure was
+	Shred                  *Shred    // of JobShred; nil of others. Not changed once it is here: replaced
 }
 
 // Skip adds a file that could not be done, if there is room, and counts it.
@@ -89,6 +111,10 @@ func (j *Job) check() error {
 	case j.ID == 0, j.Root == 0, j.Kind == 0, j.Kind > lastJobKind, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
 		(j.File == 0) != (j.Epoch == 0), j.Zone != 0 && j.Kind != JobRewrap, j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem, len(j.Skipped) > MaxSkipped:
 		return fmt.Errorf("job %d: kind %d, state %d, root %d, cpu %d", j.ID, j.Kind, j.State, j.Root, j.CPU)
+	case (j.Shred != nil) != (j.Kind == JobShred):
+		return fmt.Errorf("job %d: kind %d, shreds: %t", j.ID, j.Kind, j.Shred != nil)
+	case j.Shred != nil:
+		return j.Shred.check()
 	}
 	return nil
 }
@@ -110,6 +136,11 @@ func encodeJob(j *Job) []byte {
 		b = append(binary.BigEndian.AppendUint64(b, uint64(f.Ino)), byte(len(f.Why)))
 		b = append(b, f.Why...)
 	}
+	if s := j.Shred; s != nil {
+		b = append(binary.BigEndian.AppendUint64(b, s.Keys), s.Digest[:]...)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(s.Path))), s.Path...)
+		b = append(append(b, byte(len(s.Event))), s.Event...)
+	}
 	return append(b, j.Problem...)
 }
 
@@ -122,6 +153,11 @@ func decodeJob(id JobID, b []byte) (*Job, error) {
 	j.TotalFiles, j.TotalBytes, j.Files, j.Bytes, j.Failed, j.Millis = d.u64(), d.u64(), d.u64(), d.u64(), d.u64(), d.u64()
 	for n := d.u8(); n > 0 && len(j.Skipped) <= MaxSkipped; n-- {
 		j.Skipped = append(j.Skipped, Skipped{Ino: Ino(d.u64()), Why: string(d.take(int(d.u8())))})
+	}
+	if j.Kind == JobShred {
+		j.Shred = &Shred{Keys: d.u64()}
+		copy(j.Shred.Digest[:], d.take(sha256.Size))
+		j.Shred.Path, j.Shred.Event = string(d.take(int(d.u16()))), string(d.take(int(d.u8())))
 	}
 	j.Problem = string(d.take(len(d.b)))
 	if err := d.done(); err != nil {

@@ -68,10 +68,25 @@ func (s *Store) checkQueue(key, value []byte) error {
 	return decodeMark(plain, "queue")
 }
 
-// Dequeue takes an inode out of the queue of a job.
-func (s *Store) Dequeue(ctx context.Context, id JobID, ino Ino) error {
+// Enqueue puts inodes into the queue of a job, all or none. One that is there stays.
+func (s *Store) Enqueue(ctx context.Context, id JobID, inos ...Ino) error {
 	_, err := s.Update(ctx, func(tx *Tx) error {
-		tx.w.Delete(queueKey(id, ino))
+		for _, ino := range inos {
+			if err := tx.putMark(queueKey(id, ino)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// Dequeue takes inodes out of the queue of a job. One that is not there is no error.
+func (s *Store) Dequeue(ctx context.Context, id JobID, inos ...Ino) error {
+	_, err := s.Update(ctx, func(tx *Tx) error {
+		for _, ino := range inos {
+			tx.w.Delete(queueKey(id, ino))
+		}
 		return nil
 	})
 	return err

@@ -30,7 +30,8 @@ const (
 
 	opCensus     = "census"     // censusArgs -> Census
 	opReferences = "references" // referencesArgs -> References
-	opShred      = "shred"      // shredArgs -> event ShredPlan, Shredded
+	opShredPlan  = "shred-plan" // shredArgs -> ShredPlan
+	opShred      = "shred"      // shredArgs -> JobStatus
 	opReencrypt  = "reencrypt"  // reencryptArgs -> JobStatus
 	opJobs       = "jobs"       // []JobStatus
 	opJob        = "job"        // jobArgs
@@ -88,6 +89,7 @@ func (d *daemon) handlers() map[string]control.Handler {
 
 		opCensus:    d.handleCensus,
 		opShred:     d.handleShred,
+		opShredPlan: d.handleShredPlan,
 		opReencrypt: d.handleReencrypt,
 		opJobs:      d.handleJobs,
 		opJob:       d.handleJob,

@@ -26,7 +26,9 @@ func (v *Volume) recordJob(ctx context.Context, by *control.Peer, name string, s
 		e.Identity = audit.Identity{UID: int(s.UID), GID: int(s.GID)}
 	}
 	e.Object = audit.Object{Volume: v.ID.String(), Inode: uint64(s.Root)}
-	if path, err := v.meta.Path(ctx, s.Root); err == nil {
+	if s.Shred != nil {
+		e.Path = s.Shred.Path
+	} else if path, err := v.meta.Path(ctx, s.Root); err == nil {
 		e.Path = string(path)
 	}
 	e.Parameters = map[string]any{"jobId": uint64(s.ID), "jobKind": jobName(s.Kind)}
@@ -67,10 +69,9 @@ func (d *daemon) submitted(ctx context.Context, by control.Peer, st jobs.Status)
 }
 
 // refusedJob records that somebody was refused a job.
-func (d *daemon) refusedJob(ctx context.Context, by control.Peer, root meta.Ino, outcome error) error {
+func (d *daemon) refusedJob(ctx context.Context, by control.Peer, refused meta.Job, outcome error) error {
 	if !errors.Is(outcome, jobs.ErrDenied) {
 		return outcome
 	}
-	refused := jobs.Status{Job: meta.Job{Root: root, Kind: meta.JobReencrypt}}
-	return errors.Join(outcome, d.volume.recordJob(ctx, &by, audit.SubmitJob, refused, outcome))
+	return errors.Join(outcome, d.volume.recordJob(ctx, &by, audit.SubmitJob, jobs.Status{Job: refused}, outcome))
 }

@@ -49,6 +49,7 @@ type JobStatus struct {
 	Ended      time.Time `json:"ended,omitzero"`    // of a job that is over
 	Skipped    []Skipped `json:"skipped,omitempty"` // the first of the files that could not be done
 	Proof      string    `json:"proof,omitempty"`   // the command that proves, of a job that is done
+	Shred      *Shredded `json:"shred,omitempty"`   // of a shred
 }
 
 // Skipped is a file that a job could not do.
@@ -202,7 +203,7 @@ func (d *daemon) submitReencrypt(ctx context.Context, peer control.Peer, args re
 	}
 	st, err := d.jobs.Reencrypt(ctx, meta.Ino(args.Inode), uint32(peer.UID), uint32(peer.GID), args.Rate, args.CPU)
 	if err != nil {
-		return nil, d.refusedJob(ctx, peer, meta.Ino(args.Inode), err)
+		return nil, d.refusedJob(ctx, peer, meta.Job{Root: meta.Ino(args.Inode), Kind: meta.JobReencrypt}, err)
 	}
 	if err := d.submitted(ctx, peer, st); err != nil {
 		return nil, err
@@ -291,7 +292,7 @@ func (d *daemon) handleJobWait(ctx context.Context, call *control.Call) (any, er
 
 // jobName is what a kind of job is called.
 func jobName(kind meta.JobKind) string {
-	return map[meta.JobKind]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved", meta.JobRewrap: "deep rewrap"}[kind]
+	return map[meta.JobKind]string{meta.JobReencrypt: "reencrypt", meta.JobMoved: "reencrypt moved", meta.JobRewrap: "deep rewrap", meta.JobShred: "shred"}[kind]
 }
 
 func jobState(s jobs.Status) string {
@@ -317,7 +318,7 @@ func (d *daemon) jobStatus(ctx context.Context, s jobs.Status) JobStatus {
 	if s.Speed > 0 && s.TotalBytes > s.Bytes {
 		st.Left = float64(s.TotalBytes-s.Bytes) / s.Speed
 	}
-	st.Root = d.volume.pathOr(ctx, s.Root)
+	st.Root, st.Shred = d.volume.pathOfJob(ctx, &s.Job), d.volume.shredded(&s.Job)
 	for _, f := range s.Skipped {
 		one := Skipped{Inode: uint64(f.Ino), Why: f.Why}
 		if path, err := d.volume.meta.Path(ctx, f.Ino); err == nil {
@@ -337,6 +338,14 @@ func (d *daemon) jobStatus(ctx context.Context, s jobs.Status) JobStatus {
 	return st
 }
 
+// pathOfJob is the path of what a job is about; what is shredded has none in the end.
+func (v *Volume) pathOfJob(ctx context.Context, j *meta.Job) string {
+	if j.Shred != nil {
+		return j.Shred.Path
+	}
+	return v.pathOr(ctx, j.Root)
+}
+
 // pathOr is the path of an inode in the volume, or its number.
 func (v *Volume) pathOr(ctx context.Context, ino meta.Ino) string {
 	if path, err := v.meta.Path(ctx, ino); err == nil {
@@ -349,11 +358,14 @@ func (v *Volume) pathOr(ctx context.Context, ino meta.Ino) string {
 func (v *Volume) allowJob(ctx context.Context, j *meta.Job) error {
 	by := keymgr.Caller{UID: int(j.UID), GID: int(j.GID), Via: keymgr.ViaFileDaemon}
 	a, err := v.meta.Getattr(ctx, j.Root)
+	if j.Kind == meta.JobShred && errors.Is(err, meta.ErrNotFound) { // removed: what is left is done for everybody
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	var zones []meta.ZoneID
-	if j.Kind == meta.JobReencrypt || j.Kind == meta.JobRewrap && j.Zone == 0 { // others are about one zone
+	if j.Kind == meta.JobReencrypt || j.Kind == meta.JobShred || j.Kind == meta.JobRewrap && j.Zone == 0 { // others are about one zone
 		if zones, err = v.zonesBelow(ctx, j.Root); err != nil {
 			return err
 		}

@@ -37,6 +37,8 @@ type daemon struct {
 	ctl    *control.Server
 	log    *slog.Logger
 
+	inside sync.RWMutex // read-locked by whoever has something of the mount open, locked to unmount
+
 	registry *metrics.Registry // nil: nothing is measured
 	metrics  *metrics.Server
 
@@ -119,7 +121,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	}
 	d.jobs = jobs.New(jobs.Config{
 		As:   inNameOf,
-		Meta: d.volume.meta, Content: d.volume.content, Keys: zoneKeys{d.volume}, Ready: d.readyForJob, Allow: d.volume.allowJob, Ended: d.volume.jobEnded, Log: d.log,
+		Meta: d.volume.meta, Content: d.volume.content, Keys: zoneKeys{d.volume}, Shred: shredder{d}, Ready: d.readyForJob, Allow: d.volume.allowJob, Ended: d.volume.jobEnded, Log: d.log,
 	})
 	if err := d.mount(place.MountPoint); err != nil {
 		return err
@@ -231,7 +233,9 @@ func (d *daemon) leave() error {
 func (d *daemon) unmount() error {
 	ctx, cancel := context.WithTimeout(context.Background(), namespaceWait)
 	defer cancel()
+	d.inside.Lock()
 	err := d.server.Unmount(ctx)
+	d.inside.Unlock()
 	switch {
 	case errors.Is(err, fs.ErrBusy):
 		return fmt.Errorf("%w: %s", ErrBusy, d.server.MountPoint())

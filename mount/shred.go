@@ -2,10 +2,7 @@ package mount
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -24,46 +21,39 @@ type ShredPlan struct {
 // Shredded is the receipt: an event of the audit log says the same, which kmsfs audit prove takes.
 type Shredded struct {
 	ShredPlan
-	Event string `json:"event"` // its id
+	Event string `json:"event"` // its id; "" before it is done
 	// Elsewhere are places in the volume's directory that were not written anew, and may hold copies.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
 type shredArgs struct {
-	Inode uint64 `json:"inode"`
+	Inode  uint64 `json:"inode"`
+	Digest string `json:"digest,omitempty"` // of the plan that was agreed to; "": whatever there is
 }
 
-// Shred removes a file or directory in a mount, as its caller, and returns when neither the wraps of its data keys nor its rows are in any file of the volume any more: metadata,
-// its tables and log, journal, export. agree is asked first; an error of it ends it with nothing changed.
-//
-// Errors: ErrUsage (the root, or not in a mount), ErrBusy (something is open, or has other names), access.Denied, what removing gives. After an error of the last step
-// everything is removed, but may be found below: another Shred, of anything, does that step again.
-func Shred(ctx context.Context, path string, agree func(ShredPlan) error) (out Shredded, err error) {
+// PlanShred says what Shred would do. Errors: ErrUsage (the root, or not in a mount), ErrBusy (something is open, or has other names), access.Denied.
+func PlanShred(ctx context.Context, path string) (plan ShredPlan, err error) {
+	return plan, shredCall(ctx, path, opShredPlan, "", &plan)
+}
+
+// Shred submits a job that removes a file or directory in a mount, and ends when neither the wraps of its data keys nor its rows are in any file of the volume any more: metadata, its tables and log,
+// journal, export. digest is that of the plan that was agreed to; "" for whatever there is now. What is removed is removed as the user who mounted. Errors: as PlanShred's, and ErrBusy if it has changed since.
+func Shred(ctx context.Context, path, digest string) (st JobStatus, err error) {
+	return st, shredCall(ctx, path, opShred, digest, &st)
+}
+
+func shredCall(ctx context.Context, path, op, digest string, out any) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
-		return out, fmt.Errorf("%s: %w", path, err)
-	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return out, err
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	r, err := openRuntime()
 	if err != nil {
-		return out, err
+		return err
 	}
 	rec, err := r.holding(&st)
 	if err != nil {
-		return out, fmt.Errorf("%w: %s", err, path)
+		return fmt.Errorf("%w: %s", err, path)
 	}
-	err = control.Do(ctx, r.socket(rec.ID), opShred, shredArgs{Inode: st.Ino}, func(event json.RawMessage) error {
-		var plan ShredPlan
-		if err := json.Unmarshal(event, &plan); err != nil {
-			return fmt.Errorf("%w: %v", control.ErrProtocol, err)
-		}
-		if err := agree(plan); err != nil {
-			return err
-		}
-		return os.RemoveAll(abs)
-	}, &out)
-	return out, err
+	return control.Do(ctx, r.socket(rec.ID), op, shredArgs{Inode: st.Ino, Digest: digest}, nil, out)
 }

@@ -142,6 +142,9 @@ func jobText(st mount.JobStatus) string {
 	if st.Left > 0 {
 		text += fmt.Sprintf(", %s left", (time.Duration(st.Left) * time.Second).String())
 	}
+	if st.State == "waiting" && st.Problem != "" {
+		text += ": " + quote(st.Problem)
+	}
 	return text
 }
 
@@ -209,6 +212,9 @@ func printJob(w *tabwriter.Writer, st mount.JobStatus, report bool) {
 	}
 	for _, f := range st.Skipped {
 		line(w, "  "+quote(f.Path), fmt.Sprintf("inode %d: %s", f.Inode, f.Why))
+	}
+	if st.Shred != nil {
+		printReceipt(w, st.Shred)
 	}
 	line(w, "proof", st.Proof)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strconv"
 	"time"
 
@@ -52,6 +53,14 @@ func mountDaemonCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "mount-daemon VOLUME MOUNTPOINT", Hidden: true, Args: usage(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, _ []string) error { return mount.Daemon(cmd.Context()) },
+	}
+}
+
+// removeHelperCommand is what the file daemon has remove files of its mount.
+func removeHelperCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "remove-helper", Hidden: true, Args: usage(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return mount.RemoveHelper(os.Stdin, os.Stdout) },
 	}
 }
 

@@ -37,7 +37,7 @@ func rootCommand(io stdio) *cobra.Command {
 	addTo(root, groupKeys, keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), approvalCommand(io), breakGlassCommand(io), keydCommand(io))
 	addTo(root, groupAudit, auditCommand(io))
 	addTo(root, groupMore, versionCommand(io), completionCommand(io))
-	root.AddCommand(workerCommand(), mountDaemonCommand())
+	root.AddCommand(workerCommand(), mountDaemonCommand(), removeHelperCommand())
 	root.SetHelpCommand(helpCommand())
 	addExamples(root)
 	complete(root)

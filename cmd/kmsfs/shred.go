@@ -13,38 +13,60 @@ import (
 )
 
 func shredCommand(std stdio) *cobra.Command {
-	var yes, asJSON bool
+	var yes, background, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "shred FILE|DIR",
 		Short: "Remove a file, or a directory and all below, and every copy of its keys in the volume",
-		Long: "Removes FILE, or DIR and all below, in a mount, and returns when the keys of the files are in no file of the volume any more. Backups, copies and the storage below are\n" +
-			"not reached; docs/THREATMODEL.md says what is. The receipt is an event of the audit log: kmsfs audit prove EVENT-ID.",
+		Long: "Removes FILE, or DIR and all below, in a mount, and returns when the keys of the files are in no file of the volume any more. It is a job of the daemon (kmsfs jobs), which goes on\n" +
+			"when this command is interrupted. Backups, copies and the storage below are not reached; docs/THREATMODEL.md says what is. The receipt is an event of the audit log: kmsfs audit\n" +
+			"prove EVENT-ID.",
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			out, err := mount.Shred(cmd.Context(), args[0], func(plan mount.ShredPlan) error {
-				if yes {
-					return nil
+			digest := ""
+			if !yes {
+				plan, err := mount.PlanShred(cmd.Context(), args[0])
+				if err == nil {
+					err = std.agree(fmt.Sprintf("Shred %s: %s, for ever?", quote(plan.Path), count(plan.Files, "file")))
 				}
-				return std.agree(fmt.Sprintf("Shred %s: %s, for ever?", quote(plan.Path), count(uint64(plan.Files), "file")))
-			})
+				if err != nil {
+					return err
+				}
+				digest = plan.Digest
+			}
+			st, err := mount.Shred(cmd.Context(), args[0], digest)
 			if err != nil {
 				return err
 			}
-			return std.print(asJSON, out, func(w *tabwriter.Writer) {
-				line(w, "shredded", quote(out.Path))
-				line(w, "files", fmt.Sprint(out.Files))
-				line(w, "data keys", fmt.Sprint(out.Keys))
-				line(w, "digest of their wraps", out.Digest)
-				line(w, "receipt", "event "+out.Event+" (kmsfs audit prove)")
-				for _, path := range out.Elsewhere {
-					line(w, "may hold copies", quote(path))
-				}
-			})
+			if background {
+				return std.print(asJSON, st, func(w *tabwriter.Writer) { printJob(w, st, false) })
+			}
+			if st, err = waitForJob(cmd.Context(), std, asJSON, st.Volume, st.ID); err != nil {
+				return err
+			}
+			if err := jobFailure(true, st); err != nil {
+				return err
+			}
+			return std.print(asJSON, st.Shred, func(w *tabwriter.Writer) { printReceipt(w, st.Shred) })
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	cmd.Flags().BoolVar(&background, "background", false, "return when the job is submitted")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// printReceipt says what was shredded.
+func printReceipt(w *tabwriter.Writer, s *mount.Shredded) {
+	line(w, "shredded", quote(s.Path))
+	line(w, "files", fmt.Sprint(s.Files))
+	line(w, "data keys", fmt.Sprint(s.Keys))
+	line(w, "digest of their wraps", s.Digest)
+	if s.Event != "" {
+		line(w, "receipt", "event "+s.Event+" (kmsfs audit prove)")
+	}
+	for _, path := range s.Elsewhere {
+		line(w, "may hold copies", quote(path))
+	}
 }
 
 // agree wants a yes from the terminal.

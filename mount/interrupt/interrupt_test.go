@@ -81,6 +81,33 @@ var works = []work{
 		r.sameAsPlain(r.imported(round))
 		r.must(os.RemoveAll(r.imported(round)))
 	}},
+	{"shred", func(r *rig, round int) chan mounttest.Result {
+		r.Must("import", r.plain, r.imported(round))
+		return r.command("shred", "--yes", r.imported(round))
+	}, func(r *rig, round int) float64 {
+		left, _ := filepath.Glob(r.imported(round) + "/d*/f*")
+		return 1 - float64(len(left))/plainFiles
+	}, finishShred},
+}
+
+// finishShred has the job go on by itself, if it was submitted; otherwise it is asked for again.
+func finishShred(r *rig, round int) {
+	var all []job
+	r.Eventually("the job ends", func() error {
+		r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+		if n := len(all); n > 0 && all[n-1].State != "done" {
+			return fmt.Errorf("%+v", all[n-1])
+		}
+		return nil
+	})
+	if _, err := os.Lstat(r.imported(round)); err == nil {
+		r.Must("shred", "--yes", r.imported(round))
+		r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+	}
+	j := all[len(all)-1]
+	if _, err := os.Lstat(r.imported(round)); !os.IsNotExist(err) || j.What != "shred" || j.Failed > 0 || j.Shred.Event == "" || j.Total != plainFiles {
+		r.t.Fatalf("%+v, %v", j, err)
+	}
 }
 
 // deepRewrap goes on by itself, if it was submitted; otherwise it is asked for again.
@@ -114,6 +141,8 @@ type job struct {
 	ID, Files, Failed         int
 	Total                     int `json:"total_files"`
 	State, Submitted, Problem string
+	What                      string
+	Shred                     struct{ Event string }
 }
 
 func (j job) submitted(r *rig) time.Time {
@@ -161,7 +190,7 @@ func (r *rig) sameAsPlain(dir string) {
 // TestInterrupted stops every kind of long work in every way, at random moments: 50 in the long form. It goes on, ends and proves, nothing is lost, and the volume is without a fault.
 func TestInterrupted(t *testing.T) {
 	r := newRig(t)
-	rounds := [][2]string{{"reencrypt", "token away"}, {"import", "power cut"}, {"rewrap", "kill"}, {"import", "disk full"}, {"deep rewrap", "power cut"}}
+	rounds := [][2]string{{"reencrypt", "token away"}, {"import", "power cut"}, {"rewrap", "kill"}, {"import", "disk full"}, {"deep rewrap", "power cut"}, {"shred", "kill"}}
 	if mounttest.Long() {
 		rounds = nil
 		for range 50 {

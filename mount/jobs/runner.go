@@ -44,11 +44,22 @@ type ZoneKeys interface {
 	Forget(ctx context.Context, zones []meta.ZoneID) error
 }
 
+// Shredder removes files, and every copy of their keys in the volume's files.
+type Shredder interface {
+	// Remove removes the job's root and all below, puts each file into the job's queue before, and tells of it afterwards. Nothing is there: nil. Errors: ErrDenied; others may pass.
+	Remove(ctx context.Context, j *meta.Job, removed func() error) error
+	// Scrub leaves nothing of what is in the queue, and empties it: an error, which may pass, if some of it is in use yet.
+	Scrub(ctx context.Context, j *meta.Job) error
+	// Receipt records what was shredded and returns the record's id.
+	Receipt(ctx context.Context, j *meta.Job) (event string, err error)
+}
+
 // Config is what New needs; all but Log.
 type Config struct {
 	Meta    *meta.Store
 	Content Content
 	Keys    ZoneKeys
+	Shred   Shredder
 	// Allow returns ErrDenied, with the reason, if the submitter may not have the job done; other errors may pass.
 	Allow func(ctx context.Context, j *meta.Job) error
 	Log   *slog.Logger // nil: silent
@@ -137,6 +148,11 @@ func (r *Runner) Reencrypt(ctx context.Context, root meta.Ino, uid, gid uint32, 
 // about, for people. Others as Reencrypt.
 func (r *Runner) Rewrap(ctx context.Context, root meta.Ino, zone meta.ZoneID, uid, gid uint32, cpu uint8) (Status, error) {
 	return r.submit(ctx, &meta.Job{Kind: meta.JobRewrap, State: meta.JobRunning, UID: uid, GID: gid, Root: root, Zone: zone, CPU: cpu})
+}
+
+// Shred submits a job: root and all below is removed, and all copies of its keys in the volume's files. files is how many there are, and what goes into the receipt. Others as Reencrypt.
+func (r *Runner) Shred(ctx context.Context, root meta.Ino, files uint64, what meta.Shred, uid, gid uint32) (Status, error) {
+	return r.submit(ctx, &meta.Job{Kind: meta.JobShred, State: meta.JobRunning, UID: uid, GID: gid, Root: root, TotalFiles: files, Shred: &what})
 }
 
 // submit adds a job.

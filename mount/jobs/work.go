@@ -182,6 +182,8 @@ func (u *run) work(ctx context.Context) error {
 		return u.moved(ctx)
 	case meta.JobRewrap:
 		return u.rewrap(ctx)
+	case meta.JobShred:
+		return u.shred(ctx)
 	}
 	if u.job.TotalFiles == 0 {
 		if err := u.count(ctx); err != nil {
