@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
 )
 
@@ -16,6 +17,7 @@ type Origin struct {
 	Addr      netip.Addr // of the peer; invalid on a Unix socket
 	TLS       bool
 	UserAgent string
+	Details   *audit.TLS // for the record; nil where there is no TLS, and of requests that were approved later
 }
 
 // denied is AWS' answer to who may not open a blob, and to who asks about a blob of no known key: the two are not to be told apart.

@@ -10,7 +10,7 @@ import (
 func (u *Use) Event() *audit.Event {
 	return &audit.Event{Class: u.class(), Source: audit.Keys, Name: u.Operation, Time: u.Time, RequestID: u.RequestID, ReadOnly: readOnly(u.Operation), Internal: u.internal(), Alert: u.Alert,
 		Identity: audit.Identity{Principal: u.Principal, AccessKeyID: u.AccessKeyID, UID: u.UID, GID: u.GID, PID: u.PID, Program: u.Program, Via: u.Via, ForwardedBy: u.Front,
-			SourceAddress: u.SourceAddress, UserAgent: u.UserAgent},
+			SourceAddress: u.SourceAddress, UserAgent: u.UserAgent, TLS: u.TLS},
 		Object: audit.Object{Key: u.Key, KeyVersion: u.Version, MaterialID: u.Material, Context: u.Context, DestinationKey: u.DestinationKey, DestinationVersion: u.DestinationVersion,
 			DestinationContext: u.DestinationContext, Volume: u.Volume, Path: u.Path},
 		Parameters: u.Parameters, Response: u.Response, Decision: audit.Decision(u.Decision), Statement: u.Reason, ErrorCode: u.Error, ErrorMessage: u.Message, Detail: u.Detail}

@@ -52,6 +52,7 @@ type Use struct {
 	AccessKeyID   string         `json:"accessKeyId,omitempty"` // of a signed request, as the next two
 	SourceAddress string         `json:"sourceAddress,omitempty"`
 	UserAgent     string         `json:"userAgent,omitempty"`
+	TLS           *audit.TLS     `json:"tlsDetails,omitempty"`
 	Parameters    map[string]any `json:"parameters,omitempty"` // requestParameters, but for key and encryption context: no secret, ciphertext or token
 	Response      map[string]any `json:"response,omitempty"`   // responseElements of a change
 	Alert         bool           `json:"alert,omitempty"`      // somebody should look at it, whoever did it
@@ -89,6 +90,7 @@ const maxUserAgent = 256
 // describe takes down from where the request came and what it said, as CloudTrail has it.
 func (u *Use) describe(by Caller) {
 	u.AccessKeyID, u.UserAgent = by.AccessKeyID, by.From.UserAgent[:min(len(by.From.UserAgent), maxUserAgent)]
+	u.TLS = by.From.Details
 	if by.From.Addr.IsValid() {
 		u.SourceAddress = by.From.Addr.String()
 	}

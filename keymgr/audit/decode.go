@@ -26,6 +26,7 @@ type line struct {
 	EventID           string         `json:"eventID"`
 	ReadOnly          bool           `json:"readOnly"`
 	Type              string         `json:"eventType"`
+	TLS               *TLS           `json:"tlsDetails"`
 	Additional        additional     `json:"additionalEventData"`
 }
 
@@ -80,7 +81,7 @@ func Parse(data []byte) (*Event, error) {
 	e := &Event{Class: parseClass(a.Class), Source: l.Source, Name: l.Name, Time: l.Time, ID: l.EventID, RequestID: l.RequestID, KeyRequestID: a.KeyRequestID,
 		ReadOnly: l.ReadOnly, Internal: l.Type == eventType(true),
 		Identity: Identity{Principal: l.UserIdentity.ARN, AccessKeyID: l.UserIdentity.AccessKeyID, UID: a.UID, GID: a.GID, PID: a.PID, Program: exact(a.Program, a.ProgramBytes),
-			ProgramSHA256: a.ProgramSHA256, Via: a.Via, ForwardedBy: a.ForwardedBy, SourceAddress: l.SourceAddress, UserAgent: l.UserAgent},
+			ProgramSHA256: a.ProgramSHA256, Via: a.Via, ForwardedBy: a.ForwardedBy, SourceAddress: l.SourceAddress, UserAgent: l.UserAgent, TLS: l.TLS},
 		Object: Object{Key: a.Key, KeyVersion: a.KeyVersion, MaterialID: a.MaterialID, Context: a.Context, DestinationKey: a.DestinationKey,
 			DestinationVersion: a.DestinationVersion, DestinationContext: a.DestinationContext, Volume: a.Volume, Zone: a.Zone, Path: exact(a.Path, a.PathBytes),
 			NewPath: exact(a.NewPath, a.NewPathBytes), Inode: a.Inode},

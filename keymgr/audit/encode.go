@@ -65,6 +65,7 @@ func (e *Event) append(w *writer) ([]byte, error) {
 	w.flag("managementEvent", e.Source == Keys)
 	w.text("recipientAccountId", account)
 	w.text("eventCategory", category(e.Source))
+	w.tls(e.TLS)
 	w.additional(e)
 	if w.err != nil {
 		return b, w.err
@@ -121,6 +122,18 @@ func (w *writer) optional(name, v string) {
 	if v != "" {
 		w.text(name, v)
 	}
+}
+
+func (w *writer) tls(t *TLS) {
+	if t == nil {
+		return
+	}
+	w.name("tlsDetails")
+	w.b = append(w.b, '{')
+	w.optional("tlsVersion", t.Version)
+	w.optional("cipherSuite", t.Suite)
+	w.optional("clientProvidedHostHeader", t.Host)
+	w.b = append(w.b, '}')
 }
 
 func (w *writer) number(name string, v uint64) {

@@ -130,6 +130,14 @@ type Identity struct {
 	ForwardedBy   string // ARN of the identity that asked for it, of another host's key manager
 	SourceAddress string // of a signed request
 	UserAgent     string
+	TLS           *TLS // of a request over TLS; nil: it came otherwise. Not changed
+}
+
+// TLS says how a request was protected on the way, as CloudTrail's tlsDetails.
+type TLS struct {
+	Version string `json:"tlsVersion"`               // "TLSv1.3"
+	Suite   string `json:"cipherSuite"`              // its name at IANA
+	Host    string `json:"clientProvidedHostHeader"` // what the client called the server
 }
 
 // Object is what was asked for.

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/server"
 )
 
@@ -158,6 +159,29 @@ func (r *rig) secureTransport(a *authority, address string) {
 	}
 	if _, err := r.Encrypt(r.t.Context(), self, keymgr.EncryptInput{KeyID: md.KeyID, Plaintext: []byte("p")}); !errors.Is(err, keymgr.ErrAccessDenied) {
 		r.t.Errorf("over the socket: %v", err)
+	}
+	r.tlsDetails(md.KeyID, address)
+}
+
+// tlsDetails fails the test unless the record of the one call over TLS says how it was protected, and that of the call over the socket does not.
+func (r *rig) tlsDetails(key, address string) {
+	r.t.Helper()
+	want := []bool{true, false}
+	for line := range strings.Lines(string(r.log())) {
+		if !strings.Contains(line, `"eventName":"Encrypt"`) || !strings.Contains(line, key) || len(want) == 0 {
+			continue
+		}
+		e, err := audit.Parse([]byte(line))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if (e.TLS != nil) != want[0] || want[0] && (e.TLS.Version != "TLSv1.3" || !strings.HasPrefix(e.TLS.Suite, "TLS_") || e.TLS.Host != address) {
+			r.t.Errorf("over TLS: %t, recorded %+v", want[0], e.TLS)
+		}
+		want = want[1:]
+	}
+	if len(want) > 0 {
+		r.t.Errorf("%d records of Encrypt are missing", len(want))
 	}
 }
 

@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 
 // ErrListen: an address that keyd does not listen on.
@@ -110,12 +113,24 @@ func (s *server) signedRequest(r *http.Request, body []byte, id string) (op oper
 	if !op.aws && !op.signed || len(r.Header.Values("X-Kmsfs-Forward")) > 0 {
 		return op, nil, &keymgr.Fault{Class: keymgr.ErrUnknownOperation}
 	}
-	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, AccessKeyID: accessKey, Who: who, RequestID: id, From: keymgr.Origin{UserAgent: r.UserAgent(), TLS: r.TLS != nil}}
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		by.From.Addr = peer.Addr()
-	}
+	by := keymgr.Caller{UID: -1, GID: -1, Principal: who.ARN, AccessKeyID: accessKey, Who: who, RequestID: id, From: originOf(r)}
 	if by, err = forwardedUser(r, op, by); err != nil {
 		return op, nil, err
 	}
 	return op, &request{by: by, body: body}, nil
+}
+
+// maxHostHeader bounds what a record says of the name by which the client called the server, in bytes.
+const maxHostHeader = 256
+
+// originOf is from where a request came.
+func originOf(r *http.Request) keymgr.Origin {
+	from := keymgr.Origin{UserAgent: r.UserAgent(), TLS: r.TLS != nil}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		from.Addr = peer.Addr()
+	}
+	if r.TLS != nil {
+		from.Details = &audit.TLS{Version: strings.Replace(tls.VersionName(r.TLS.Version), "TLS ", "TLSv", 1), Suite: tls.CipherSuiteName(r.TLS.CipherSuite), Host: r.Host[:min(len(r.Host), maxHostHeader)]}
+	}
+	return from
 }
