@@ -231,7 +231,7 @@ func (l *Log) record(ctx context.Context, e *audit.Event) error {
 	if err != nil {
 		return err
 	}
-	return l.submit(ctx, n)
+	return l.submit(ctx, n, l.opts.Limit)
 }
 
 // stamp gives an event its time and id.
@@ -245,11 +245,11 @@ func (l *Log) stamp(e *audit.Event) {
 }
 
 // submit hands an entry over and waits for what it asks for.
-func (l *Log) submit(ctx context.Context, n *entry) error {
+func (l *Log) submit(ctx context.Context, n *entry, atMost time.Duration) error {
 	if err := l.enqueue(n); err != nil {
 		return err
 	}
-	limit := time.NewTimer(l.opts.Limit)
+	limit := time.NewTimer(atMost)
 	defer limit.Stop()
 	if err := await(ctx, limit, n.done); err != nil {
 		return err

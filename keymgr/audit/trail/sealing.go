@@ -24,8 +24,10 @@ const (
 	stopName  = "StopAuditLog"
 )
 
-// sealLimit bounds one attempt to seal.
-const sealLimit = 5 * time.Second
+const (
+	sealLimit  = 5 * time.Second  // of one attempt to seal
+	startLimit = 30 * time.Second // of the record of the beginning
+)
 
 // Attach gives the log its sealer, after a check that the stream contains the anchored head, and records the beginning: how many records a crash left without a seal, and how
 // much was cut off. ErrDamaged if it does not contain it; then nothing is recorded or sealed.
@@ -67,7 +69,19 @@ func (l *Log) Attach(ctx context.Context, s Sealer) error {
 	case !a.Clean:
 		detail = fmt.Sprintf("not after a clean end: %d records had no seal, %d bytes behind them were cut off", unsealed, cut)
 	}
-	return l.Record(ctx, l.internal(startName, detail, uint64(unsealed)))
+	return l.start(ctx, detail, unsealed)
+}
+
+// start records the beginning. Nobody waits for an operation yet, and to fail would be to fail a mount because the machine is busy.
+func (l *Log) start(ctx context.Context, detail string, unsealed int64) error {
+	n, err := l.entry(l.internal(startName, detail, uint64(unsealed)))
+	if err == nil {
+		err = l.submit(ctx, n, max(startLimit, l.opts.Limit))
+	}
+	if err != nil {
+		return fmt.Errorf("record %s: %w", startName, err)
+	}
+	return nil
 }
 
 // reopen has the anchor say that the stream goes on, before anything is written: should the process die before it seals, records behind a clean end would be a forgery.
@@ -144,7 +158,7 @@ func (l *Log) Seal(ctx context.Context) error {
 		return err
 	}
 	n.seal = true
-	return l.submit(ctx, n)
+	return l.submit(ctx, n, l.opts.Limit)
 }
 
 // sealHead has the present head sealed and anchored; nil if there is nothing new.

@@ -159,6 +159,28 @@ func TestBlocked(t *testing.T) {
 	whole(t, dir, n.trust())
 }
 
+// TestSlowStart: a machine that is busy while the log begins delays that, and does not fail it.
+func TestSlowStart(t *testing.T) {
+	hold := make(chan struct{})
+	o := options(filepath.Join(t.TempDir(), "audit"))
+	d := &faultDisk{osDisk: osDisk{dir: filepath.Join(o.Dir, KeyStream)}}
+	o.disk, o.Limit = d, time.Millisecond
+	l := open(t, o, nil)
+	d.set(func(d *faultDisk) { d.hold = hold })
+	done := make(chan error, 1)
+	go func() { done <- l.Attach(t.Context(), newNotary(t)) }()
+	select {
+	case err := <-done:
+		close(hold)
+		t.Fatalf("it did not wait for its first record: %v", err)
+	case <-time.After(100 * o.Limit):
+	}
+	close(hold)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFlushFails: an event that needs the disk is refused when the flush fails; the bytes are written again before the next flush counts.
 func TestFlushFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
