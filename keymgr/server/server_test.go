@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
@@ -421,9 +423,16 @@ func TestLogFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := keystore.LogPath(dir)
-	if err := errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, nil, 0o600)); err != nil {
+	swap := func() { // at once: a log that finds its directory gone makes it again
+		t.Helper()
+		if err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".other", unix.RENAME_EXCHANGE); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path+".other", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	swap()
 	if _, err := c.GenerateDataKey(t.Context(), self, keymgr.GenerateDataKeyInput{KeyID: md.KeyID, Bytes: 32}); !errors.Is(err, keymgr.ErrRecord) {
 		t.Errorf("no log: %v", err)
 	}
@@ -433,9 +442,7 @@ func TestLogFull(t *testing.T) {
 	if st, err := c.Status(t.Context()); err != nil || st.LogError == "" {
 		t.Errorf("status %+v %v", st, err)
 	}
-	if err := errors.Join(os.Remove(path), os.Rename(path+".old", path)); err != nil {
-		t.Fatal(err)
-	}
+	swap()
 	if _, err := c.GenerateDataKey(t.Context(), self, keymgr.GenerateDataKeyInput{KeyID: md.KeyID, Bytes: 32}); err != nil {
 		t.Errorf("log is back: %v", err)
 	}
