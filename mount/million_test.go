@@ -29,7 +29,7 @@ func TestRotateAMillion(t *testing.T) {
 	r.Init()
 	r.Must(append([]string{"keyd"}, r.Secret...)...)
 	began := time.Now()
-	populate(t, r, files)
+	populate(t, r, files, nil)
 	t.Logf("%d files made in %v", files, time.Since(began))
 	r.Mount()
 	for _, c := range []struct {
@@ -51,8 +51,11 @@ func TestRotateAMillion(t *testing.T) {
 	t.Log(r.Must("census", "--newest", r.Volume))
 }
 
-// populate makes empty files, a thousand to a directory, by the store itself.
-func populate(t *testing.T, r *mounttest.Rig, files int) {
+// fill gives the i-th file content.
+type fill func(ctx context.Context, v *Volume, ino meta.Ino, i int) error
+
+// populate makes files, a thousand to a directory, by the store itself; without fill they are empty.
+func populate(t *testing.T, r *mounttest.Rig, files int, with fill) {
 	t.Helper()
 	ctx := t.Context()
 	v, err := openRig(t, r)
@@ -66,7 +69,7 @@ func populate(t *testing.T, r *mounttest.Rig, files int) {
 	for range workers {
 		running.Go(func() {
 			for n := range dirs {
-				if err := populateDir(ctx, v, n, min(each, files-n*each)); err != nil {
+				if err := populateDir(ctx, v, n, min(each, files-n*each), with); err != nil {
 					errs <- err
 					return
 				}
@@ -87,13 +90,17 @@ func populate(t *testing.T, r *mounttest.Rig, files int) {
 	}
 }
 
-func populateDir(ctx context.Context, v *Volume, n, files int) error {
+func populateDir(ctx context.Context, v *Volume, n, files int, with fill) error {
 	dir, err := v.meta.Create(ctx, meta.RootIno, fmt.Appendf(nil, "d%d", n), meta.NewNode{Mode: meta.ModeDir | 0o755})
 	if err != nil {
 		return err
 	}
 	for i := range files {
-		if _, err := v.meta.Create(ctx, dir.Ino, fmt.Appendf(nil, "f%d", i), meta.NewNode{Mode: meta.ModeRegular | 0o644}); err != nil {
+		a, err := v.meta.Create(ctx, dir.Ino, fmt.Appendf(nil, "f%d", i), meta.NewNode{Mode: meta.ModeRegular | 0o644})
+		if err == nil && with != nil {
+			err = with(ctx, v, a.Ino, n*1000+i)
+		}
+		if err != nil {
 			return err
 		}
 	}
