@@ -200,6 +200,11 @@ func (c *conn) search(s p11.SessionHandle, id hsm.KeyID, label string) ([]p11.Ob
 	if label != "" {
 		template = append(template, p11.NewAttribute(p11.CKA_LABEL, label))
 	}
+	return c.findObjects(s, template)
+}
+
+// findObjects returns the objects that have all attributes of a template, maxDoubles at most.
+func (c *conn) findObjects(s p11.SessionHandle, template []*p11.Attribute) ([]p11.ObjectHandle, error) {
 	if err := c.mod.ctx.FindObjectsInit(s, template); err != nil {
 		return nil, err
 	}

@@ -46,18 +46,7 @@ func (c *conn) create(s p11.SessionHandle, id hsm.KeyID, label string, key []byt
 	if err != nil {
 		return object{}, fmt.Errorf("create an AES key: %w", err)
 	}
-	o, err := c.describe(s, h, id)
-	if err == nil {
-		err = c.unreadable(s, o)
-	}
-	if err != nil {
-		_ = c.mod.ctx.DestroyObject(s, h) // it has encrypted nothing
-		return object{}, err
-	}
-	if durable && c.mod.soft {
-		syncSoftHSM(began)
-	}
-	return o, nil
+	return c.keep(s, h, id, began, durable, c.unreadable)
 }
 
 // takesKeys tries whether keys can be put into the token, with one that goes with the session.

@@ -41,12 +41,17 @@ func (c *conn) generate(s p11.SessionHandle, id hsm.KeyID, label string, durable
 	if err != nil {
 		return object{}, fmt.Errorf("generate an AES key: %w", err)
 	}
+	return c.keep(s, h, id, began, durable, c.protected)
+}
+
+// keep describes a key that was put into the token since began, and destroys it again if fit refuses it: it has encrypted nothing.
+func (c *conn) keep(s p11.SessionHandle, h p11.ObjectHandle, id hsm.KeyID, began time.Time, durable bool, fit func(p11.SessionHandle, object) error) (object, error) {
 	o, err := c.describe(s, h, id)
 	if err == nil {
-		err = c.protected(s, o)
+		err = fit(s, o)
 	}
 	if err != nil {
-		_ = c.mod.ctx.DestroyObject(s, h) // it has encrypted nothing
+		_ = c.mod.ctx.DestroyObject(s, h)
 		return object{}, err
 	}
 	if durable && c.mod.soft {

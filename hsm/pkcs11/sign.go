@@ -222,11 +222,7 @@ func (t *Token) findPair(c *conn, s p11.SessionHandle, id hsm.KeyID) (pair, erro
 
 func (c *conn) searchPair(s p11.SessionHandle, id hsm.KeyID, class uint) ([]p11.ObjectHandle, error) {
 	template := []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, class), p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_ID, id[:])}
-	if err := c.mod.ctx.FindObjectsInit(s, template); err != nil {
-		return nil, err
-	}
-	found, _, err := c.mod.ctx.FindObjects(s, maxDoubles)
-	return found, errors.Join(err, c.mod.ctx.FindObjectsFinal(s))
+	return c.findObjects(s, template)
 }
 
 func (c *conn) describePair(s p11.SessionHandle, private, public p11.ObjectHandle, id hsm.KeyID) (pair, error) {
