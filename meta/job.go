@@ -255,21 +255,7 @@ func (s *Store) Jobs(ctx context.Context) ([]*Job, error) {
 
 // scanJobs calls fn with every job in the order of their numbers until it returns false.
 func (tx *Tx) scanJobs(fn func(*Job) bool) error {
-	var failed error
-	err := tx.r.Scan(tx.ctx, []byte{kindJob}, []byte{kindJob + 1}, 0, func(k, v []byte) bool {
-		var j *Job
-		if j, failed = tx.s.openJob(k, v); failed != nil {
-			return false
-		}
-		return fn(j)
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return fmt.Errorf("scan jobs: %w", err)
-	}
-	return nil
+	return scanRows(tx, kindJob, "jobs", tx.s.openJob, fn)
 }
 
 // Newest returns the largest inode number that has been given out.

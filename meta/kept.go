@@ -115,19 +115,24 @@ func (s *Store) Kept(ctx context.Context) (all []*Kept, err error) {
 }
 
 func (tx *Tx) scanKept(fn func(*Kept) bool) error {
+	return scanRows(tx, kindKept, "kept rows", tx.s.openKept, fn)
+}
+
+// scanRows opens each row of a kind in the order of their keys and calls fn with it until it returns false. what names them in errors.
+func scanRows[T any](tx *Tx, kind byte, what string, open func(key, sealed []byte) (T, error), fn func(T) bool) error {
 	var failed error
-	err := tx.r.Scan(tx.ctx, []byte{kindKept}, []byte{kindKept + 1}, 0, func(key, v []byte) bool {
-		var k *Kept
-		if k, failed = tx.s.openKept(key, v); failed != nil {
+	err := tx.r.Scan(tx.ctx, []byte{kind}, []byte{kind + 1}, 0, func(key, sealed []byte) bool {
+		var row T
+		if row, failed = open(key, sealed); failed != nil {
 			return false
 		}
-		return fn(k)
+		return fn(row)
 	})
 	if err == nil {
 		err = failed
 	}
 	if err != nil {
-		return fmt.Errorf("scan kept rows: %w", err)
+		return fmt.Errorf("scan %s: %w", what, err)
 	}
 	return nil
 }
