@@ -64,11 +64,10 @@ func (p *policyAdmin) setLocked(ctx context.Context, zones []meta.ZoneID, on boo
 }
 
 func (d *daemon) handleLock(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, _, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
-	p := d.policyAdmin(call, args.Inode)
 	zones, err := p.lockable(ctx)
 	if err != nil {
 		return nil, err
@@ -91,11 +90,10 @@ func (p *policyAdmin) record(ctx context.Context, name string, zones []meta.Zone
 }
 
 func (d *daemon) handleUnlock(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, _, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
-	p := d.policyAdmin(call, args.Inode)
 	zones, err := p.lockable(ctx)
 	if err != nil {
 		return nil, err

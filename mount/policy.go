@@ -68,11 +68,10 @@ func (v *Volume) describeZone(ctx context.Context, z *meta.Zone) (ZonePolicy, er
 }
 
 func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, args, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
-	p := d.policyAdmin(call, args.Inode)
 	z, left, err := p.set(ctx, args.Policy)
 	if err != nil {
 		return nil, err
@@ -98,11 +97,10 @@ func (d *daemon) handlePolicySet(ctx context.Context, call *control.Call) (any, 
 }
 
 func (d *daemon) handlePolicyRemove(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, args, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
-	p := d.policyAdmin(call, args.Inode)
 	z, _, err := p.zone(ctx)
 	reencrypt := false
 	if err == nil {
@@ -122,11 +120,11 @@ func (d *daemon) handlePolicyRemove(ctx context.Context, call *control.Call) (an
 }
 
 func (d *daemon) handlePolicyShow(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, _, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
-	z, own, err := d.policyAdmin(call, args.Inode).zone(ctx)
+	z, own, err := p.zone(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -153,15 +151,11 @@ func (d *daemon) handlePolicyList(ctx context.Context, _ *control.Call) (any, er
 }
 
 func (d *daemon) handleLessons(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, _, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
-	p := d.policyAdmin(call, args.Inode)
-	z, _, err := p.zone(ctx)
-	if err == nil {
-		err = d.volume.guard.Administer(ctx, p.by, z.ID)
-	}
+	z, err := p.administered(ctx)
 	if err != nil {
 		return nil, err
 	}

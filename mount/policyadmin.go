@@ -33,6 +33,22 @@ func (d *daemon) policyAdmin(call *control.Call, inode uint64) *policyAdmin {
 	}
 }
 
+// policyCall reads the arguments of an operation on policies, and who asks for it about which directory.
+func (d *daemon) policyCall(call *control.Call) (*policyAdmin, policyArgs, error) {
+	var args policyArgs
+	err := call.Args(&args)
+	return d.policyAdmin(call, args.Inode), args, err
+}
+
+// administered is the zone that the directory lies in, if the caller has the action Admin in it.
+func (p *policyAdmin) administered(ctx context.Context) (*meta.Zone, error) {
+	z, _, err := p.zone(ctx)
+	if err == nil {
+		err = p.v.guard.Administer(ctx, p.by, z.ID)
+	}
+	return z, err
+}
+
 func (p *policyAdmin) caller() keymgr.Caller {
 	return keymgr.Caller{UID: int(p.by.UID), GID: int(p.by.GID), PID: int(p.by.PID), Via: keymgr.ViaFileDaemon}
 }

@@ -79,19 +79,15 @@ func (out *PolicyDiff) emit(call *control.Call) error {
 }
 
 func (d *daemon) handlePolicyCheck(ctx context.Context, call *control.Call) (any, error) {
-	var args policyArgs
-	if err := call.Args(&args); err != nil {
+	p, args, err := d.policyCall(call)
+	if err != nil {
 		return nil, err
 	}
 	next, err := dirpolicy.Parse(args.Policy, resolver(time.Now()))
 	if err != nil {
 		return nil, err
 	}
-	p := d.policyAdmin(call, args.Inode)
-	z, _, err := p.zone(ctx)
-	if err == nil {
-		err = d.volume.guard.Administer(ctx, p.by, z.ID)
-	}
+	z, err := p.administered(ctx)
 	if err == nil {
 		err = d.volume.guard.WouldAdminister(ctx, p.by, z.ID, next)
 		var no *access.Denied
