@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,7 +47,7 @@ func (e *policyEdit) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.write(before); err != nil {
+	if e.file, err = editable("kmsfs-policy-*.json", []byte(strings.TrimSuffix(before, "\n")+"\n")); err != nil {
 		return err
 	}
 	answers := bufio.NewReader(io.LimitReader(e.std.in, 4096))
@@ -75,30 +74,10 @@ func (e *policyEdit) run(ctx context.Context) error {
 	}
 }
 
-// write makes the file that is edited.
-func (e *policyEdit) write(document string) error {
-	f, err := os.CreateTemp("", "kmsfs-policy-*.json")
-	if err != nil {
-		return fmt.Errorf("make a file to edit: %w", err)
-	}
-	e.file = f.Name()
-	_, err = f.WriteString(strings.TrimSuffix(document, "\n") + "\n")
-	return errors.Join(err, f.Close())
-}
-
 // edit runs the editor and returns what it left.
 func (e *policyEdit) edit() (string, error) {
-	editor := os.Getenv("VISUAL")
-	if editor == "" {
-		editor = os.Getenv("EDITOR")
-	}
-	if editor == "" {
-		editor = "vi"
-	}
-	cmd := exec.Command("sh", "-c", editor+` "$1"`, "sh", e.file) // the variable may hold arguments, as everywhere
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.std.in, e.std.err, e.std.err
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%w: editor %s: %w", mount.ErrUsage, editor, err)
+	if err := runEditor(e.std, e.file); err != nil {
+		return "", err
 	}
 	after, err := os.ReadFile(e.file)
 	return string(after), err

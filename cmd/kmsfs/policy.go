@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"text/tabwriter"
 
@@ -211,39 +209,27 @@ func editPolicy(ctx context.Context, io stdio, dir string) error {
 	if !z.Own || z.Policy == "" {
 		before = []byte("version: 1\n")
 	}
-	f, err := os.CreateTemp("", "kmsfs-policy-*.yaml")
+	file, err := editable("kmsfs-policy-*.yaml", before)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(before)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := runEditor(io, file); err != nil {
+		fmt.Fprintf(io.err, "kmsfs: what you wrote is in %s\n", file)
 		return err
 	}
-	editor := os.Getenv("VISUAL")
-	if editor == "" {
-		editor = os.Getenv("EDITOR")
-	}
-	if editor == "" {
-		editor = "vi"
-	}
-	edit := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", f.Name())
-	edit.Stdin, edit.Stdout, edit.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := edit.Run(); err != nil {
-		return fmt.Errorf("%s: %w", editor, err)
-	}
-	after, err := mount.ReadPolicy(f.Name())
+	after, err := mount.ReadPolicy(file)
 	if err != nil {
 		return err
 	}
 	if bytes.Equal(before, after) {
 		fmt.Fprintln(io.err, "kmsfs: nothing was changed")
-		return os.Remove(f.Name())
+		return os.Remove(file)
 	}
 	if _, err := mount.PolicySet(ctx, dir, after, 0, 0); err != nil {
-		fmt.Fprintf(io.err, "kmsfs: what you wrote is in %s\n", f.Name())
-		return named(f.Name(), err)
+		fmt.Fprintf(io.err, "kmsfs: what you wrote is in %s\n", file)
+		return named(file, err)
 	}
-	return os.Remove(f.Name())
+	return os.Remove(file)
 }
 
 func policySuggestCommand(io stdio) *cobra.Command {
