@@ -103,10 +103,3 @@ func (t *handleTable) drain() []*handle {
 	clear(t.open)
 	return all
 }
-
-// len returns the number of open handles.
-func (t *handleTable) len() int {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return len(t.open)
-}

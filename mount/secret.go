@@ -70,11 +70,6 @@ func (s *SecretSource) absolute() error {
 	return nil
 }
 
-// unattended says whether the secret can be had again without anybody there.
-func (s *SecretSource) unattended() bool {
-	return s.KeyFile != "" || s.Credential != "" || s.PassphraseFile != "" || s.PINFile != ""
-}
-
 // read returns the secret for a key store of the given kind. The caller closes it. ErrUsage if the source is of another kind, ErrNoSecret if
 // there is none.
 func (s *SecretSource) read(kind string) (*locked.Buffer, error) {

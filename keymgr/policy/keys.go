@@ -143,11 +143,6 @@ func sameASCII(s, known string) bool {
 	return true
 }
 
-// isFamily reports whether the key has a part that is the user's.
-func (k *keyInfo) isFamily() bool {
-	return strings.HasSuffix(k.name, ":") || strings.HasSuffix(k.name, "/")
-}
-
 // several reports whether a request may give the key several values: kmsfs:Path has one per link of the file, though a condition on it is written
 // as for one.
 func (k *keyInfo) several() bool { return k.multi || k.name == "kmsfs:Path" }

@@ -31,8 +31,7 @@ type saved struct {
 	Before []string // copies of earlier times
 }
 
-func required() bool { return os.Getenv("KMSFS_REQUIRE") == "1" }
-func long() bool     { return os.Getenv("KMSFS_LONG") == "1" }
+func long() bool { return os.Getenv("KMSFS_LONG") == "1" }
 
 // tempDir returns a directory in memory if there is one: the tests read and write a lot, and none of it has to last.
 func tempDir() (string, error) {

@@ -3,7 +3,6 @@ package attack
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -115,5 +114,3 @@ func (r rows) one(t *testing.T, kind byte, numbers ...uint64) string {
 	}
 	return keys[0]
 }
-
-func (r rows) String() string { return fmt.Sprintf("%d rows", len(r)) }

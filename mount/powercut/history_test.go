@@ -55,10 +55,8 @@ func (h *history) begin(o op) {
 	}
 }
 
-// cached notes that what is written to the inode at path may stay in the kernel's cache, until uncached.
+// cached notes that what is written to the inode at path may stay in the kernel's cache, while it is mounted.
 func (h *history) cached(path string) { h.late[h.now().names[path]] = true }
-
-func (h *history) uncached() { clear(h.late) }
 
 // end notes that the last operation was acknowledged.
 func (h *history) end() {
