@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -281,6 +282,14 @@ func Keyd(ctx context.Context, cfg KeydConfig) error {
 	return err
 }
 
+// shareProcessors leaves half of the processors to those who ask the key daemon: a call is so short that waking another thread for it costs more than
+// it gains, and the clients wait on the same machine. GOMAXPROCS in the environment has precedence.
+func shareProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	}
+}
+
 func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	dir, err := keyStoreDir(cfg.KeyStore)
 	if err != nil {
@@ -306,6 +315,7 @@ func keyd(ctx context.Context, cfg KeydConfig, ready func(error)) error {
 	}
 	log := daemonLog(path)
 	locked.Harden(log)
+	shareProcessors()
 	given, err := cfg.Secret.given()
 	if err != nil {
 		return err

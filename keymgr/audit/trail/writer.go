@@ -28,12 +28,52 @@ type writerState struct {
 	buf    []byte
 	hashed []byte
 
+	taken    int // records of the batch that was written last
+	expected int // records of the next one: as many, and those that came meanwhile
+	inVain   int // how many batches are not waited for
+
 	full     bool      // there is no space: the reserve is for administrative and repair events
 	reserve  int64     // bytes of it that are left
 	askSpace time.Time // not before: look whether there is space again
 
 	found [][]byte  // what the last writer left in the spool; written by Attach
 	last  time.Time // when something was written, or was tried to be
+}
+
+const (
+	gatherTime  = 400 * time.Microsecond // for so long a batch waits for records that are expected; where nothing else runs, the runtime makes a millisecond of it
+	notGathered = 2                      // batches do not wait after one that waited in vain
+)
+
+// gather lets those hand their records over who are about to: those who asked for the last batch, and who waited when that was done, ask again as soon as they are answered, where they have more to ask. One
+// flush for all.
+func (l *Log) gather() {
+	runtime.Gosched()
+	if l.w.inVain > 0 {
+		l.w.inVain--
+		return
+	}
+	if l.waiting() >= l.w.expected {
+		return
+	}
+	limit := time.NewTimer(gatherTime)
+	defer limit.Stop()
+	for l.waiting() < l.w.expected {
+		select {
+		case <-l.wake:
+			runtime.Gosched()
+		case <-limit.C:
+			l.w.inVain = notGathered
+			return
+		}
+	}
+}
+
+// waiting is how many records wait to be written.
+func (l *Log) waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.mu.queue)
 }
 
 // write is the goroutine that writes.
@@ -43,9 +83,12 @@ func (l *Log) write() {
 		select {
 		case <-l.wake:
 			if l.opts.Flushed {
-				runtime.Gosched() // who is about to hand a record over does so before: one flush for all
+				l.gather()
 			}
 			l.writeBatch(l.take())
+			if l.opts.Flushed {
+				l.w.expected = l.w.taken + l.waiting()
+			}
 		case <-l.later:
 			l.pace()
 			l.writeBatch(l.take())
@@ -67,6 +110,7 @@ func (l *Log) take() []*entry {
 	defer l.mu.Unlock()
 	batch := l.mu.queue
 	l.mu.queue, l.mu.queued = nil, 0
+	l.w.taken = len(batch)
 	if len(batch) > 0 {
 		l.w.last = time.Now()
 	}
