@@ -154,6 +154,16 @@ func ns(t unix.Timespec) int64 { return t.Sec*1e9 + t.Nsec }
 // tick waits until file times have moved on: the kernel's clock for them is coarse.
 func tick() { time.Sleep(12 * time.Millisecond) }
 
+// soon looks until something has happened, up to half a minute: an access that the page cache serves is told to a FUSE filesystem by RELEASE, for which close(2) does not wait.
+func soon(happened func() bool) bool {
+	for end := time.Now().Add(30 * time.Second); !happened(); tick() {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 func zeros(n int) string { return string(make([]byte, n)) }
 
 func fill(b byte, n int) string { return string(bytes.Repeat([]byte{b}, n)) }
