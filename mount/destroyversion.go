@@ -47,22 +47,33 @@ func (k *Keys) PlanDestroyVersion(ctx context.Context, arn string, version uint3
 		return p, advise(fmt.Errorf("%w: version %d of %s is its newest, and encrypts", ErrUsage, version, key.ARN), "kmsfs key rotate, then kmsfs rewrap")
 	}
 	p.Material = key.Versions[version-1].MaterialID
-	if err := sleepUntil(ctx, key.Versions[version].Created.Add(keymgr.VersionGrace)); err != nil {
+	settled := key.Versions[version].Created.Add(keymgr.VersionGrace)
+	early := time.Now().Before(settled) // then it counts only if it says no
+	if err := k.askVolumes(ctx, &p, lose); err != nil || !early {
 		return p, err
 	}
+	if err := sleepUntil(ctx, settled); err != nil {
+		return p, err
+	}
+	return p, k.askVolumes(ctx, &p, lose)
+}
+
+// askVolumes fills in what the volumes have under the version. Errors as PlanDestroyVersion.
+func (k *Keys) askVolumes(ctx context.Context, p *VersionPlan, lose []string) error {
 	volumes, err := k.ListVolumes(ctx, keymgr.Caller{})
 	if err != nil {
-		return p, err
+		return err
 	}
 	for _, name := range lose {
 		if !slices.ContainsFunc(volumes, func(v keymgr.VolumeRecord) bool { return names(v, name) }) {
-			return p, fmt.Errorf("%w: the key store knows no volume %s", ErrUsage, name)
+			return fmt.Errorf("%w: the key store knows no volume %s", ErrUsage, name)
 		}
 	}
 	r, err := openRuntime()
 	if err != nil {
-		return p, err
+		return err
 	}
+	p.Volumes = p.Volumes[:0]
 	for _, v := range volumes {
 		one := VersionVolume{Volume: v.Path, ID: v.ID.String(), Lose: slices.ContainsFunc(lose, func(name string) bool { return names(v, name) })}
 		if err := control.Do(ctx, r.socket(one.ID), opReferences, referencesArgs{p.Material}, nil, &one.Under); err != nil {
@@ -70,7 +81,7 @@ func (k *Keys) PlanDestroyVersion(ctx context.Context, arn string, version uint3
 		}
 		p.Volumes = append(p.Volumes, one)
 	}
-	return p, p.judge()
+	return p.judge()
 }
 
 // names tells whether a volume is called so: by its id or directory.

@@ -16,9 +16,9 @@ func (r *rig) aside(volume string) *rig {
 }
 
 // TestShredAndOlderBackup says what brings a shredded file back. A whole backup from before does, for whoever may accept it, as long as the version of the CMK that its zone keys were wrapped by
-// is there; other keys for the zones change nothing about that. Once that version is destroyed in the HSM nothing does, the present volume goes on, and a backup from afterwards is good.
+// is there; other keys for the zones change nothing about that. Once that version is destroyed nothing does, the present volume goes on, and a backup from afterwards is good.
 func TestShredAndOlderBackup(t *testing.T) {
-	r, _ := newHSMRig(t)
+	r := newMemoryRig(t)
 	r.Init()
 	r.Mount()
 	gone, kept := r.Mnt+"/d/gone", r.Mnt+"/kept"
