@@ -17,9 +17,19 @@ const maxPlaces = 8192
 // places remembers paths, until a name changes. The zero places is empty; safe for concurrent use.
 type places struct {
 	mu    sync.Mutex
-	moves uint64                 // guarded by mu; how often a name was changed
-	known map[meta.Ino]string    // guarded by mu; of directories
-	files map[meta.Ino]filePaths // guarded by mu
+	moves uint64             // guarded by mu; how often a name was changed
+	known bounded[string]    // guarded by mu; of directories
+	files bounded[filePaths] // guarded by mu
+}
+
+// bounded remembers something of at most maxPlaces inodes: a further one begins anew. The zero value is empty.
+type bounded[V any] map[meta.Ino]V
+
+func (b *bounded[V]) put(ino meta.Ino, v V) {
+	if *b == nil || len(*b) >= maxPlaces {
+		*b = make(bounded[V])
+	}
+	(*b)[ino] = v
 }
 
 // filePaths are the paths of what is no directory.
@@ -58,13 +68,9 @@ func (p *places) get(dir meta.Ino) (path string, moves uint64) {
 func (p *places) put(dir meta.Ino, path string, moves uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.moves != moves {
-		return
+	if p.moves == moves {
+		p.known.put(dir, path)
 	}
-	if p.known == nil || len(p.known) >= maxPlaces {
-		p.known = make(map[meta.Ino]string)
-	}
-	p.known[dir] = path
 }
 
 // file is get for what is no directory.
@@ -81,9 +87,6 @@ func (p *places) putFile(ino meta.Ino, paths filePaths, moves uint64) {
 	if p.moves != moves {
 		return
 	}
-	if p.files == nil || len(p.files) >= maxPlaces {
-		p.files = make(map[meta.Ino]filePaths)
-	}
 	old := p.files[ino]
 	if paths.primary == "" {
 		paths.primary = old.primary
@@ -91,7 +94,7 @@ func (p *places) putFile(ino meta.Ino, paths filePaths, moves uint64) {
 	if paths.all == nil {
 		paths.all, paths.complete = old.all, old.complete
 	}
-	p.files[ino] = paths
+	p.files.put(ino, paths)
 }
 
 // directory returns the path of a directory, by memory or reading.
