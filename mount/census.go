@@ -287,23 +287,7 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 		n.Inline++
 		sealed.Blocks[sealed.Inline]++
 	}
-	old := false // anything under a key made before the time
-	for _, w := range a.Wraps {
-		n.Wraps++
-		made := time.Unix(0, w.Made).UTC()
-		if n.Oldest == nil || made.Before(*n.Oldest) {
-			n.Oldest = &made
-		}
-		if w.Epoch != a.Epoch {
-			n.OldWraps++
-			n.OldBlocks += sealed.Blocks[w.Epoch]
-		}
-		if b := n.Before; b != nil && made.Before(b.Time) {
-			b.Wraps++
-			b.Blocks += sealed.Blocks[w.Epoch]
-			old = true
-		}
-	}
+	n.ages(a, sealed.Blocks)
 	for epoch, blocks := range sealed.Blocks {
 		n.Blocks += blocks
 		z.blocks += blocks
@@ -314,13 +298,35 @@ func (c *counter) count(tx *meta.Tx, a *meta.Attr) error {
 	if sealed.Inline != 0 {
 		n.Blocks--
 	}
-	if old {
-		n.Before.Files++
-		if n.Before.First == "" {
-			n.Before.First = fmt.Sprintf("inode %d", a.Ino)
+	return nil
+}
+
+// ages counts how old a file's data keys are, and how many blocks are under each.
+func (n *Census) ages(a *meta.Attr, blocks map[uint32]uint64) {
+	old := false // anything under a key made before the time
+	for _, w := range a.Wraps {
+		n.Wraps++
+		made := time.Unix(0, w.Made).UTC()
+		if n.Oldest == nil || made.Before(*n.Oldest) {
+			n.Oldest = &made
+		}
+		if w.Epoch != a.Epoch {
+			n.OldWraps++
+			n.OldBlocks += blocks[w.Epoch]
+		}
+		if b := n.Before; b != nil && made.Before(b.Time) {
+			b.Wraps++
+			b.Blocks += blocks[w.Epoch]
+			old = true
 		}
 	}
-	return nil
+	if !old {
+		return
+	}
+	n.Before.Files++
+	if n.Before.First == "" {
+		n.Before.First = fmt.Sprintf("inode %d", a.Ino)
+	}
 }
 
 // wrapped counts which keys of its zone a file's keys are wrapped under.

@@ -19,23 +19,6 @@ import (
 	"github.com/kmsfs/kmsfs/hsm/pkcs11"
 )
 
-// eventually repeats fn until it gives nil; for what comes back by itself after a
-// pause that the package chooses.
-func eventually(t *testing.T, fn func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := fn()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func TestTokenAwayAndBack(t *testing.T) {
 	s := hsmtest.NewSoftHSM(t)
 	tok := open(t, config(t, s))
@@ -59,7 +42,7 @@ func TestTokenAwayAndBack(t *testing.T) {
 			}
 		}
 		s.Back(t)
-		eventually(t, calls["decrypt"])
+		hsmtest.Eventually(t, calls["decrypt"])
 		hsmtest.Opens(t, tok, id, sealed, []byte("x"), nil)
 		if _, err := tok.FindKey(ctx, unknown); !errors.Is(err, hsm.ErrKeyNotFound) {
 			t.Errorf("round %d: a key that nobody made: %v", round, err)
@@ -93,7 +76,7 @@ func TestAnotherTokenInItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Back(t)
-	eventually(t, func() error { _, err := tok.FindKey(ctx, id); return err })
+	hsmtest.Eventually(t, func() error { _, err := tok.FindKey(ctx, id); return err })
 }
 
 // objects are the object files of SoftHSM's tokens.
@@ -181,7 +164,7 @@ func TestAnotherKeyUnderItsID(t *testing.T) {
 	if err := os.WriteFile(first, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { _, err := tok.Info(ctx); return err })
+	hsmtest.Eventually(t, func() error { _, err := tok.Info(ctx); return err })
 	for range 2 {
 		if _, err := tok.Encrypt(ctx, id, []byte("y"), nil); !errors.Is(err, hsm.ErrKeyMismatch) {
 			t.Errorf("encrypt under the first key where the second was: %v, want %v", err, hsm.ErrKeyMismatch)
@@ -241,7 +224,7 @@ func TestFailingModule(t *testing.T) {
 			}
 		}
 		f.Heal(t)
-		eventually(t, decrypt)
+		hsmtest.Eventually(t, decrypt)
 		if n := tok.Connections(); n != i+2 {
 			t.Errorf("0x%s: %d connections, want %d", rv, n, i+2)
 		}
@@ -282,7 +265,7 @@ func TestPINChanged(t *testing.T) {
 		f.Back(t)
 		f.Fail(t, "login", c.rv)
 		logins := f.Calls(t, "login")
-		eventually(t, func() error {
+		hsmtest.Eventually(t, func() error {
 			if _, err := tok.FindKey(hsmtest.Context(t), id); !errors.Is(err, c.want) {
 				return fmt.Errorf("login returns 0x%s: %v, want %v", c.rv, err, c.want)
 			}
@@ -330,7 +313,7 @@ func TestHangingModule(t *testing.T) {
 		t.Errorf("five bounded calls took %v", d)
 	}
 	f.Heal(t)
-	eventually(t, func() error { _, err := tok.Decrypt(t.Context(), id, sealed, nil); return err })
+	hsmtest.Eventually(t, func() error { _, err := tok.Decrypt(t.Context(), id, sealed, nil); return err })
 	if n := tok.Connections(); n != 1 {
 		t.Errorf("%d connections: a slow module is no lost one", n)
 	}

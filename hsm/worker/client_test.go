@@ -19,23 +19,6 @@ import (
 	"github.com/kmsfs/kmsfs/hsm/worker"
 )
 
-// eventually repeats fn until it gives nil; for what happens after a pause that
-// the package chooses.
-func eventually(t *testing.T, fn func() error) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		err := fn()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func gone(pid int) error {
 	if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
 		return nil
@@ -88,10 +71,10 @@ func TestKilledUnderLoad(t *testing.T) {
 	signals := []unix.Signal{unix.SIGKILL, unix.SIGSEGV, unix.SIGABRT}
 	for i := range rounds {
 		if pid := kill(t, c, signals[i%len(signals)]); pid != 0 {
-			eventually(t, func() error { return gone(pid) })
+			hsmtest.Eventually(t, func() error { return gone(pid) })
 		}
 		was := calls.Load()
-		eventually(t, func() error {
+		hsmtest.Eventually(t, func() error {
 			if calls.Load() < was+20 {
 				return errors.New("no calls get through")
 			}
@@ -167,7 +150,7 @@ func TestTokenAwayAndBack(t *testing.T) {
 		t.Errorf("away: %v", err)
 	}
 	s.Back(t)
-	eventually(t, decrypt)
+	hsmtest.Eventually(t, decrypt)
 	if n := c.Starts(); n != 1 {
 		t.Errorf("%d workers were started for a token that came back", n)
 	}
@@ -175,14 +158,14 @@ func TestTokenAwayAndBack(t *testing.T) {
 	// back, calls fail at once, and then it goes on.
 	s.Away(t)
 	kill(t, c, unix.SIGKILL)
-	eventually(t, func() error {
+	hsmtest.Eventually(t, func() error {
 		if err := decrypt(); !errors.Is(err, hsm.ErrTokenAway) || !strings.Contains(err.Error(), s.Conf) {
 			return fmt.Errorf("away, with a new worker: %v", err)
 		}
 		return nil
 	})
 	s.Back(t)
-	eventually(t, decrypt)
+	hsmtest.Eventually(t, decrypt)
 	hsmtest.Opens(t, c, id, sealed, []byte("x"), nil)
 }
 
@@ -218,7 +201,7 @@ func TestHangingModule(t *testing.T) {
 	cfg.CallTimeout = 500 * time.Millisecond
 	c := start(t, cfg)
 	id := hsm.NewKeyID()
-	eventually(t, func() error { _, err := c.GenerateKey(t.Context(), id, "x"); return existing(err) })
+	hsmtest.Eventually(t, func() error { _, err := c.GenerateKey(t.Context(), id, "x"); return existing(err) })
 	s, err := c.Encrypt(t.Context(), id, []byte("x"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -228,9 +211,9 @@ func TestHangingModule(t *testing.T) {
 	if _, err := c.Decrypt(t.Context(), id, s, nil); !errors.Is(err, hsm.ErrTimeout) {
 		t.Errorf("decrypt: %v, want %v", err, hsm.ErrTimeout)
 	}
-	eventually(t, func() error { return gone(first) })
+	hsmtest.Eventually(t, func() error { return gone(first) })
 	f.Heal(t)
-	eventually(t, func() error { _, err := c.Decrypt(t.Context(), id, s, nil); return err })
+	hsmtest.Eventually(t, func() error { _, err := c.Decrypt(t.Context(), id, s, nil); return err })
 	if c.Starts() < 2 {
 		t.Errorf("%d starts", c.Starts())
 	}
@@ -243,14 +226,14 @@ func TestStoppedWorker(t *testing.T) {
 	c := start(t, cfg)
 	first := c.PID()
 	kill(t, c, unix.SIGSTOP)
-	eventually(t, func() error { // it may answer what it was about to
+	hsmtest.Eventually(t, func() error { // it may answer what it was about to
 		if _, err := c.Info(t.Context()); !errors.Is(err, hsm.ErrTimeout) {
 			return fmt.Errorf("info: %v, want %v", err, hsm.ErrTimeout)
 		}
 		return nil
 	})
-	eventually(t, func() error { return gone(first) })
-	eventually(t, func() error { _, err := c.Info(t.Context()); return err })
+	hsmtest.Eventually(t, func() error { return gone(first) })
+	hsmtest.Eventually(t, func() error { _, err := c.Info(t.Context()); return err })
 }
 
 func existing(err error) error {
@@ -298,7 +281,7 @@ func TestPINRefusedLater(t *testing.T) {
 	logins := f.Calls(t, "login")
 	kill(t, c, unix.SIGKILL)
 	info := func() error { _, err := c.Info(hsmtest.Context(t)); return err }
-	eventually(t, func() error {
+	hsmtest.Eventually(t, func() error {
 		if err := info(); !errors.Is(err, hsm.ErrPIN) {
 			return fmt.Errorf("info: %v, want %v", err, hsm.ErrPIN)
 		}
@@ -336,7 +319,7 @@ func TestCloseWhileHanging(t *testing.T) {
 	done := make(chan error, 1)
 	before := f.Calls(t, "decrypt")
 	go func() { _, err := c.Info(t.Context()); done <- err }()
-	eventually(t, func() error {
+	hsmtest.Eventually(t, func() error {
 		if f.Calls(t, "decrypt") == before {
 			return errors.New("the call is not in the module yet")
 		}

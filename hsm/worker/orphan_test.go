@@ -58,7 +58,7 @@ func TestParentKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { return zombieOrGone(pid) })
+	hsmtest.Eventually(t, func() error { return zombieOrGone(pid) })
 }
 
 // zombieOrGone also takes a dead process that nobody has waited for: in a
