@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -35,7 +36,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer clear(answer)
 	h := w.Header()
 	h.Set("Content-Type", wire.ContentType)
-	h.Set("Content-Length", fmt.Sprint(len(answer)))
+	h.Set("Content-Length", strconv.Itoa(len(answer)))
 	h.Set(wire.HeaderRequestID, id)
 	if r.ContentLength > wire.MaxBody {
 		h.Set("Connection", "close") // what is on its way will not be read
