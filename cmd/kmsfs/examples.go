@@ -126,6 +126,7 @@ kmsfs audit query --event Decrypt --principal arn:aws:iam::000000000000:unix/use
 
 	"version":    "kmsfs version --json",
 	"completion": "kmsfs completion bash",
+	"man":        "kmsfs man",
 }
 
 // addExamples puts the examples into a command and all below.

@@ -36,7 +36,7 @@ func rootCommand(io stdio) *cobra.Command {
 	addTo(root, groupRotation, rewrapCommand(io), reencryptCommand(io), jobsCommand(io), censusCommand(io))
 	addTo(root, groupKeys, keystoreCommand(io), keyCommand(io), aliasCommand(io), grantCommand(io), identityCommand(io), approvalCommand(io), breakGlassCommand(io), keydCommand(io))
 	addTo(root, groupAudit, auditCommand(io))
-	addTo(root, groupMore, versionCommand(io), completionCommand(io))
+	addTo(root, groupMore, versionCommand(io), completionCommand(io), manCommand(io))
 	root.AddCommand(workerCommand(), mountDaemonCommand(), removeHelperCommand())
 	root.SetHelpCommand(helpCommand())
 	addExamples(root)
