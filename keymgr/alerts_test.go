@@ -73,3 +73,58 @@ func TestKeyAdminReadsNothingUnseen(t *testing.T) {
 		}
 	}
 }
+
+// TestAliasTakesNothingUnseen: a key administrator makes a key that an accomplice may use, or whose material it knows, which is nobody's harm; putting it in the place of another key, by its alias, is an alert,
+// in each way that there is, and waits for a second person where one is needed.
+func TestAliasTakesNothingUnseen(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	for name, role := range map[string]string{"adm": RoleKeyAdmin, "friend": ""} {
+		if _, err := f.CreateIdentityAs(ctx, me, name, role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	adm, friend := asIdentity("adm"), asIdentity("friend")
+	f.newKey(t, "alias/vault")
+	bad, err := f.CreateKey(ctx, adm, CreateKeyInput{Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"kms:*","Resource":"*"},
+		{"Effect":"Allow","Principal":{"AWS":"` + userARN("friend") + `"},"Action":"kms:Decrypt","Resource":"*"}]}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alert := func(operation string) {
+		t.Helper()
+		if u := f.tape.last(1)[0]; u.Operation != operation || !u.Alert || u.Decision != Allow || u.Principal != userARN("adm") {
+			t.Errorf("%s is recorded as %+v", operation, u)
+		}
+	}
+	if err := f.UpdateAlias(ctx, adm, "alias/vault", bad.KeyID); err != nil {
+		t.Fatal(err)
+	}
+	alert("UpdateAlias")
+	if _, err := f.Decrypt(ctx, friend, DecryptInput{Blob: f.seal(t, "alias/vault", "p", nil)}); err != nil { // else the test shows nothing
+		t.Errorf("the friend cannot read what is encrypted by the alias now: %v", err)
+	}
+	if err := f.DeleteAlias(ctx, adm, "alias/vault"); err != nil {
+		t.Fatal(err)
+	}
+	alert("DeleteAlias")
+	external := f.external(t)
+	if _, err := f.importer(t, external.KeyID)(testMaterial[:], nil); err != nil {
+		t.Fatal(err)
+	}
+	if u := f.tape.last(1)[0]; u.Operation != "ImportKeyMaterial" || !u.Alert {
+		t.Errorf("material that somebody knows is recorded as %+v", u)
+	}
+
+	g := approvalFixture(t)
+	g.newKey(t, "alias/vault")
+	other := g.newKey(t, "alias/other")
+	for operation, err := range map[string]error{
+		"UpdateAlias": g.UpdateAlias(ctx, identityCaller("carl"), "alias/vault", other.KeyID),
+		"DeleteAlias": g.DeleteAlias(ctx, identityCaller("carl"), "alias/vault"),
+	} {
+		if !errors.Is(err, ErrApprovalRequired) {
+			t.Errorf("%s by an administrator alone: %v", operation, err)
+		}
+	}
+}

@@ -39,25 +39,39 @@ func (m *Manager) addAlias(ctx context.Context, tx kv.Txn, alias string, id keyU
 	return m.editAliases(ctx, tx, id, func(have []string) []string { return append(have, alias) })
 }
 
-// UpdateAlias gives an alias to another key (id or ARN). The key that had it may be in any state. Errors as CreateAlias, without ErrAlreadyExists.
+// aliasParams is what is asked for when an alias is moved, or removed (no key).
+type aliasParams struct {
+	Alias string `json:"aliasName"`
+	KeyID string `json:"targetKeyId,omitempty"`
+}
+
+// UpdateAlias gives an alias to another key (id or ARN): whoever encrypts by the alias does so under that one from then on, which is why it is an alert and may need a second person. The key that had it may be
+// in any state. Errors as CreateAlias, without ErrAlreadyExists, and ErrApprovalRequired.
 func (m *Manager) UpdateAlias(ctx context.Context, by Caller, alias, keyID string) error {
-	u := &Use{Operation: "UpdateAlias", Key: printable(keyID), Detail: printable(alias)}
-	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
-		k, err := m.admitted(ctx, by, u, ask{key: keyID, bad: checkNewAlias(alias)})
+	in := aliasParams{alias, keyID}
+	return m.updateAlias(ctx, by, in, &guarded{params: in})
+}
+
+func (m *Manager) updateAlias(ctx context.Context, by Caller, in aliasParams, g *guarded) error {
+	u := &Use{Operation: "UpdateAlias", Key: printable(in.KeyID), Detail: printable(in.Alias), Alert: true}
+	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
+		k, err := m.admitted(ctx, by, u, ask{key: in.KeyID, bad: checkNewAlias(in.Alias)})
 		if err != nil {
 			return nil, err
 		}
-		old, err := m.aliasTarget(ctx, by, u, alias)
+		old, err := m.aliasTarget(ctx, by, u, in.Alias)
 		if err != nil {
 			return nil, err
 		}
 		if k.id == old {
+			g.free, u.Alert = g.approved == nil, false // nothing moves
 			return func(kv.Txn) error { return nil }, nil
 		}
+		u.Detail += " from " + old.ARN()
 		if len(k.record.Aliases) >= MaxAliases {
 			return nil, fault(ErrLimit, "%s has %d aliases already", k.id.ARN(), len(k.record.Aliases))
 		}
-		return func(tx kv.Txn) error { return m.moveAlias(ctx, tx, alias, old, k.id) }, nil
+		return func(tx kv.Txn) error { return m.moveAlias(ctx, tx, in.Alias, old, k.id) }, nil
 	}, nil)
 }
 
@@ -106,23 +120,28 @@ func (m *Manager) editAliases(ctx context.Context, tx kv.Txn, id keyUUID, edit f
 	return m.rows.put(tx, key(rowKey, id[:]), rec)
 }
 
-// DeleteAlias removes a name; the key stays. Errors: ErrNotFound, ErrValidation, ErrInvalidAlias, ErrNotAuthorized (reserved), and those that are
-// ErrKeyUnavailable.
+// DeleteAlias removes a name, which another key can be given then: an alert, and guarded, as UpdateAlias. The key stays. Errors: ErrNotFound, ErrValidation, ErrInvalidAlias, ErrNotAuthorized (reserved),
+// ErrApprovalRequired, and those that are ErrKeyUnavailable.
 func (m *Manager) DeleteAlias(ctx context.Context, by Caller, alias string) error {
-	u := &Use{Operation: "DeleteAlias", Detail: printable(alias)}
-	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
-		if err := checkNewAlias(alias); err != nil {
+	in := aliasParams{Alias: alias}
+	return m.deleteAlias(ctx, by, in, &guarded{params: in})
+}
+
+func (m *Manager) deleteAlias(ctx context.Context, by Caller, in aliasParams, g *guarded) error {
+	u := &Use{Operation: "DeleteAlias", Detail: printable(in.Alias), Alert: true}
+	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
+		if err := checkNewAlias(in.Alias); err != nil {
 			return nil, err
 		}
-		id, err := m.aliasTarget(ctx, by, u, alias)
+		id, err := m.aliasTarget(ctx, by, u, in.Alias)
 		if err != nil {
 			return nil, err
 		}
 		u.Key = id.ARN()
 		return func(tx kv.Txn) error {
-			tx.Delete(m.rows.aliasKey(alias))
+			tx.Delete(m.rows.aliasKey(in.Alias))
 			return m.editAliases(ctx, tx, id, func(have []string) []string {
-				return slices.DeleteFunc(have, func(a string) bool { return a == alias })
+				return slices.DeleteFunc(have, func(a string) bool { return a == in.Alias })
 			})
 		}, nil
 	}, nil)

@@ -75,6 +75,20 @@ func TestApproval(t *testing.T) {
 			md, err := f.DescribeKey(ctx, me, key)
 			return err == nil && md.State == StatePendingDeletion && md.DeletionDate.Equal(f.now().UTC().Add(days(9)))
 		}},
+		"UpdateAlias": {func(f *fixture, ctx context.Context, by Caller, key string) error {
+			if _, err := f.DescribeKey(ctx, me, "alias/moving"); err != nil {
+				f.newKey(t, "alias/moving")
+			}
+			return f.UpdateAlias(ctx, by, "alias/moving", key)
+		}, func(f *fixture, ctx context.Context, key string) bool {
+			md, err := f.DescribeKey(ctx, me, "alias/moving")
+			return err == nil && md.KeyID == key
+		}},
+		"DeleteAlias": {func(f *fixture, ctx context.Context, by Caller, _ string) error { return f.DeleteAlias(ctx, by, "alias/k") },
+			func(f *fixture, ctx context.Context, _ string) bool {
+				_, err := f.DescribeKey(ctx, me, "alias/k")
+				return errors.Is(err, ErrNotFound)
+			}},
 		"DestroyKeyVersion": {func(f *fixture, ctx context.Context, by Caller, key string) error {
 			if md, err := f.DescribeKey(ctx, me, key); err != nil {
 				return err

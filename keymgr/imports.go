@@ -161,7 +161,7 @@ func (in ImportInput) check(now time.Time) error {
 // damaged. The key is enabled then. Errors: ErrValidation, ErrUnsupported, ErrNotFound, ErrInvalidState, ErrAccessDenied, ErrInvalidImportToken, ErrExpiredImportToken,
 // ErrInvalidCiphertext (not wrapped by the token's key), ErrIncorrectMaterial, those that are ErrKeyUnavailable.
 func (m *Manager) ImportKeyMaterial(ctx context.Context, by Caller, in ImportInput) (Imported, error) {
-	u := &Use{Operation: "ImportKeyMaterial", Key: printable(in.KeyID), Detail: "does not expire"}
+	u := &Use{Operation: "ImportKeyMaterial", Key: printable(in.KeyID), Alert: true, Detail: "does not expire"}
 	if !in.ValidTo.IsZero() {
 		u.Detail = "expires " + in.ValidTo.UTC().Format(time.RFC3339)
 	}

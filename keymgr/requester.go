@@ -102,6 +102,20 @@ func (m *Manager) guardedOperation(rec *requestRecord) (op guardedOperation, err
 			out, err := m.scheduleKeyDeletion(ctx, by, in, g)
 			return fmt.Sprintf("%s will be deleted in %d days", out.KeyID, out.Days), err
 		}
+	case "UpdateAlias":
+		var in aliasParams
+		read(&in)
+		op.conditions = func(*policy.Context) {}
+		op.do = func(ctx context.Context, by Caller, g *guarded) (string, error) {
+			return in.Alias + " is " + rec.Key, m.updateAlias(ctx, by, in, g)
+		}
+	case "DeleteAlias":
+		var in aliasParams
+		read(&in)
+		op.conditions = func(*policy.Context) {}
+		op.do = func(ctx context.Context, by Caller, g *guarded) (string, error) {
+			return in.Alias + " is removed", m.deleteAlias(ctx, by, in, g)
+		}
 	case "DestroyKeyVersion":
 		var in DestroyVersionInput
 		read(&in)
