@@ -84,7 +84,9 @@ func TestApproval(t *testing.T) {
 			md, err := f.DescribeKey(ctx, me, "alias/moving")
 			return err == nil && md.KeyID == key
 		}},
-		"DeleteAlias": {func(f *fixture, ctx context.Context, by Caller, _ string) error { return f.DeleteAlias(ctx, by, "alias/k") },
+		"DeleteAlias": {func(f *fixture, ctx context.Context, by Caller, _ string) error {
+			return f.DeleteAlias(ctx, by, "alias/k")
+		},
 			func(f *fixture, ctx context.Context, _ string) bool {
 				_, err := f.DescribeKey(ctx, me, "alias/k")
 				return errors.Is(err, ErrNotFound)
