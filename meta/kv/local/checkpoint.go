@@ -42,6 +42,7 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 func (s *Store) checkpoint(ctx context.Context, clean bool) error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
+	defer s.drowse()
 	for {
 		if err := s.failure(); err != nil {
 			return err
@@ -95,6 +96,9 @@ func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 		s.brought += time.Since(began)
 		s.mu.Unlock()
 	}()
+	if err := s.rouse(); err != nil {
+		return err
+	}
 	s.stamp++
 	f.stamp = s.stamp
 	if err := s.checkRoom(s.journal.uncovered(f.appended)); err != nil {
@@ -232,6 +236,9 @@ func (s *Store) syncBase() error {
 // mark writes the checkpoint row, durably. The rows it speaks for are durable already: a row that got to
 // disk before them would be a hole in the history.
 func (s *Store) mark(c checkpoint, clean bool) error {
+	if err := s.rouse(); err != nil {
+		return err
+	}
 	c.clean = clean
 	c.generation = s.generation
 	s.mu.Lock()

@@ -53,6 +53,10 @@ func (s *Store) Scrub(ctx context.Context) error {
 	}
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
+	defer s.drowse()
+	if err := s.rouse(); err != nil {
+		return fmt.Errorf("scrub tables: %w", err)
+	}
 	if err := s.scrubTables(ctx); err != nil {
 		return fmt.Errorf("scrub tables: %w", err)
 	}

@@ -50,6 +50,7 @@ type Store struct {
 	unswept       atomic.Bool // Unswept
 	durable       durability
 	background    background
+	doze          doze
 	conflicts     atomic.Uint64
 	step          func(string) // tests: called before each step of a checkpoint
 
@@ -228,6 +229,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := s.open(ctx); err != nil {
 		s.dismantle()
 		return nil, fmt.Errorf("open the store in %s: %w", opts.Dir, err)
+	}
+	if !opts.ReadOnly {
+		s.startDozing()
 	}
 	return s, nil
 }
@@ -446,6 +450,7 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		errs = append(errs, s.finish())
 	}
+	errs = append(errs, s.endDozing())
 	s.export.close()
 	s.base.discard()
 	errs = append(errs, closeBadger(s.opts, s.db))

@@ -1,0 +1,125 @@
+package local
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// compactors counts Badger's goroutines that look for tables to merge.
+func compactors() int {
+	b := make([]byte, 8<<20)
+	return bytes.Count(b[:runtime.Stack(b, true)], []byte("levelsController).runCompactor("))
+}
+
+// tables lists how many tables each level has.
+func tables(s *Store) (n []int) {
+	for _, l := range s.db.Levels() {
+		n = append(n, l.NumTables)
+	}
+	return n
+}
+
+// asleep puts the store's Badger to sleep, and fails the test if it does not.
+func asleep(t *testing.T, s *Store) {
+	t.Helper()
+	s.sleep()
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
+	if s.doze.asleep == nil {
+		t.Fatal("it does not sleep")
+	}
+	if n := compactors(); n != 0 {
+		t.Errorf("%d compactors run while it sleeps", n)
+	}
+	batch := s.db.NewWriteBatchAt(s.stamp + 1)
+	defer batch.Cancel()
+	if err := errors.Join(batch.Set([]byte("x"), nil), batch.Flush()); !errors.Is(err, badger.ErrBlockedWrites) {
+		t.Errorf("written while it sleeps: %v", err)
+	}
+}
+
+// TestDoze: an idle store's Badger sleeps, with its tables as they were; reading and updating go on, and whatever writes to it wakes it up: a checkpoint, a scrub, closing. What was written is there.
+func TestDoze(t *testing.T) {
+	opts := create(t)
+	want := map[string]string{}
+	for round := range 4 {
+		s := open(t, opts)
+		before := tables(s)
+		if round > 0 && before[0] == 0 {
+			t.Fatalf("no tables in level 0: %v", before)
+		}
+		asleep(t, s) // as it was opened: nothing in memory
+		if now := tables(s); !slices.Equal(now, before) {
+			t.Errorf("tables were %v, are %v", before, now)
+		}
+		if got := dump(t, s); !maps.Equal(got, want) {
+			t.Errorf("rows %v, not %v", got, want)
+		}
+		k := fmt.Sprintf("key %d", round)
+		put(t, s, k, "1")
+		checkpointNow(t, s)
+		if n := compactors(); n == 0 {
+			t.Error("no compactors run when it is awake")
+		}
+		asleep(t, s) // with rows in memory
+		asleep(t, s) // again
+		put(t, s, k, "2")
+		want[k] = "2"
+		switch round {
+		case 1:
+			if err := s.Scrub(ctx); err != nil {
+				t.Fatal(err)
+			}
+			put(t, s, k, "2")
+			checkpointNow(t, s)
+		case 2:
+			checkpointNow(t, s)
+			asleep(t, s)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.sleep() // a timer that was late
+	}
+}
+
+// TestDozeBusy: falling asleep at any moment keeps no update and no checkpoint from succeeding.
+func TestDozeBusy(t *testing.T) {
+	opts := create(t)
+	s := open(t, opts)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.sleep()
+			}
+		}
+	})
+	for i := range 60 {
+		put(t, s, fmt.Sprint("key ", i), "1")
+		if i%3 == 0 {
+			checkpointNow(t, s)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, opts)
+	if got := dump(t, s); len(got) != 60 {
+		t.Errorf("%d rows", len(got))
+	}
+}
