@@ -173,8 +173,14 @@ func (p *supply) discard(f segmentFile) error {
 	return nil
 }
 
-// trim removes spare files until so many are left.
+// trim removes spare files until so many are left, when the one that is being made is there.
 func (p *supply) trim(left int) error {
+	p.mu.Lock()
+	run := p.inFlight
+	p.mu.Unlock()
+	if run != nil {
+		<-run.done
+	}
 	p.mu.Lock()
 	n := min(left, len(p.spare))
 	extra := p.spare[n:]
