@@ -128,6 +128,7 @@ func newCutter(t *testing.T, rng *rand.Rand, opts rigOptions) *cutter {
 
 func (c *cutter) run() {
 	c.r.opts.direct = c.rng.IntN(2) == 0
+	c.r.opts.small = c.rng.IntN(2) == 0
 	for range 3 {
 		ino := c.r.create()
 		c.files = append(c.files, &history{ino: ino, versions: [][]byte{nil}})
@@ -141,7 +142,7 @@ func (c *cutter) run() {
 		for _, h := range c.files {
 			must(c.t, h.f.Close())
 		}
-		c.r.opts.untidy = c.rng.IntN(2) == 0
+		c.r.opts.untidy, c.r.opts.small = c.rng.IntN(2) == 0, c.rng.IntN(2) == 0
 		c.logf("cut, untidy %v", c.r.opts.untidy)
 		c.r.cutPower(c.rng)
 		c.logf("recovered: %+v", c.r.report)

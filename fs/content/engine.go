@@ -36,6 +36,8 @@ type Journal interface {
 	Checkpoint(ctx context.Context) error
 	// CheckpointDue receives when the journal has grown so that a checkpoint should be made.
 	CheckpointDue() <-chan struct{}
+	// Backlog returns how many bytes of the journal wait for a checkpoint, and from how many on one is due.
+	Backlog() (waiting, due int64)
 }
 
 // Config is what New needs. All fields down to Namer are required.
@@ -69,6 +71,7 @@ type Engine struct {
 	maxSize uint64 // of a file
 	maxUses uint64 // of a block key
 	byImage uint64 // up to this size files move by images
+	small   uint64 // up to this size new files begin in the journal
 	atOnce  uint64 // bytes that a step of a move takes at most
 
 	rows    *lru[rowKey, *meta.MapRow]
@@ -127,6 +130,7 @@ func New(cfg Config) (*Engine, error) {
 		maxSize:  min(blockcrypt.MaxFileSize, uint64(space.MaxFileSize)/blockcrypt.MaxBlockSize*blockcrypt.MaxBlockSize),
 		maxUses:  blockcrypt.MaxKeyUses,
 		byImage:  movedByImage,
+		small:    smallFile,
 		atOnce:   mostStep,
 		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),
 		ciphers:  newLRU[cipherKey, *cipherEntry](cachedCiphers),

@@ -14,6 +14,10 @@ const (
 	expectFiles = 256 // directories that are remembered
 )
 
+// smallFile is up to how many bytes a new file is written to the journal, whether or not a sync is expected, while that has room: making the object takes longer than
+// all else about the file. The checkpoint makes it, with nobody waiting, or never, if the file has gone by then.
+const smallFile = 64 << 10
+
 // syncers remembers directories in which small new files were synced. Safe for concurrent use.
 type syncers struct{ last *lru[meta.Ino, time.Time] }
 
@@ -33,6 +37,16 @@ func (f *File) expectsSync(size uint64) bool {
 		return now.UnixNano()-f.lastSync.Load() < int64(expectFor)
 	}
 	return size <= smallWrite && (f.native || f.st.layout != meta.LayoutSlots) && f.e.syncers.expects(f.dir, now)
+}
+
+// startsInJournal tells whether a file that is going to have size bytes is small and new, and the journal has room for it. Half of what makes a checkpoint due is left to what
+// has to be there, so a long stream of small files is written once. Called with mu held.
+func (f *File) startsInJournal(size uint64) bool {
+	if size > f.e.small || !f.native && f.st.layout == meta.LayoutSlots {
+		return false
+	}
+	waiting, due := f.e.cfg.KV.Backlog()
+	return waiting < due/2
 }
 
 // noteSync learns from a sync of the file.

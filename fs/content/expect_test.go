@@ -2,9 +2,12 @@ package content
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/meta"
 )
 
 // TestExpectedSync: once a small new file was synced, what is written to the next one in its directory is in the journal, has no object, and survives a power cut after its
@@ -44,6 +47,60 @@ func TestExpectedSync(t *testing.T) {
 		t.Errorf("after a power cut: content differs at %d", diff(got, want))
 	}
 	r.check(ino)
+}
+
+// TestSmallFilesBeginInTheJournal: a small new file has no object until a checkpoint, and none ever if it is removed before. A larger one has one at once, and every one
+// has where half of what makes a checkpoint due waits already.
+func TestSmallFilesBeginInTheJournal(t *testing.T) {
+	r := newRig(t, rigOptions{disk: true, cutting: true, small: true})
+	hasObject := func(f *File) bool {
+		_, err := r.eng.objects.Get(r.eng.object(f.Ino(), f.st.serial))
+		return err == nil
+	}
+	write := func(n int, seed uint64) *File {
+		f := r.file()
+		mustWrite(t, f, pattern(n, seed), 0)
+		return f
+	}
+	small, large := write(smallFile, 1), write(smallFile+1, 2)
+	if hasObject(small) || !hasObject(large) {
+		t.Errorf("objects: of the small file %v, of the large one %v", hasObject(small), hasObject(large))
+	}
+	mustWrite(t, small, pattern(1, 3), smallFile) // grows beyond
+	if !hasObject(small) {
+		t.Error("a file that has grown has no object")
+	}
+	brief := write(5000, 4)
+	name := fmt.Appendf(nil, "file%d", r.names)
+	if _, err := r.meta.Unlink(ctx, meta.RootIno, name, r.eng.IsOpen); err != nil {
+		t.Fatal(err)
+	}
+	must(t, r.eng.Unlinked(ctx, brief.Ino()))
+	must(t, brief.Close())
+	must(t, r.eng.Checkpoint(ctx))
+	if hasObject(brief) {
+		t.Error("a file that was removed before the checkpoint has an object")
+	}
+	for waiting, due := r.kv.Backlog(); waiting < due/2; waiting, _ = r.kv.Backlog() {
+		must(t, write(smallFile, 5).Close())
+	}
+	late := write(5000, 6)
+	if !hasObject(late) {
+		t.Error("a file has no object though the journal is half full")
+	}
+	must(t, r.eng.SyncAll(ctx))
+	kept := small.Ino()
+	for _, f := range []*File{small, large, late} {
+		must(t, f.Close())
+	}
+	r.cutPower(rand.New(rand.NewPCG(3, 4)))
+	f := r.openFile(kept)
+	defer f.Close()
+	want := append(pattern(smallFile, 1), pattern(1, 3)...)
+	if got := mustRead(t, f, 0, smallFile+100); !bytes.Equal(got, want) {
+		t.Errorf("after a power cut: content differs at %d", diff(got, want))
+	}
+	r.check(kept)
 }
 
 // TestSyncersForget: what was learnt of a directory holds for a while.

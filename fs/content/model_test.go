@@ -86,6 +86,7 @@ func runModel(tb testing.TB, t *rapid.T, bs, inline int, disk bool) {
 func runModelOf(tb testing.TB, t *rapid.T, o rigOptions) {
 	bs := int(o.blockSize)
 	o.maxUses, o.untidy, o.direct = 5000, rapid.Bool().Draw(t, "untidy"), rapid.Bool().Draw(t, "direct")
+	o.small = rapid.Bool().Draw(t, "small")
 	r := newRigFor(tb, t, o)
 	m := &model{t: t, r: r, bs: bs, max: 40 * bs}
 	for range 2 {

@@ -41,6 +41,7 @@ type rigOptions struct {
 	lower     func(object.Lower) object.Lower // wraps the objects directory
 	maxUses   uint64
 	direct    bool // files move by direct writes, however small
+	small     bool // new small files begin in the journal, as in a volume; without, they have objects at once
 	atOnce    uint64
 	large     bool // with disk: the journal is as large as a volume's
 	cutting   bool // with disk: journal and objects lie on disks that forget (see cutPower)
@@ -197,6 +198,9 @@ func (r *rig) open() {
 	}
 	if r.opts.maxUses != 0 {
 		r.eng.maxUses = r.opts.maxUses
+	}
+	if !r.opts.small {
+		r.eng.small = 0
 	}
 	if r.opts.direct {
 		r.eng.byImage = 0
@@ -379,6 +383,8 @@ func (s *settling) Checkpoint(ctx context.Context) error {
 }
 
 func (s *settling) CheckpointDue() <-chan struct{} { return nil }
+
+func (s *settling) Backlog() (waiting, due int64) { return 0, 1 << 20 }
 
 // Close leaves the rows for the next open.
 func (s *settling) Close() error { return nil }

@@ -39,7 +39,7 @@ func TestScarce(t *testing.T) {
 				if codec != meta.CodecNone {
 					c.bs, c.blocks = 65536, 300
 				}
-				c.r = newRig(t, rigOptions{disk: true, cutting: true, scarce: true, inline: 4096, blockSize: uint32(c.bs), codec: codec})
+				c.r = newRig(t, rigOptions{disk: true, cutting: true, scarce: true, small: true, inline: 4096, blockSize: uint32(c.bs), codec: codec})
 				for range 3 {
 					c.inos = append(c.inos, c.r.create())
 				}

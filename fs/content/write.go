@@ -182,7 +182,7 @@ func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Pl
 		return err
 	}
 	pieces := w.pieces[:end-first]
-	small := len(p) <= smallWrite && f.expectsSync(c.next.size)
+	small := len(p) <= smallWrite && (f.startsInJournal(c.next.size) || f.expectsSync(c.next.size))
 	for i := range pieces {
 		if pieces[i], err = w.piece(ctx, first+uint64(i), small); err != nil {
 			return err

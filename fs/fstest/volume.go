@@ -70,6 +70,8 @@ func (unsettled) Checkpoint(context.Context) error { return nil }
 
 func (unsettled) CheckpointDue() <-chan struct{} { return nil }
 
+func (unsettled) Backlog() (waiting, due int64) { return 0, 1 << 20 }
+
 func (unsettled) Close() error { return nil }
 
 // format makes the volume.

@@ -424,6 +424,9 @@ func (s *Store) Caps() kv.Caps { return s.caps }
 // the last checkpoint. It holds at most one signal.
 func (s *Store) CheckpointDue() <-chan struct{} { return s.due }
 
+// Backlog returns how many bytes of the journal no checkpoint covers yet, and how many make one due.
+func (s *Store) Backlog() (waiting, due int64) { return s.journal.pending(), s.opts.MaxJournal / 2 }
+
 // Head returns the newest durable point of the chain, for anchoring. It works after Close too. Whoever
 // keeps it passes it to every later Open.
 func (s *Store) Head() Head {

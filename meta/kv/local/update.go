@@ -198,7 +198,7 @@ func (s *Store) waitCheckpoint(ctx context.Context) error {
 
 // signalDue tells whoever listens that the journal or the overlay is half full. The caller holds s.commit.
 func (s *Store) signalDue() {
-	if s.journal.pending() <= s.opts.MaxJournal/2 && s.active.bytes <= s.opts.MaxOverlay/2 {
+	if waiting, due := s.Backlog(); waiting <= due && s.active.bytes <= s.opts.MaxOverlay/2 {
 		return
 	}
 	select {
