@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
@@ -96,16 +95,6 @@ func Daemon(ctx context.Context) error {
 	locked.Harden(log)
 	collectEarly()
 	return serve(ctx, cfg, log, ready.Tell)
-}
-
-// garbageShare is how much garbage, in percent of what is in use, the file daemon lets gather. Caches and rows that wait for a checkpoint are most of what
-// it holds: with the runtime's 100 it would take twice their size. GOGC in the environment has precedence.
-const garbageShare = 50
-
-func collectEarly() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbageShare)
-	}
 }
 
 // moreProcessors gives Go more processors than the machine has where requests come over io_uring (transport.Waiting). GOMAXPROCS in the environment has precedence.
