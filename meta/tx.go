@@ -27,7 +27,12 @@ type Tx struct {
 }
 
 func newTx(s *Store, ctx context.Context, r kv.Reader, w kv.Txn) *Tx {
-	return &Tx{s: s, ctx: ctx, r: r, w: w, now: s.now(), attrs: make(map[Ino]*txAttr, 4)}
+	tx := &Tx{s: s, ctx: ctx, r: r, w: w}
+	if w != nil {
+		tx.now = s.now()
+		tx.attrs = make(map[Ino]*txAttr, 4)
+	}
+	return tx
 }
 
 // Rev returns the revision of the snapshot that the transaction reads.
@@ -37,7 +42,12 @@ func (tx *Tx) Rev() kv.Rev { return tx.r.Rev() }
 func (tx *Tx) Context() context.Context { return tx.ctx }
 
 // Now returns the time of the transaction, the same throughout.
-func (tx *Tx) Now() Time { return tx.now }
+func (tx *Tx) Now() Time {
+	if tx.now == (Time{}) { // a View, that few ask
+		tx.now = tx.s.now()
+	}
+	return tx.now
+}
 
 func (tx *Tx) writable() error {
 	if tx.w == nil {

@@ -76,6 +76,9 @@ func (tx *Tx) load(ino Ino) (*txAttr, error) {
 			return nil, err
 		}
 		e = &txAttr{base: a, cur: a}
+		if tx.attrs == nil { // a View
+			tx.attrs = make(map[Ino]*txAttr, 4)
+		}
 		tx.attrs[ino] = e
 	}
 	if e.cur == nil {

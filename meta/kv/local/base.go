@@ -257,6 +257,9 @@ func (b *base) get(key []byte) ([]byte, error) {
 	if b.table == nil {
 		return b.raw(key)
 	}
+	if b.table.beyond(b, key) {
+		return nil, nil
+	}
 	if err := b.table.verifyKey(b, key, anyAge); err != nil {
 		return nil, err
 	}
@@ -299,6 +302,9 @@ func shield(read func() error) (err error) {
 
 // scan returns a source that stands at the first key of [lo, hi), and verifies what it passes. The caller closes it.
 func (b *base) scan(lo, hi []byte) *verifiedSource {
+	if len(lo) > 0 && len(hi) > 0 && lo[0] == hi[0] && b.table != nil && b.table.beyond(b, lo) {
+		return &verifiedSource{baseSource: &baseSource{}, b: b, all: true}
+	}
 	return &verifiedSource{baseSource: b.iterate(lo, hi), b: b, to: lo}
 }
 
@@ -369,7 +375,7 @@ func (b *baseSource) close() {
 }
 
 func (b *baseSource) key() []byte {
-	if b.err != nil || !b.it.Valid() {
+	if b.it == nil || b.err != nil || !b.it.Valid() {
 		return nil
 	}
 	k := b.it.Item().Key()

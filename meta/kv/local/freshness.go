@@ -80,6 +80,7 @@ type freshTable struct {
 	chunks []*chunk // ascending; the first starts at the empty key
 	tag    [sumSize]byte
 	nextID uint32
+	ends   [256]atomic.Pointer[[]byte] // the last key of each class; nil: not known yet
 }
 
 // freshKeys are the keys of the table, derived from the journal key.
@@ -237,7 +238,13 @@ func (t *freshTable) verifySpan(b *base, spans []*keyRange, j int, end []byte, a
 	if t.keys.fresh(s, age) {
 		return nil
 	}
-	rows, total, err := t.count(b, s.start, spanEnd(spans, j, end))
+	return t.checkSpan(b, spans, j, end, func([]byte) {})
+}
+
+// checkSpan reads range j of a chunk that ends at end, holds it to its sum, and calls visit for each key in it.
+func (t *freshTable) checkSpan(b *base, spans []*keyRange, j int, end []byte, visit func(key []byte)) error {
+	s := spans[j]
+	rows, total, err := t.count(b, s.start, spanEnd(spans, j, end), visit)
 	if err != nil {
 		return err
 	}
@@ -255,8 +262,8 @@ func spanEnd(spans []*keyRange, j int, end []byte) []byte {
 	return end
 }
 
-// count adds up what b has in [lo, hi).
-func (t *freshTable) count(b *base, lo, hi []byte) (rows uint32, total sum, err error) {
+// count adds up what b has in [lo, hi), and calls visit for each key.
+func (t *freshTable) count(b *base, lo, hi []byte, visit func(key []byte)) (rows uint32, total sum, err error) {
 	it := b.iterate(lo, hi)
 	defer it.close()
 	for k := it.key(); k != nil; k = it.key() {
@@ -266,6 +273,7 @@ func (t *freshTable) count(b *base, lo, hi []byte) (rows uint32, total sum, err 
 		}
 		total.add(t.keys.row(k, v))
 		rows++
+		visit(k)
 		it.next()
 	}
 	return rows, total, it.failed()

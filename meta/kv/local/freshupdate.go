@@ -30,7 +30,9 @@ type tableUpdate struct {
 }
 
 func (t *freshTable) update(b *base) *tableUpdate {
-	return &tableUpdate{old: t, b: b, next: &freshTable{keys: t.keys, nextID: t.nextID}, chunk: -1}
+	next := &freshTable{keys: t.keys, nextID: t.nextID}
+	next.keepEnds(t)
+	return &tableUpdate{old: t, b: b, next: next, chunk: -1}
 }
 
 // add takes the next change.
@@ -48,6 +50,9 @@ func (u *tableUpdate) add(c change) error {
 		u.at = j
 	}
 	u.pending = append(u.pending, c)
+	if c.value != nil {
+		u.next.raise(c.key)
+	}
 	return nil
 }
 
