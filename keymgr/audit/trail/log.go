@@ -155,6 +155,7 @@ func Open(opts Options) (*Log, error) {
 	}
 	l := &Log{opts: opts, dir: filepath.Join(opts.Dir, opts.Stream), wake: make(chan struct{}, 1), later: make(chan struct{}, 1), asked: make(chan func()),
 		flushes: make(chan struct{}, 1), dirty: make(chan struct{}, 1), news: make(chan struct{}, 1), packs: make(chan struct{}, 1), ends: make(chan struct{}), written: make(chan struct{}), turn: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
+	l.w.patience = gatherTime
 	if l.disk = opts.disk; l.disk == nil {
 		d := osDisk{dir: l.dir}
 		if opts.Flushed {

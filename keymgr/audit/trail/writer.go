@@ -28,9 +28,10 @@ type writerState struct {
 	buf    []byte
 	hashed []byte
 
-	taken    int // records of the batch that was written last
-	expected int // records of the next one: as many, and those that came meanwhile
-	inVain   int // how many batches are not waited for
+	taken    int           // records of the batch that was written last
+	expected int           // records of the next one: as many, and those that came meanwhile
+	inVain   int           // how many batches are not waited for
+	patience time.Duration // gatherTime
 
 	full     bool      // there is no space: the reserve is for administrative and repair events
 	reserve  int64     // bytes of it that are left
@@ -56,7 +57,7 @@ func (l *Log) gather() {
 	if l.waiting() >= l.w.expected {
 		return
 	}
-	limit := time.NewTimer(gatherTime)
+	limit := time.NewTimer(l.w.patience)
 	defer limit.Stop()
 	for l.waiting() < l.w.expected {
 		select {
