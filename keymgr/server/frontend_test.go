@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -17,7 +18,7 @@ import (
 
 // forge tries to forward a request for alice's uid, and to advance the anchor, as a front end that has the key ("": none); it returns both codes.
 func forge(t testing.TB, socket, key string, volume blockcrypt.VolumeID, cmk string) string {
-	opts := client.Options{Volume: volume, FrontEndRight: key == "right"}
+	opts := client.Options{Timeout: time.Minute, Volume: volume, FrontEndRight: key == "right"}
 	if raw, err := hex.DecodeString(key); err == nil && len(raw) == blockcrypt.KeySize {
 		opts.FrontEnd = (*blockcrypt.Key)(raw)
 	}
