@@ -31,7 +31,7 @@ var exits = []exit{
 	{12, mount.ClassWrongSecret, "wrong passphrase, key file or PIN", "check it; for a PKCS#11 token, count the tries: tokens lock their PIN"},
 	{13, mount.ClassLocked, "the key store is locked", "kmsfs keystore unlock"},
 	{14, mount.ClassKeyAway, "the key manager or the token does not answer", "try again when it is back; kmsfs keystore status says what is missing"},
-	{15, mount.ClassKeyRefused, "the key is disabled, or may not be used so", "kmsfs key describe ID; kmsfs key enable ID"},
+	{15, mount.ClassKeyRefused, "the key is disabled, or may not be used so", "kmsfs key describe KEY says its state; kmsfs key enable KEY"},
 	{16, mount.ClassNotFound, "no such key, alias or volume in the key store", "kmsfs key list, alias list and identity list show what there is; --keystore names another key store"},
 	{17, mount.ClassExists, "it exists already, or the directory is not empty", ""},
 	{18, mount.ClassRollback, "the volume is older than the key store knows, or has another history",
