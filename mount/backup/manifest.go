@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,8 +82,16 @@ func (m *Manifest) check() error {
 	if m.Pack != "" && (filepath.Base(m.Pack) != m.Pack || !strings.HasSuffix(m.Pack, packSuffix)) {
 		return fmt.Errorf("pack %q", m.Pack)
 	}
+	for i, name := range m.Rows { // the manifest is not authenticated: they are opened, made and removed by these names
+		if !rowsFile.MatchString(name) || slices.Contains(m.Rows[:i], name) {
+			return fmt.Errorf("file of rows %q", name)
+		}
+	}
 	return nil
 }
+
+// rowsFile is what files of rows may be called.
+var rowsFile = regexp.MustCompile(`^[0-9A-Za-z-]{1,128}\.rows$`)
 
 // write puts the manifest in place, durably: the backup is another one from then on.
 func (m *Manifest) write(dir string) error {
