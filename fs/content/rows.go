@@ -3,7 +3,6 @@ package content
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -26,7 +25,6 @@ func (f *File) mapRows(ctx context.Context, first, end uint64, rows []*meta.MapR
 		return rows, nil
 	}
 	err := f.e.meta.View(ctx, func(tx *meta.Tx) error {
-		f.rowsAhead(tx, from, to, rows)
 		for i := range rows {
 			if rows[i] != nil {
 				continue
@@ -47,40 +45,6 @@ func (f *File) mapRows(ctx context.Context, first, end uint64, rows []*meta.MapR
 		return nil
 	})
 	return rows, err
-}
-
-// Bounds of what is read of a map beside the rows that are asked for.
-const (
-	aheadRows = 32             // that are read together: one row takes as long to find as that many that follow
-	mostRows  = cachedRows / 4 // of a file: those of a larger one would not stay until they are asked for
-)
-
-// rowsAhead reads the map rows that lie around [from, to], as far as they are not cached, into the cache and into rows, which begins with from. It finds nothing wrong: a row
-// that it leaves out is read by itself. Called with mu held.
-func (f *File) rowsAhead(tx *meta.Tx, from, to uint64, rows []*meta.MapRow) {
-	first := slices.Index(rows, nil)
-	lo := (from + uint64(first)) / aheadRows * aheadRows
-	hi := max(lo+aheadRows, to+1)
-	last, _ := meta.RowOf(f.st.present().End(f.st.size))
-	base, _ := meta.RowOf(f.st.present().Base)
-	if last-base < 2 || last-base > mostRows || f.st.moving() {
-		return
-	}
-	_ = tx.ScanMap(f.ino, lo, func(row uint64, m *meta.MapRow) bool {
-		if row >= hi || f.checkRow(row, m) != nil {
-			return false
-		}
-		asked := row >= from && row <= to
-		if asked && rows[row-from] != nil || !asked && f.e.rows.has(rowKey{f.ino, row}) {
-			return true
-		}
-		kept := *m
-		f.e.rows.put(rowKey{f.ino, row}, &kept)
-		if asked {
-			rows[row-from] = &kept
-		}
-		return true
-	})
 }
 
 // checkRow holds an authentic row against the file: no block is longer than the file's. What is stored of one is no longer than the block. Called with
