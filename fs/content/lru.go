@@ -40,6 +40,13 @@ func (c *lru[K, V]) get(key K) (V, bool) {
 	return n.value, true
 }
 
+// has tells whether there is a value, which counts as no use of it.
+func (c *lru[K, V]) has(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[key] != nil
+}
+
 func (c *lru[K, V]) put(key K, value V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -60,3 +60,31 @@ func TestPrefetch(t *testing.T) {
 		t.Error("there is no inode 999")
 	}
 }
+
+// TestReadBegins: a read whose map has first to be read has the disk begin with its slots meanwhile; one whose map is known has not, nor one of a file without an object.
+func TestReadBegins(t *testing.T) {
+	log := &aheadLog{}
+	r := newRig(t, rigOptions{lower: func(l object.Lower) object.Lower { log.Lower = l; return log }})
+	full, empty := r.file(), r.file()
+	if _, err := full.WriteAt(ctx, r.pattern(10*4096, 1), 0, WriteOpts{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := empty.Truncate(ctx, 1<<20, WriteOpts{}); err != nil {
+		t.Fatal(err)
+	}
+	read := func(f *File, want int64) {
+		t.Helper()
+		log.bytes = 0
+		b := make([]byte, 2*4096)
+		if n, err := f.ReadAt(ctx, b, 3*4096); err != nil || n != len(b) {
+			t.Fatal(n, err)
+		}
+		if log.bytes != want {
+			t.Errorf("%d bytes were begun with, want %d", log.bytes, want)
+		}
+	}
+	r.eng.rows.removeIf(func(*meta.MapRow) bool { return true })
+	read(full, 2*4096)
+	read(full, 0)
+	read(empty, 0)
+}

@@ -138,6 +138,7 @@ func (f *File) readPlane(ctx context.Context, k *keys, plane meta.Plane, p []byt
 	first, end := plane.Range(off, len(p))
 	r.f, r.k, r.plane, r.p, r.off, r.first, r.done = f, k, plane, p, off, first, blockSet{}
 	defer r.drop()
+	r.begin(end)
 	rows, err := f.mapRows(ctx, first, end, r.rowSpace[:0])
 	if err != nil {
 		return err
@@ -154,6 +155,16 @@ func (f *File) readPlane(ctx context.Context, k *keys, plane meta.Plane, p []byt
 		block += uint64(n)
 	}
 	return nil
+}
+
+// begin has the disk begin with the slots where it has first to be read what they hold: where they are follows from their numbers.
+func (r *reader) begin(end uint64) {
+	from, _ := meta.RowOf(r.first)
+	if r.f.e.rows.has(rowKey{r.f.ino, from}) || r.openObject() != nil { // that there is no object is right if all are holes
+		return
+	}
+	at := r.plane.Slot(r.first)
+	r.obj.ReadAhead(at, r.plane.Slot(end)-at)
 }
 
 // drop lets go of what must not stay in the pool.
