@@ -24,6 +24,7 @@ func backupCommand(io stdio) *cobra.Command {
 			for _, d := range res.Damaged {
 				fmt.Fprintf(w, "inode %d block %d: damaged in the volume\n", d.Inode, d.Block)
 			}
+			fmt.Fprintln(w, "not in it, and needed to open it: the key store (kmsfs keystore backup FILE, after each change of keys)")
 		},
 	})
 }
