@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/kmsfs/kmsfs/fs/transport"
 )
 
 // Meter is told of every request. It is called from many goroutines at once, and must be quick.
@@ -19,15 +21,16 @@ type Meter interface {
 // measured is a filesystem whose requests are counted. What is not named here is not counted. Without a Meter there is none of it.
 type measured struct {
 	fuse.RawFileSystem
-	m Meter
+	batches transport.WriteBacker // the same
+	m       Meter
 }
 
 // metered puts a meter in front of a filesystem, if there is one.
-func metered(f fuse.RawFileSystem, m Meter) fuse.RawFileSystem {
+func metered(f *FS, m Meter) fuse.RawFileSystem {
 	if m == nil {
 		return f
 	}
-	return &measured{f, m}
+	return &measured{f, f, m}
 }
 
 func (s *measured) done(op string, began time.Time, status fuse.Status) fuse.Status {
@@ -151,6 +154,16 @@ func (s *measured) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) 
 	n, status := s.RawFileSystem.Write(cancel, in, data)
 	s.m.Written(int(n))
 	return n, s.done("write", began, status)
+}
+
+// WriteBack counts a write of a batch as one that took as long as the batch.
+func (s *measured) WriteBack(cancel <-chan struct{}, batch []transport.WriteBack) {
+	began := time.Now()
+	s.batches.WriteBack(cancel, batch)
+	for i := range batch {
+		s.m.Written(int(batch[i].Written))
+		s.done("write", began, batch[i].Status)
+	}
 }
 
 func (s *measured) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint32, fuse.Status) {

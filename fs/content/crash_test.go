@@ -198,7 +198,9 @@ func (c *cutter) step() {
 		off = off / c.bs * c.bs
 	}
 	n := 1 + c.rng.IntN(3*c.bs)
-	switch op := c.rng.IntN(22); {
+	switch op := c.rng.IntN(24); {
+	case op >= 22:
+		c.parts(h)
 	case op >= 20:
 		c.reencrypt(h)
 	case op < 6:
@@ -298,6 +300,38 @@ func (c *cutter) rezone() {
 func (c *cutter) allDurable() {
 	for _, h := range c.files {
 		h.durable()
+	}
+}
+
+// parts writes some blocks at once, if they can be: then all of them or none come back.
+func (c *cutter) parts(h *history) {
+	blocks := c.rng.Perm(min(len(h.now())/c.bs+2, 40))
+	n := min(len(blocks), 1+c.rng.IntN(5))
+	if c.busy { // the journal has to hold what is written before the checkpoint goes on
+		n = min(n, 2)
+	}
+	parts := make([]Part, n)
+	for i := range parts {
+		c.seed++
+		parts[i] = Part{Off: uint64(blocks[i] * c.bs), Data: c.r.pattern(c.bs, c.seed)}
+	}
+	done, err := h.f.WriteParts(ctx, parts, WriteOpts{})
+	must(c.t, err)
+	c.logf("%d: parts %v, done %v (size %d)", h.ino, blocks[:len(parts)], done, len(h.now()))
+	put := func(b []byte, parts ...Part) []byte {
+		for _, p := range parts {
+			b = resized(b, max(len(b), int(p.Off)+len(p.Data)))
+			copy(b[p.Off:], p.Data)
+		}
+		return b
+	}
+	if done {
+		h.change(func(b []byte) []byte { return put(b, parts...) })
+		return
+	}
+	for _, p := range parts {
+		mustWrite(c.t, h.f, p.Data, p.Off)
+		h.change(func(b []byte) []byte { return put(b, p) })
 	}
 }
 

@@ -97,6 +97,7 @@ func runModelOf(tb testing.TB, t *rapid.T, o rigOptions) {
 		"write":      m.write,
 		"rewrite":    m.write,
 		"append":     m.append,
+		"parts":      m.parts,
 		"read":       m.read,
 		"truncate":   m.truncate,
 		"punch":      m.punch,
@@ -165,6 +166,25 @@ func (m *model) append(t *rapid.T) {
 		return
 	}
 	m.writeAt(mf, len(mf.data), m.length(t))
+}
+
+// parts writes two blocks at once, if they can be.
+func (m *model) parts(t *rapid.T) {
+	mf := m.pick(t)
+	bs := mf.f.BlockSize()
+	first, second := m.offset(t, mf)/bs*bs, m.offset(t, mf)/bs*bs
+	m.seed++
+	p, q := m.r.pattern(bs, m.seed), m.r.pattern(bs, m.seed+1<<32)
+	done, err := mf.f.WriteParts(ctx, []Part{{uint64(first), p}, {uint64(second), q}}, WriteOpts{})
+	must(m.t, err)
+	if done && first == second {
+		t.Fatal("two parts that are the same block are written together")
+	}
+	if done {
+		m.grow(mf, max(first, second)+bs)
+		copy(mf.data[first:], p)
+		copy(mf.data[second:], q)
+	}
 }
 
 func (m *model) writeAt(mf *modelFile, off, n int) {

@@ -169,6 +169,19 @@ var writers = sync.Pool{New: func() any { return new(writer) }}
 // writeSlots writes p at off as blocks of a plane, which is for all of them, and with them old, what was inline and stays, and commits. Called with mu
 // held for writing.
 func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Plane, p []byte, off uint64, old []byte) error {
+	err := f.lay(ctx, k, c, plane, p, off, old)
+	if err == nil {
+		err = c.commit(ctx)
+	}
+	if err != nil {
+		return f.undo(ctx, plane, err)
+	}
+	f.native = f.native || c.noInline
+	return nil
+}
+
+// lay is writeSlots but for committing: it adds the blocks to the change, and writes those that go to their slots at once. Called with mu held for writing.
+func (f *File) lay(ctx context.Context, k *keys, c *change, plane meta.Plane, p []byte, off uint64, old []byte) (err error) {
 	w := writers.Get().(*writer)
 	defer writers.Put(w)
 	first, end := plane.Range(off, len(p))
@@ -177,7 +190,6 @@ func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Pl
 	if a := c.ahead; a != nil && a.plane == plane && a.epoch == c.epoch && c.next.params.Codec == meta.CodecNone {
 		w.ahead = a
 	}
-	var err error
 	if w.rows, err = f.rowsFor(ctx, c, first, end, w.rowSpace[:0]); err != nil {
 		return err
 	}
@@ -191,22 +203,15 @@ func (f *File) writeSlots(ctx context.Context, k *keys, c *change, plane meta.Pl
 	if err := w.keepOld(end); err != nil {
 		return err
 	}
-	if err = w.place(pieces); err == nil {
-		err = c.commit(ctx)
-	}
-	if err != nil {
-		return w.undo(ctx, err)
-	}
-	f.native = f.native || c.noInline
-	return nil
+	return w.place(pieces)
 }
 
-// undo returns err, because of which a write was not committed, and cuts off what it has written behind the end of the file.
-func (w *writer) undo(ctx context.Context, err error) error {
+// undo returns err, because of which a write to a plane was not committed, and cuts off what it has written behind the end of the file. Called with mu held for writing.
+func (f *File) undo(ctx context.Context, plane meta.Plane, err error) error {
 	if errors.Is(err, kv.ErrFailed) { // it may turn out to have been
 		return err
 	}
-	if cut := w.f.cutLeftover(context.WithoutCancel(ctx), w.plane.Serial); cut != nil {
+	if cut := f.cutLeftover(context.WithoutCancel(ctx), plane.Serial); cut != nil {
 		return errors.Join(err, cut)
 	}
 	return err

@@ -43,18 +43,20 @@ type Loop struct {
 	size  int // of a reader's buffers, in bytes
 	log   *slog.Logger
 
-	lead    chan struct{} // holds the lead while nobody has it; capacity 1
-	ended   chan struct{} // closed when the connection is over
-	endOnce sync.Once
-	endErr  error // why it ended; written before ended is closed
-	idle    atomic.Int32
-	readers sync.WaitGroup
-	spare   sync.Pool // of *buffers, left by readers that ended
-	active  requests
-	lease   lease
-	poll    pollWindow // used by the leader only
-	syncs   syncPolicy
-	stats   struct{ requests, polled, slept, handovers, stolen atomic.Uint64 }
+	lead     chan struct{} // holds the lead while nobody has it; capacity 1
+	ended    chan struct{} // closed when the connection is over
+	endOnce  sync.Once
+	endErr   error // why it ended; written before ended is closed
+	idle     atomic.Int32
+	readers  sync.WaitGroup
+	spare    sync.Pool // of *buffers, left by readers that ended
+	active   requests
+	lease    lease
+	poll     pollWindow // used by the leader only
+	syncs    syncPolicy
+	batches  WriteBacker // nil: the filesystem takes one write at a time
+	panicked func(reason any) fuse.Status
+	stats    struct{ requests, polled, slept, handovers, stolen atomic.Uint64 }
 }
 
 // NewLoop returns a Loop for the open FUSE device fd, which is mounted already; it takes ownership of fd. The options are go-fuse's: MaxWrite
@@ -73,6 +75,8 @@ func NewLoop(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o 
 		ended: make(chan struct{}),
 		poll:  newPollWindow(o.MaxPoll, runtime.GOMAXPROCS(0)),
 	}
+	l.batches, _ = filesystem.(WriteBacker)
+	l.panicked = mount.PanicHandler
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -159,6 +159,11 @@ func switchOn(t *testing.T) {
 
 func mount(t *testing.T, f *flat, kind transport.Kind, o transport.Options) *mounted {
 	t.Helper()
+	return mountWith(t, f, kind, o, 0)
+}
+
+func mountWith(t *testing.T, f fuse.RawFileSystem, kind transport.Kind, o transport.Options, capabilities uint64) *mounted {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		skip(t, "needs root")
 	}
@@ -178,7 +183,7 @@ func mount(t *testing.T, f *flat, kind transport.Kind, o transport.Options) *mou
 	if err := unix.Mount("flat", m.dir, "fuse.flat", unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
 		t.Fatal(err)
 	}
-	m.Transport, err = transport.New(kind, fd, f, &fuse.MountOptions{MaxWrite: maxWrite, MaxBackground: 64}, o)
+	m.Transport, err = transport.New(kind, fd, f, &fuse.MountOptions{MaxWrite: maxWrite, MaxBackground: 64, ExtraCapabilities: capabilities}, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,16 +54,22 @@ type reader struct {
 	loop     *Loop
 	inVec    [1][]byte
 	outVec   [1][]byte
+	batch    batch
 	answered time.Time // when the reader last finished a request
+}
+
+// borrow returns buffers that go back to l.spare.
+func (l *Loop) borrow() *buffers {
+	if b, ok := l.spare.Get().(*buffers); ok {
+		return b
+	}
+	return &buffers{make([]byte, l.size+batchRoom), make([]byte, l.size)}
 }
 
 // read is the life of a reader.
 func (l *Loop) read() {
 	defer l.readers.Done()
-	b, _ := l.spare.Get().(*buffers)
-	if b == nil {
-		b = &buffers{make([]byte, l.size), make([]byte, l.size)}
-	}
+	b := l.borrow()
 	defer l.spare.Put(b)
 	r := &reader{buffers: b, loop: l}
 	for r.awaitLead() {
@@ -102,6 +108,11 @@ func (r *reader) step() bool {
 	}
 	l := r.loop
 	l.stats.requests.Add(1)
+	if l.batches != nil {
+		if w, ok := writeBack(r.in[:n]); ok {
+			return r.together(w, n)
+		}
+	}
 	sync := n >= inHeaderSize && isSync(binary.NativeEndian.Uint32(r.in[4:]))
 	if sync && !l.syncs.keep() || !sync && takesLong(r.in[:n]) {
 		l.stats.handovers.Add(1)
