@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/kmsfs/kmsfs/meta"
 )
 
 // TestSealAhead: what is sealed before the file is locked is used if plane and epoch are still those, and only then.
@@ -99,6 +101,30 @@ func TestSealedTooEarly(t *testing.T) {
 	if f.BlockSize() != 16<<10 {
 		t.Errorf("blocks of %d bytes", f.BlockSize())
 	}
+}
+
+// TestKeyDroppedMeanwhile: an operation that is about to use a key which a re-encryption drops begins anew with those that there are.
+func TestKeyDroppedMeanwhile(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	f := r.file()
+	defer f.Close()
+	mustWrite(t, f, r.pattern(64<<10, 1), 0)
+	old := f.presentKey()
+	epoch, err := r.eng.NewEpoch(ctx, f.Ino())
+	must(t, err)
+	must(t, r.eng.Reencrypt(ctx, f.Ino(), epoch, nil, func(int) error { return nil }))
+	r.eng.ForgetKeys(func(meta.Ino) bool { return true })
+	runs := 0
+	must(t, f.withKeys(ctx, func(*keys) error {
+		if runs++; runs == 1 {
+			return &missingKey{old}
+		}
+		return nil
+	}))
+	if runs != 2 {
+		t.Errorf("%d runs", runs)
+	}
+	wantErr(t, f.withKeys(ctx, func(*keys) error { return &missingKey{old} }), meta.ErrNotFound) // a row that names a key that is not there
 }
 
 // TestSealAheadWhileKeysChange: writers of large chunks and of blocks, while the file gets new keys, is made shorter and checkpointed. Each block is all of one write.

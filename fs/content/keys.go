@@ -73,6 +73,9 @@ func (m *missingKey) Error() string {
 // errEpochFull: the current block key may not be used as often as the operation needs.
 var errEpochFull = errors.New("block key is used up")
 
+// maxDropped is how often an operation begins anew because the key that it was about to use was dropped.
+const maxDropped = 16
+
 // withKeys runs op with the keys of the current epoch, and again whenever op stops because it lacks something that cannot be had with the File
 // locked: the key of an epoch, a key that is not used up, or the certainty that the file has no capabilities. op locks the File; no lock is held
 // while keys are fetched.
@@ -84,9 +87,14 @@ func (f *File) withKeys(ctx context.Context, op func(*keys) error) error {
 	}
 	var k keys
 	key := f.presentKey()
-	for {
+	for dropped := 0; ; {
 		if _, err := k.get(key.epoch, key.size); err != nil {
 			c, err := f.fetch(ctx, zone, key)
+			if errors.Is(err, meta.ErrNotFound) && key.epoch < f.epoch.Load() && dropped < maxDropped { // a re-encryption has come to its end
+				dropped++
+				key = f.presentKey()
+				continue
+			}
 			if err != nil {
 				return err
 			}
