@@ -25,7 +25,7 @@ func (c *counting) Written(int)                           {}
 // TestWriteCountsOnce: go-fuse tries Writev first; where that is not there, only the Write that follows is a request.
 func TestWriteCountsOnce(t *testing.T) {
 	m := &counting{}
-	f := metered(fuse.NewDefaultRawFileSystem(), m)
+	f := &measured{RawFileSystem: fuse.NewDefaultRawFileSystem(), m: m}
 	f.Writev(nil, &fuse.WriteIn{}, [][]byte{{1}})
 	f.Write(nil, &fuse.WriteIn{}, []byte{1})
 	if m.requests != 1 {
