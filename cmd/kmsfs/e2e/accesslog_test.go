@@ -111,7 +111,7 @@ func TestSealedToAuditor(t *testing.T) {
 	r.Must("keystore", "lock")
 	secret, public := r.Dir+"/auditor.secret", r.Dir+"/auditor.pub"
 	write(t, public, []byte(r.Must("audit", "auditor-key", "--out", secret)))
-	r.Refused(1, []string{"exists"}, "audit", "auditor-key", "--out", secret)
+	r.Refused(exitExists, []string{"exists"}, "audit", "auditor-key", "--out", secret)
 	r.Must("audit", "configure", "--auditor", public)
 	r.Mount()
 	work(r, r.Mnt+"/unseen")
