@@ -188,14 +188,16 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > wire.MaxBody {
 		return nil, &keymgr.Fault{Class: keymgr.ErrSerialization, Message: fmt.Sprintf("the request is longer than %d bytes", wire.MaxBody)}
 	}
+	var body []byte
+	var err error
 	if r.ContentLength >= 0 { // nothing of it is left in buffers that grew
-		body := make([]byte, r.ContentLength)
-		if n, err := io.ReadFull(r.Body, body); err != nil {
-			return body[:n], &keymgr.Fault{Class: keymgr.ErrSerialization, Message: "the request was cut off", Cause: err}
-		}
-		return body, nil
+		var n int
+		body = make([]byte, r.ContentLength)
+		n, err = io.ReadFull(r.Body, body)
+		body = body[:n]
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
