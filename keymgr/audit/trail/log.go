@@ -250,8 +250,8 @@ func (l *Log) submit(ctx context.Context, n *entry, atMost time.Duration) error 
 	if err := l.enqueue(n); err != nil {
 		return err
 	}
-	limit := time.NewTimer(atMost)
-	defer limit.Stop()
+	limit := newLimit(atMost)
+	defer limit.stop()
 	if err := await(ctx, limit, n.done); err != nil {
 		return err
 	}
@@ -267,17 +267,6 @@ func (l *Log) submit(ctx context.Context, n *entry, atMost time.Duration) error 
 		}
 	}
 	return nil
-}
-
-func await(ctx context.Context, limit *time.Timer, done <-chan struct{}) error {
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-limit.C:
-		return audit.ErrBlocked
-	}
 }
 
 // entry encodes an event.

@@ -99,7 +99,7 @@ func (q *sinkQueue) takeLost() uint64 {
 }
 
 // await waits until record at is delivered, if the sink is required.
-func (q *sinkQueue) await(ctx context.Context, limit *time.Timer, at int64) error {
+func (q *sinkQueue) await(ctx context.Context, limit *limit, at int64) error {
 	if !q.sink.Required {
 		return nil
 	}
