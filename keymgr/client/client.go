@@ -58,7 +58,7 @@ func New(socket string, opts Options) *Client {
 	if opts.Timeout == 0 {
 		opts.Timeout = DefaultTimeout
 	}
-	c := &Client{opts: opts, dialer: dialer{path: socket, owner: opts.Owner, volume: opts.Volume, key: opts.FrontEnd, right: opts.FrontEndRight}}
+	c := &Client{opts: opts, dialer: dialer{path: socket, owner: opts.Owner, volume: opts.Volume, key: opts.FrontEnd, right: opts.FrontEndRight, timeout: opts.Timeout}}
 	c.http = &http.Transport{
 		DialContext: c.dialer.dial, DisableCompression: true, MaxIdleConns: 4, MaxIdleConnsPerHost: 4,
 		IdleConnTimeout: time.Minute, // the server keeps them longer, so it is not the one to hang up

@@ -28,6 +28,8 @@ type dialer struct {
 	volume blockcrypt.VolumeID
 	right  bool
 
+	timeout time.Duration // of a registration
+
 	mu  sync.Mutex
 	key *blockcrypt.Key // guarded by mu; nil: no proof
 }
@@ -134,7 +136,7 @@ func peerUID(c *net.UnixConn) (int, error) {
 func (d *dialer) register(ctx context.Context, c net.Conn) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		deadline = time.Now().Add(DefaultTimeout)
+		deadline = time.Now().Add(d.timeout) // net/http dials without that of the request
 	}
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
