@@ -75,6 +75,7 @@ func (c *conn) await() bool {
 		return false
 	}
 	c.turn.Add(1)
+	c.server.watch()
 	return c.state.CompareAndSwap(idle, busy)
 }
 

@@ -27,6 +27,9 @@ type Server struct {
 
 	date atomic.Pointer[dateText]
 
+	watched   atomic.Bool   // the patrol looks, or is about to
+	requested chan struct{} // wakes it; made by Serve
+
 	mu struct {
 		sync.Mutex
 		listener net.Listener
@@ -40,6 +43,7 @@ type Server struct {
 func (s *Server) Serve(l net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	s.requested = make(chan struct{}, 1)
 	s.mu.Lock()
 	s.mu.listener = l
 	if s.mu.conns == nil {

@@ -157,10 +157,10 @@ func TestUnread(t *testing.T) {
 	}
 }
 
-// TestClientGone: the context of a request ends when its client closes the connection, even before it is answered.
+// TestClientGone: the context of a request ends when its client closes the connection, even before it is answered; also of one that comes when none has for a while.
 func TestClientGone(t *testing.T) {
 	begun, ended := make(chan bool), make(chan error, 1)
-	_, socket := serve(t, generous, func(_ http.ResponseWriter, r *http.Request) {
+	server, socket := serve(t, generous, func(_ http.ResponseWriter, r *http.Request) {
 		begun <- true
 		select {
 		case <-r.Context().Done():
@@ -169,14 +169,21 @@ func TestClientGone(t *testing.T) {
 			ended <- errors.New("nobody noticed")
 		}
 	})
-	c := connect(t, socket)
-	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	<-begun
-	_ = c.Close()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	for range 3 {
+		c := connect(t, socket)
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		<-begun
+		_ = c.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for end := time.Now().Add(time.Minute); server.watched.Load(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("connections are looked at though there are no requests")
+			}
+		}
 	}
 }
 
