@@ -11,7 +11,7 @@ import (
 
 // IdentitySource says in whose name the key manager is asked. The zero value: the user's who calls.
 type IdentitySource struct {
-	File     string // access key of an identity, JSON as `kmsfs identity create --json` prints it
+	File     string // access key of an identity, JSON as `kmsfs identity create --out` writes it
 	Endpoint string // where keyd listens, http(s)://HOST:PORT; "": its socket
 }
 
@@ -52,7 +52,7 @@ func readAccessKey(path string) (*client.AccessKey, error) {
 	defer b.Close()
 	var k struct{ AccessKeyId, SecretAccessKey string }
 	if err := json.Unmarshal(b.Bytes(), &k); err != nil || k.AccessKeyId == "" || k.SecretAccessKey == "" {
-		return nil, fmt.Errorf("%w: %s is no access key as kmsfs identity create --json prints it", ErrNoSecret, path)
+		return nil, fmt.Errorf("%w: %s is no access key as kmsfs identity create --out FILE writes it", ErrNoSecret, path)
 	}
 	return &client.AccessKey{ID: k.AccessKeyId, Secret: k.SecretAccessKey}, nil
 }

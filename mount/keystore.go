@@ -152,7 +152,7 @@ func unlockConfig(s *SecretSource, tokenKind string) (keystore.UnlockConfig, err
 	}
 	pkcs11 := tokenKind == hsm.KindPKCS11
 	if tokenKind == hsm.KindKMS && given != unlockKeyFile && given != unlockCredential {
-		return keystore.UnlockConfig{}, fmt.Errorf("%w: --keymanager needs the access key there, as kmsfs identity create --json prints it, in --key-file or --credential", ErrUsage)
+		return keystore.UnlockConfig{}, fmt.Errorf("%w: --keymanager needs the access key there, as kmsfs identity create --out FILE writes it, in --key-file or --credential", ErrUsage)
 	}
 	switch given {
 	case unlockKeyFile:

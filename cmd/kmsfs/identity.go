@@ -19,6 +19,13 @@ type identityKeyView struct {
 	Secret      string `json:"SecretAccessKey"`
 }
 
+// identityFileView says where an access key is that went to a file.
+type identityFileView struct {
+	ARN         string `json:"Arn"`
+	AccessKeyID string `json:"AccessKeyId"`
+	File        string `json:"File"`
+}
+
 // identityView is an identity as it is printed.
 type identityView struct {
 	Name        string    `json:"name"`
@@ -61,34 +68,27 @@ func identityCommand(io stdio) *cobra.Command {
 func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command {
 	var store storeFlags
 	var admin, asJSON bool
-	var role string
+	var role, out string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) (err error) {
-				var k keymgr.IdentityKey
-				switch {
-				case create && role != "" && admin:
-					return fmt.Errorf("%w: --role or --admin", mount.ErrUsage)
-				case create && role != "":
-					k, err = keys.CreateIdentityAs(cmd.Context(), keymgr.Caller{}, args[0], role)
-				case create:
-					k, err = keys.CreateIdentity(cmd.Context(), keymgr.Caller{}, args[0], admin)
-				default:
-					k, err = keys.RotateIdentityKey(cmd.Context(), keymgr.Caller{}, args[0])
-				}
-				if err != nil {
-					return err
-				}
-				v := identityKeyView{k.ARN, k.AccessKeyID, k.Secret}
-				return io.print(asJSON, v, func(w *tabwriter.Writer) {
-					line(w, "Arn", v.ARN)
-					line(w, "AccessKeyId", v.AccessKeyID)
-					line(w, "SecretAccessKey", v.Secret)
+			if role != "" && admin {
+				return fmt.Errorf("%w: --role or --admin", mount.ErrUsage)
+			}
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				return io.giveKey(args[0], out, asJSON, func() (keymgr.IdentityKey, error) {
+					switch {
+					case create && role != "":
+						return keys.CreateIdentityAs(cmd.Context(), keymgr.Caller{}, args[0], role)
+					case create:
+						return keys.CreateIdentity(cmd.Context(), keymgr.Caller{}, args[0], admin)
+					}
+					return keys.RotateIdentityKey(cmd.Context(), keymgr.Caller{}, args[0])
 				})
 			})
 		},
 	}
+	cmd.Flags().StringVar(&out, "out", "", "write the access key to `FILE`, which is new and its owner's alone, and print where it is; --identity takes it")
 	if create {
 		cmd.Flags().StringVar(&role, "role", "", "give it a `ROLE`: key-admin, operator, user or auditor")
 		cmd.Flags().BoolVar(&admin, "admin", false, "may do whatever key policies leave to the account")
@@ -96,6 +96,43 @@ func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command
 	store.add(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// giveKey has an access key of the identity made, and puts it into a new file, or prints it where none is named.
+func (io stdio) giveKey(name, file string, asJSON bool, make func() (keymgr.IdentityKey, error)) error {
+	if file == "" {
+		k, err := make()
+		if err != nil {
+			return err
+		}
+		return io.printKey(asJSON, identityKeyView{k.ARN, k.AccessKeyID, k.Secret})
+	}
+	f, err := newAccessKeyFile(file)
+	if err != nil {
+		return err
+	}
+	k, err := make()
+	if err != nil {
+		f.discard()
+		return err
+	}
+	if err := f.write(identityKeyView{k.ARN, k.AccessKeyID, k.Secret}); err != nil {
+		return &mount.Advice{Err: err, Next: "the key is lost; give the identity another one: kmsfs identity rotate-key " + quote(name) + " --out FILE"}
+	}
+	v := identityFileView{k.ARN, k.AccessKeyID, f.path}
+	return io.print(asJSON, v, func(w *tabwriter.Writer) {
+		line(w, "Arn", v.ARN)
+		line(w, "AccessKeyId", v.AccessKeyID)
+		line(w, "access key", quote(v.File)+" (new, mode 0600)")
+	})
+}
+
+func (io stdio) printKey(asJSON bool, v identityKeyView) error {
+	return io.print(asJSON, v, func(w *tabwriter.Writer) {
+		line(w, "Arn", v.ARN)
+		line(w, "AccessKeyId", v.AccessKeyID)
+		line(w, "SecretAccessKey", v.Secret)
+	})
 }
 
 func listIdentities(ctx context.Context, keys *mount.Keys, _ []string) (all []identityView, err error) {

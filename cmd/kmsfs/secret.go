@@ -48,7 +48,7 @@ func (f *storeFlags) addFor(cmd *cobra.Command, identities bool) {
 // addAs is add for commands that identities may call as well.
 func (f *storeFlags) addAs(cmd *cobra.Command) {
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.as.File, "identity", "", "ask in the name of the identity whose access key is in `FILE`, as identity create --json prints it")
+	cmd.Flags().StringVar(&f.as.File, "identity", "", "ask in the name of the identity whose access key is in `FILE`, as identity create --out writes it")
 	cmd.Flags().StringVar(&f.as.Endpoint, "endpoint", "", "`URL` of a key daemon that listens (https://HOST:PORT), with --identity")
 }
 

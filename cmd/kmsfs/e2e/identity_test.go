@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -97,6 +100,7 @@ func TestIdentityCommands(t *testing.T) {
 	refused(exitOther, []string{invalid}, "key", "describe", arn, "--identity", fresh)
 	refused(exitExists, []string{"or did"}, "identity", "create", "the-auditor")
 
+	r.keyToFile(t, arn)
 	if err := os.Chmod(files["admin"], 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -104,4 +108,46 @@ func TestIdentityCommands(t *testing.T) {
 	if log := do("audit", "query", "--json"); strings.Contains(log, "SecretAccessKey") {
 		t.Error("the audit log has a secret")
 	}
+}
+
+// keyToFile sees --out: the key is in a new file of its owner's alone, works, and is printed nowhere; a file that is there stays, and no identity is made.
+func (r *rig) keyToFile(t *testing.T, key string) {
+	t.Helper()
+	at := []string{"--keystore", r.Store}
+	file := filepath.Join(r.Dir, "written.json")
+	secretOf := func() string {
+		t.Helper()
+		var k struct{ Arn, AccessKeyId, SecretAccessKey string }
+		st, err := os.Stat(file)
+		if err != nil || st.Mode() != 0o600 {
+			t.Fatalf("the file of the access key: %v, %v", st, err)
+		}
+		raw, err := os.ReadFile(file)
+		if err := errors.Join(err, json.Unmarshal(raw, &k)); err != nil || len(k.SecretAccessKey) != 40 {
+			t.Fatalf("the file of the access key: %+v, %v", k, err)
+		}
+		return k.SecretAccessKey
+	}
+	printed := r.Must(append([]string{"identity", "create", "written", "--admin", "--out", file}, at...)...)
+	if secret := secretOf(); strings.Contains(printed, secret) || !strings.Contains(printed, file) {
+		t.Errorf("identity create --out prints\n%s", printed)
+	}
+	r.Must(append([]string{"key", "describe", key, "--identity", file}, at...)...)
+	was := secretOf()
+	r.Refused(exitExists, []string{"not there yet"}, append([]string{"identity", "create", "unmade", "--out", file}, at...)...)
+	r.Refused(exitExists, []string{"not there yet"}, append([]string{"identity", "rotate-key", "written", "--out", file}, at...)...)
+	r.Must(append([]string{"key", "describe", key, "--identity", file}, at...)...)
+	if all := r.Must(append([]string{"identity", "list"}, at...)...); strings.Contains(all, "unmade") || secretOf() != was {
+		t.Errorf("a file that was there, and\n%s", all)
+	}
+	second := filepath.Join(r.Dir, "second.json")
+	r.Refused(exitExists, []string{"already"}, append([]string{"identity", "create", "written", "--out", second}, at...)...)
+	if _, err := os.Lstat(second); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no key was made, and its file: %v", err)
+	}
+	out := jsonOf[struct{ Arn, AccessKeyId, SecretAccessKey, File string }](r, "identity", "rotate-key", "written", "--out", second)
+	if out.File != second || out.AccessKeyId == "" || out.SecretAccessKey != "" {
+		t.Errorf("identity rotate-key --out: %+v", out)
+	}
+	r.Must(append([]string{"key", "describe", key, "--identity", second}, at...)...)
 }
