@@ -113,7 +113,7 @@ func TestRefused(t *testing.T) {
 		{"version: 1\nkeys: [a", 1, "expected"},
 		{"version: 1\nblock_size: 5000", 2, "power of two"},
 		{"version: 1\nblock_size: many", 2, "no number of bytes"},
-		{"version: 1\nblock_size: 4KiB\ncompression: zstd", 3, "at least 65536"},
+		{"version: 1\nblock_size: 4KiB\ncompression: zstd", 3, "65536 bytes at least"},
 		{"version: 1\ncompression: gzip", 2, "none, s2, zstd"},
 		{"version: 1\ncompression: zstd:99", 2, "none, s2, zstd"},
 		{"version: 1\ninline: 1MiB", 2, "64KiB"},
