@@ -23,7 +23,7 @@ const (
 	maxRequests      = 256 // that wait at a time
 )
 
-// PendingRequest is a change that waits for a second person.
+// PendingRequest is a change that waits for a second person, or has waited and was carried out.
 type PendingRequest struct {
 	ID         string // 32 hex digits
 	Operation  string
@@ -32,6 +32,11 @@ type PendingRequest struct {
 	Created    time.Time
 	Expires    time.Time
 	Parameters string // what will be done, exactly: JSON
+
+	Done     time.Time // when it was carried out; zero: it waits, and what follows is empty
+	Approver string    // ARN
+	Answer   string    // what the operation returned: JSON
+	Withheld string    // what is not kept of it; "": nothing
 }
 
 // approvalRecord is the row of the setting. No row: nobody's approval is needed.
@@ -39,7 +44,7 @@ type approvalRecord struct {
 	Approvers []string `json:"approvers"` // ARNs, sorted
 }
 
-// requestRecord is the row of a request that waits.
+// requestRecord is the row of a request.
 type requestRecord struct {
 	Operation  string          `json:"operation"`
 	Key        string          `json:"key,omitempty"` // ARN
@@ -48,6 +53,7 @@ type requestRecord struct {
 	Expires    time.Time       `json:"expires"`
 	Parameters json.RawMessage `json:"parameters"`
 	Asked      map[string]any  `json:"asked,omitempty"` // requestParameters of the audit log
+	Done       *doneRecord     `json:"done,omitempty"`  // nil: it waits
 }
 
 // requestID names a request; it is drawn.
@@ -69,6 +75,10 @@ type guarded struct {
 	params   any        // what is asked for; it marshals, and is carried out as it was marshalled
 	free     bool       // it needs nobody, after all: set by the check
 	approved *requestID // it was approved as this request, which is used up by it
+
+	keep     func() any      // what is kept of the answer, called in the transaction when the change is made; nil: it returns nothing
+	withheld string          // what is secret in the answer, and how one gets it
+	given    json.RawMessage // not nil: it was approved and carried out before, with this answer, and not now
 }
 
 // approvers are those who may approve, nil while nobody need.
@@ -102,24 +112,22 @@ func (m *Manager) postpone(ctx context.Context, by Caller, u *Use, g *guarded) e
 	if u.Operation == "CreateKey" { // that key will have another id
 		rec.Key, u.Key = "", ""
 	}
-	waiting, err := m.requests(ctx)
+	all, err := m.requests(ctx)
 	if err != nil {
 		return m.record(ctx, by, u, err)
 	}
-	id, known := sameRequest(waiting, rec, now)
-	if !known && len(waiting) >= maxRequests {
-		return m.record(ctx, by, u, fault(ErrLimit, "%d requests wait for approval already; approve or reject some", len(waiting)))
+	id, known, waiting := sameRequest(all, rec, now)
+	if !known && waiting >= maxRequests {
+		return m.record(ctx, by, u, fault(ErrLimit, "%d requests wait for approval already; approve or reject some", waiting))
 	}
 	u.Detail = strings.TrimPrefix(u.Detail+"; waits for approval as "+id.String(), "; ")
-	answer := m.record(ctx, by, u, fault(ErrApprovalRequired, "the request waits for a second person, until %s: kmsfs approval approve %s", rec.Expires.Format(time.RFC3339), id))
+	answer := m.record(ctx, by, u, fault(ErrApprovalRequired, "the request waits for a second person, until %s: kmsfs approval approve %s; the same call gives the answer then", rec.Expires.Format(time.RFC3339), id))
 	if known || Code(answer) != Code(ErrApprovalRequired) {
 		return answer
 	}
 	err = m.commit(ctx, func(tx kv.Txn) error {
-		for old, r := range waiting {
-			if r.Expires.Before(now) {
-				tx.Delete(key(rowRequest, old[:]))
-			}
+		for _, old := range outdated(all, now) {
+			tx.Delete(key(rowRequest, old[:]))
 		}
 		return m.rows.put(tx, key(rowRequest, id[:]), rec)
 	})
@@ -129,19 +137,27 @@ func (m *Manager) postpone(ctx context.Context, by Caller, u *Use, g *guarded) e
 	return answer
 }
 
-// sameRequest finds the request that asks the same, by the same principal; else id is a new one.
-func sameRequest(waiting map[requestID]requestRecord, rec requestRecord, now time.Time) (id requestID, known bool) {
-	for id, r := range waiting {
-		if r.Operation == rec.Operation && r.Key == rec.Key && r.Requester.ARN == rec.Requester.ARN && now.Before(r.Expires) && (r.Key != "" || r.Operation == "SetApproval") &&
-			bytes.Equal(r.Parameters, rec.Parameters) {
-			return id, true
+// sameRequest finds the request that waits and asks the same, by the same principal; else id is a new one. waiting is how many wait.
+func sameRequest(all map[requestID]requestRecord, rec requestRecord, now time.Time) (id requestID, known bool, waiting int) {
+	_, _ = rand.Read(id[:])
+	for i, r := range all {
+		if r.Done != nil || !now.Before(r.Expires) {
+			continue
+		}
+		waiting++
+		if r.Key == rec.Key && r.asks(rec.Operation, rec.Requester.ARN, rec.Parameters) {
+			id, known = i, true
 		}
 	}
-	_, _ = rand.Read(id[:])
-	return id, false
+	return id, known, waiting
 }
 
-// requests reads all requests, those that are void too.
+// asks says whether a principal asks for the same again.
+func (r *requestRecord) asks(operation, arn string, params []byte) bool {
+	return r.Operation == operation && r.Requester.ARN == arn && bytes.Equal(r.Parameters, params)
+}
+
+// requests reads all requests, those that are void and those that were carried out too.
 func (m *Manager) requests(ctx context.Context) (map[requestID]requestRecord, error) {
 	all := map[requestID]requestRecord{}
 	lo, hi := kindRange(rowRequest)
@@ -166,22 +182,6 @@ func (m *Manager) requests(ctx context.Context) (map[requestID]requestRecord, er
 	return all, err
 }
 
-// consume is apply, which uses the request up: both or none, and once. ErrNotFound if it is used up already.
-func (m *Manager) consume(ctx context.Context, id requestID, apply func(kv.Txn) error) func(kv.Txn) error {
-	row := key(rowRequest, id[:])
-	return func(tx kv.Txn) error {
-		found, err := m.rows.get(ctx, tx, row, new(requestRecord))
-		if err != nil {
-			return err
-		}
-		if !found {
-			return noRequest(id)
-		}
-		tx.Delete(row)
-		return apply(tx)
-	}
-}
-
 func noRequest(id requestID) error {
 	return fault(ErrNotFound, "no request %s waits for approval", id)
 }
@@ -197,7 +197,7 @@ func (m *Manager) waiting(ctx context.Context, name string) (requestID, requestR
 		return id, requestRecord{}, err
 	}
 	rec, ok := all[id]
-	if !ok || !m.now().Before(rec.Expires) {
+	if !ok || rec.Done != nil || !m.now().Before(rec.Expires) {
 		return id, rec, noRequest(id)
 	}
 	return id, rec, nil
@@ -207,17 +207,16 @@ func (m *Manager) waiting(ctx context.Context, name string) (requestID, requestR
 func (m *Manager) ListRequests(ctx context.Context, by Caller) ([]PendingRequest, error) {
 	u := &Use{Operation: "ListApprovalRequests", Decision: Allow}
 	all, err := m.requests(ctx)
-	var approvers []string
+	everything := false
 	if err == nil {
-		approvers, err = m.approvers(ctx)
+		everything, err = m.seesRequests(ctx, by)
 	}
 	if err = m.record(ctx, by, u, err); err != nil {
 		return nil, err
 	}
-	everything := by.Via == "" && (by.Who.Root || by.isEmergency() || slices.Contains(approvers, by.Who.ARN))
 	var list []PendingRequest
 	for id, r := range all {
-		if m.now().Before(r.Expires) && (everything || r.Requester.ARN == by.Who.ARN) {
+		if r.Done == nil && m.now().Before(r.Expires) && (everything || r.Requester.ARN == by.Who.ARN) {
 			list = append(list, r.public(id))
 		}
 	}
@@ -226,7 +225,10 @@ func (m *Manager) ListRequests(ctx context.Context, by Caller) ([]PendingRequest
 }
 
 func (r *requestRecord) public(id requestID) PendingRequest {
-	p := PendingRequest{id.String(), r.Operation, r.Key, r.Requester.ARN, r.Created, r.Expires, string(r.Parameters)}
+	p := PendingRequest{ID: id.String(), Operation: r.Operation, KeyID: r.Key, Requester: r.Requester.ARN, Created: r.Created, Expires: r.Expires, Parameters: string(r.Parameters)}
+	if d := r.Done; d != nil {
+		p.Done, p.Approver, p.Answer, p.Withheld = d.Time, d.Approver, string(d.Answer), d.Withheld
+	}
 	if r.Operation == "SetBreakGlass" {
 		p.Parameters = "{}" // hashes of secrets, for nobody to try out
 	}
@@ -331,7 +333,11 @@ func (m *Manager) RejectRequest(ctx context.Context, by Caller, name string) err
 				return nil, err
 			}
 		}
-		return m.consume(ctx, id, func(kv.Txn) error { return nil }), nil
+		return func(tx kv.Txn) error {
+			_, err := m.takeRequest(ctx, tx, id)
+			tx.Delete(key(rowRequest, id[:]))
+			return err
+		}, nil
 	}, nil)
 }
 

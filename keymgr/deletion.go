@@ -35,6 +35,7 @@ func (in scheduleParams) describeTo(c *policy.Context) {
 func (m *Manager) scheduleKeyDeletion(ctx context.Context, by Caller, in scheduleParams, g *guarded) (ScheduledDeletion, error) {
 	u := &Use{Operation: "ScheduleKeyDeletion", Key: printable(in.KeyID), Alert: true}
 	out, window := ScheduledDeletion{Days: in.Days}, in.Days
+	g.keep = func() any { return scheduleAnswer(out) }
 	bad := checkRange("pendingWindowInDays", window, MinWindow, MaxWindow)
 	err := m.changeKeyGuarded(ctx, by, u, g, ask{key: in.KeyID, bad: bad, conditions: in.describeTo, look: func(k *cmk) error {
 		dependents, err := m.dependents(ctx, k)
@@ -52,6 +53,11 @@ func (m *Manager) scheduleKeyDeletion(ctx context.Context, by Caller, in schedul
 		}
 		return m.rows.put(tx, key(rowKey, k.id[:]), rec)
 	})
+	if err == nil && g.given != nil {
+		var was scheduleAnswer
+		err = g.readAnswer(&was)
+		out = ScheduledDeletion(was)
+	}
 	if err != nil {
 		return ScheduledDeletion{}, err
 	}

@@ -42,6 +42,7 @@ func (m *Manager) DestroyKeyVersion(ctx context.Context, by Caller, in DestroyVe
 func (m *Manager) destroyKeyVersion(ctx context.Context, by Caller, in DestroyVersionInput, g *guarded) (out DestroyedVersion, err error) {
 	u := &Use{Operation: "DestroyKeyVersion", Key: printable(in.KeyID), Alert: true}
 	var k *cmk
+	g.keep = func() any { return versionAnswer(out) }
 	look := func(k *cmk) error {
 		u.Detail = fmt.Sprintf("version %d%s", in.Version, volumeList("; lost as far as it is under it: ", in.Lose))
 		if err := ownerOnly(by, u.Operation); err != nil {
@@ -66,6 +67,11 @@ func (m *Manager) destroyKeyVersion(ctx context.Context, by Caller, in DestroyVe
 		}
 		return func() {}, nil
 	})
+	if err == nil && g.given != nil {
+		var was versionAnswer
+		err = g.readAnswer(&was)
+		out = DestroyedVersion(was)
+	}
 	if err != nil {
 		return DestroyedVersion{}, err
 	}

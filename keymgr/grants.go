@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -131,6 +132,8 @@ func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInpu
 	if in.Expires.IsZero() {
 		g.Expires = time.Time{}
 	}
+	guard.keep = func() any { return grantAnswer{g.key.ARN(), g.id.String()} }
+	guard.withheld = "grantToken is secret: the same call gives one"
 	err := m.changeGuarded(ctx, by, u, guard, func() (func(kv.Txn) error, error) {
 		k, err := m.admitGrant(ctx, by, u, in, g)
 		if err != nil {
@@ -150,10 +153,38 @@ func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInpu
 		}
 		return func(tx kv.Txn) error { return m.putGrant(ctx, tx, g) }, nil
 	}, nil)
+	if err == nil && guard.given != nil {
+		g, err = m.grantAnswered(ctx, guard)
+	}
 	if err != nil {
 		return NewGrant{}, err
 	}
 	return NewGrant{ID: g.id.String(), Token: m.tokens.issue(g.key, g.id, m.now())}, nil
+}
+
+// grantAnswered is the grant that was made when its request was approved. ErrNotFound if it is no more.
+func (m *Manager) grantAnswered(ctx context.Context, guard *guarded) (*grant, error) {
+	var made grantAnswer
+	if err := guard.readAnswer(&made); err != nil {
+		return nil, err
+	}
+	k, err := m.resolve(ctx, made.KeyID, false)
+	if err != nil {
+		return nil, err
+	}
+	id, err := parseGrantID(made.GrantID)
+	if err != nil {
+		return nil, err
+	}
+	var g *grant
+	err = m.view(ctx, func(r kv.Reader) (err error) {
+		g, err = m.loadGrant(ctx, r, k.id, id)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = fault(ErrNotFound, "grant %s was made when it was approved, and is revoked or retired since", made.GrantID)
+	}
+	return g, err
 }
 
 // admitGrant decides whether the caller may make the grant, and narrows it to the caller's own where that is a grant.

@@ -27,6 +27,7 @@ func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g
 	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias), Alert: in.Bypass,
 		Response: map[string]any{"keyMetadata": map[string]any{"arn": id.ARN(), "keyId": id.String(), "aWSAccountId": AccountID, "origin": cmp.Or(in.Origin, OriginToken)}}}
 	var k *cmk
+	g.keep = func() any { return keyAnswer{id.ARN()} }
 	err = m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
 		if err := m.checkCreate(ctx, by, u, id, in); err != nil {
 			return nil, err
@@ -46,7 +47,23 @@ func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g
 	if err != nil {
 		return KeyMetadata{}, err
 	}
+	if g.given != nil {
+		return m.describeAnswer(ctx, g)
+	}
 	return m.describe(ctx, id)
+}
+
+// describeAnswer describes the key that was made when its request was approved, as it is now: none is deleted before its answer is.
+func (m *Manager) describeAnswer(ctx context.Context, g *guarded) (KeyMetadata, error) {
+	var made keyAnswer
+	if err := g.readAnswer(&made); err != nil {
+		return KeyMetadata{}, err
+	}
+	k, err := m.resolve(ctx, made.KeyID, false)
+	if err != nil {
+		return KeyMetadata{}, err
+	}
+	return m.describe(ctx, k.id)
 }
 
 // checkCreate decides whether the caller may make this key.
@@ -341,7 +358,7 @@ func (m *Manager) change(ctx context.Context, by Caller, u *Use, check func() (f
 	return m.changeGuarded(ctx, by, u, nil, check, prepare)
 }
 
-// changeGuarded is change for what may have to wait for a second person (g not nil): then it is only stored, and the answer is ErrApprovalRequired.
+// changeGuarded is change for what may have to wait for a second person (g not nil): then it is only stored, and the answer is ErrApprovalRequired; when it was approved, the same call is answered by g.given, and changes nothing.
 func (m *Manager) changeGuarded(ctx context.Context, by Caller, u *Use, g *guarded, check func() (func(kv.Txn) error, error), prepare func() (undo func(), err error)) error {
 	if by.Via != "" {
 		return m.record(ctx, by, u, fault(ErrAccessDenied, "%s is not for front ends to forward", u.Operation))
@@ -352,6 +369,9 @@ func (m *Manager) changeGuarded(ctx context.Context, by Caller, u *Use, g *guard
 	}
 	defer unlock()
 	apply, err := check()
+	if answered, err := m.answered(ctx, by, u, g, err); answered || err != nil {
+		return err
+	}
 	if err != nil {
 		return m.record(ctx, by, u, err)
 	}
@@ -362,7 +382,9 @@ func (m *Manager) changeGuarded(ctx context.Context, by Caller, u *Use, g *guard
 	case wait:
 		return m.postpone(ctx, by, u, g)
 	case g != nil && g.approved != nil:
-		apply = m.consume(ctx, *g.approved, apply)
+		if apply, err = m.carryOut(ctx, by, u, g, apply); err != nil {
+			return m.record(ctx, by, u, err)
+		}
 		u.Detail = strings.TrimPrefix(fmt.Sprintf("%s; request %s, approved by %s", u.Detail, g.approved, by.approvedBy), "; ")
 	}
 	u.Decision = Allow

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,7 +15,7 @@ import (
 	"github.com/kmsfs/kmsfs/mount"
 )
 
-// requestView is a request that waits, as it is printed.
+// requestView is a request, as it is printed.
 type requestView struct {
 	ID         string          `json:"id"`
 	Operation  string          `json:"operation"`
@@ -24,10 +24,14 @@ type requestView struct {
 	Created    time.Time       `json:"created"`
 	Expires    time.Time       `json:"expires"`
 	Parameters json.RawMessage `json:"parameters"`
+	Done       time.Time       `json:"done,omitzero"` // it was approved, and carried out
+	Approver   string          `json:"approver,omitempty"`
+	Answer     json.RawMessage `json:"answer,omitempty"`
+	Withheld   string          `json:"withheld,omitempty"`
 }
 
 func viewRequest(r keymgr.PendingRequest) requestView {
-	return requestView{r.ID, r.Operation, r.KeyID, r.Requester, r.Created, r.Expires, json.RawMessage(r.Parameters)}
+	return requestView{r.ID, r.Operation, r.KeyID, r.Requester, r.Created, r.Expires, json.RawMessage(r.Parameters), r.Done, r.Approver, json.RawMessage(r.Answer), r.Withheld}
 }
 
 func approvalCommand(io stdio) *cobra.Command {
@@ -128,20 +132,18 @@ func approvalShowCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show a request as it would be carried out", Args: usage(cobra.ExactArgs(1)),
+		Use: "show ID", Short: "Show a request as it would be carried out, or what it answered when it was", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := waitingRequest(cmd.Context(), &store, args[0])
-			if err != nil {
-				return err
-			}
-			return io.print(asJSON, r, func(w *tabwriter.Writer) {
-				line(w, "request", r.ID)
-				line(w, "operation", r.Operation)
-				line(w, "key", r.Key)
-				line(w, "by", r.Requester)
-				line(w, "made", since(r.Created))
-				line(w, "until", since(r.Expires))
-				line(w, "parameters", string(r.Parameters))
+			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
+				found, err := keys.GetRequest(cmd.Context(), keymgr.Caller{}, args[0])
+				if errors.Is(err, keymgr.ErrNotFound) {
+					return &mount.Advice{Err: err, Next: "kmsfs approval list shows those that wait"}
+				}
+				if err != nil {
+					return err
+				}
+				r := viewRequest(found)
+				return io.print(asJSON, r, func(w *tabwriter.Writer) { printRequest(w, r) })
 			})
 		},
 	}
@@ -150,19 +152,20 @@ func approvalShowCommand(io stdio) *cobra.Command {
 	return cmd
 }
 
-// waitingRequest finds one of those that wait.
-func waitingRequest(ctx context.Context, store *storeFlags, id string) (found requestView, err error) {
-	err = withKeys(ctx, store, func(keys *mount.Keys) error {
-		all, err := waitingRequests(ctx, keys, nil)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(all, func(r requestView) bool { return r.ID == id })
-		if i < 0 {
-			return &mount.Advice{Err: fmt.Errorf("request %s: %w", id, keymgr.ErrNotFound), Next: "kmsfs approval list shows those that wait"}
-		}
-		found = all[i]
-		return nil
-	})
-	return found, err
+func printRequest(w *tabwriter.Writer, r requestView) {
+	line(w, "request", r.ID)
+	line(w, "operation", r.Operation)
+	line(w, "key", r.Key)
+	line(w, "by", r.Requester)
+	line(w, "made", since(r.Created))
+	line(w, "parameters", string(r.Parameters))
+	if r.Done.IsZero() {
+		line(w, "waits until", since(r.Expires))
+		return
+	}
+	line(w, "carried out", since(r.Done))
+	line(w, "approved by", r.Approver)
+	line(w, "answer", string(r.Answer))
+	line(w, "not kept", r.Withheld)
+	line(w, "shown until", since(r.Expires))
 }

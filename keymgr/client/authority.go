@@ -27,6 +27,13 @@ func (c *Client) ListRequests(ctx context.Context, by keymgr.Caller) ([]keymgr.P
 	return out.List(), err
 }
 
+// GetRequest as keymgr.Manager.GetRequest.
+func (c *Client) GetRequest(ctx context.Context, by keymgr.Caller, id string) (keymgr.PendingRequest, error) {
+	var out wire.PendingRequest
+	err := c.call(ctx, by, wire.ServiceKmsfs+"GetApprovalRequest", wire.ApprovalRequest{RequestId: id}, &out)
+	return out.Request(), err
+}
+
 // ApproveRequest as keymgr.Manager.ApproveRequest.
 func (c *Client) ApproveRequest(ctx context.Context, by keymgr.Caller, id string) (done string, err error) {
 	var out wire.ApproveResponse

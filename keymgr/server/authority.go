@@ -21,6 +21,11 @@ func listApprovalRequests(ctx context.Context, m *keymgr.Manager, r *request, _ 
 	return wire.FromRequests(list), err
 }
 
+func getApprovalRequest(ctx context.Context, m *keymgr.Manager, r *request, in *wire.ApprovalRequest) (wire.PendingRequest, error) {
+	out, err := m.GetRequest(ctx, r.by, in.RequestId)
+	return wire.FromRequest(out), err
+}
+
 func approveRequest(ctx context.Context, m *keymgr.Manager, r *request, in *wire.ApprovalRequest) (wire.ApproveResponse, error) {
 	done, err := m.ApproveRequest(ctx, r.by, in.RequestId)
 	return wire.ApproveResponse{Done: done}, err

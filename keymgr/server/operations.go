@@ -113,6 +113,7 @@ var kmsfsOperations = map[string]operation{
 	"SetApproval":          signed(manage(setApproval)),
 	"GetApproval":          signed(manage(getApproval)),
 	"ListApprovalRequests": signed(manage(listApprovalRequests)),
+	"GetApprovalRequest":   signed(manage(getApprovalRequest)),
 	"ApproveRequest":       signed(manage(approveRequest)),
 	"RejectRequest":        signed(manage(rejectRequest)),
 	"SetBreakGlass":        slowly(manage(setBreakGlass)),

@@ -12,19 +12,24 @@ import (
 // ApproversBody is the input of SetApproval and the output of GetApproval.
 type ApproversBody struct{ Approvers []string }
 
-// ApprovalRequest names a request that waits: the input of ApproveRequest and RejectRequest.
+// ApprovalRequest names a request: the input of ApproveRequest, RejectRequest and GetApprovalRequest.
 type ApprovalRequest struct{ RequestId string }
 
 // ApproveResponse is the output of ApproveRequest.
 type ApproveResponse struct{ Done string }
 
-// PendingRequest is a line of ListApprovalRequests.
+// PendingRequest is a line of ListApprovalRequests, and the output of GetApprovalRequest.
 type PendingRequest struct {
 	RequestId, Operation string
 	KeyId                string `json:",omitempty"`
 	Requester            string
 	Created, Expires     Time
 	Parameters           string // JSON
+
+	Done     Time   `json:",omitzero"` // when it was carried out
+	Approver string `json:",omitempty"`
+	Answer   string `json:",omitempty"` // JSON
+	Withheld string `json:",omitempty"`
 }
 
 // ListApprovalRequestsResponse is the output of ListApprovalRequests.
@@ -34,15 +39,26 @@ type ListApprovalRequestsResponse struct{ Requests []PendingRequest }
 func FromRequests(list []keymgr.PendingRequest) ListApprovalRequestsResponse {
 	out := ListApprovalRequestsResponse{Requests: []PendingRequest{}}
 	for _, r := range list {
-		out.Requests = append(out.Requests, PendingRequest{r.ID, r.Operation, r.KeyID, r.Requester, Time{r.Created}, Time{r.Expires}, r.Parameters})
+		out.Requests = append(out.Requests, FromRequest(r))
 	}
 	return out
+}
+
+// FromRequest makes the wire's shape of a request.
+func FromRequest(r keymgr.PendingRequest) PendingRequest {
+	return PendingRequest{r.ID, r.Operation, r.KeyID, r.Requester, Time{r.Created}, Time{r.Expires}, r.Parameters, Time{r.Done}, r.Approver, r.Answer, r.Withheld}
+}
+
+// Request is the inverse of FromRequest.
+func (p PendingRequest) Request() keymgr.PendingRequest {
+	return keymgr.PendingRequest{ID: p.RequestId, Operation: p.Operation, KeyID: p.KeyId, Requester: p.Requester, Created: p.Created.Time, Expires: p.Expires.Time, Parameters: p.Parameters,
+		Done: p.Done.Time, Approver: p.Approver, Answer: p.Answer, Withheld: p.Withheld}
 }
 
 // List is the inverse of FromRequests.
 func (r ListApprovalRequestsResponse) List() (list []keymgr.PendingRequest) {
 	for _, p := range r.Requests {
-		list = append(list, keymgr.PendingRequest{ID: p.RequestId, Operation: p.Operation, KeyID: p.KeyId, Requester: p.Requester, Created: p.Created.Time, Expires: p.Expires.Time, Parameters: p.Parameters})
+		list = append(list, p.Request())
 	}
 	return list
 }

@@ -82,6 +82,19 @@ func TestApprovalCommands(t *testing.T) {
 		t.Errorf("bob approved, and the key is %s", k.State)
 	}
 	r.Refused(exitNotFound, nil, append([]string{"approval", "approve", id, "--identity", bob}, at...)...)
+	shown := jsonOf[struct {
+		Approver string
+		Answer   struct {
+			KeyID string `json:"keyId"`
+			Days  int    `json:"pendingWindowInDays"`
+		}
+	}](r, "approval", "show", id, "--identity", ann)
+	if !strings.HasSuffix(shown.Approver, ":user/bob") || !strings.Contains(shown.Answer.KeyID, ":key/") || shown.Answer.Days != 30 {
+		t.Errorf("approval show: %+v", shown)
+	}
+	r.Refused(exitNotFound, []string{"approval list"}, append([]string{"approval", "show", id, "--identity", eve}, at...)...)
+	do("key", "delete", "alias/a", "--yes", "--identity", ann) // who asked gets the answer
+	r.Refused(exitKeyRefused, []string{"pending deletion"}, append([]string{"key", "delete", "alias/a", "--yes", "--identity", ann}, at...)...)
 
 	id = ask("approval", "off")
 	do("approval", "show", id)
