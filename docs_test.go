@@ -57,12 +57,62 @@ func TestLinks(t *testing.T) {
 		}
 		for _, m := range link.FindAllStringSubmatch(string(raw), -1) {
 			links++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
+			to, err := os.ReadFile(filepath.Join(filepath.Dir(name), m[1]))
+			switch stat, _ := os.Stat(filepath.Join(filepath.Dir(name), m[1])); {
+			case stat == nil:
 				t.Errorf("%s links to %s, which is not there", name, m[1])
+			case m[2] != "" && (err != nil || !anchors(string(to))[m[2][1:]]):
+				t.Errorf("%s links to %s%s: there is no such heading", name, m[1], m[2])
 			}
 		}
 	}
 	if links < 50 {
 		t.Errorf("only %d links are found", links)
+	}
+}
+
+// anchors are the headings of a document as GitHub names them.
+func anchors(doc string) map[string]bool {
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(doc, -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names[strings.ReplaceAll(name, " ", "-")] = true
+	}
+	return names
+}
+
+// TestDecisions: each decision has its parts and a status, its list has it, and what another one has superseded says so in both.
+func TestDecisions(t *testing.T) {
+	files, err := filepath.Glob("docs/adr/0*.md")
+	if err != nil || len(files) < 40 {
+		t.Fatalf("%d decisions, %v", len(files), err)
+	}
+	raw, err := os.ReadFile("docs/adr/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := string(raw)
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, name := string(raw), filepath.Base(f)
+		status := regexp.MustCompile(`(?m)^Status: accepted, \d{4}-\d\d-\d\d.*$`).FindString(doc)
+		if status == "" {
+			t.Errorf("%s has no status", name)
+		}
+		for _, part := range []string{"Context", "Decision", "Consequences"} {
+			if !strings.Contains(doc, "\n## "+part) {
+				t.Errorf("%s lacks %s", name, part)
+			}
+		}
+		entry := regexp.MustCompile(`(?m)^- \[\d+\]\(` + regexp.QuoteMeta(name) + `\).*$`).FindString(list)
+		if entry == "" {
+			t.Errorf("docs/adr/README.md lacks %s", name)
+		}
+		if strings.Contains(status, "superseded by") != strings.Contains(entry, "superseded by") {
+			t.Errorf("%s and docs/adr/README.md do not agree on what is superseded", name)
+		}
 	}
 }
