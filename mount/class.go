@@ -66,7 +66,7 @@ var classOfError = []struct {
 	errors []error
 }{
 	{ClassPolicy, []error{policy.ErrMalformed, policy.ErrTooLarge, policy.ErrLockout, keymgr.ErrMalformedPolicy}},
-	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap, metrics.ErrAddress}},
+	{ClassUsage, []error{ErrUsage, jobs.ErrEnded, keystore.ErrOtherKind, keystore.ErrNewLog, keymgr.ErrValidation, keymgr.ErrInvalidAlias, keymgr.ErrInvalidArn, server.ErrListen, server.ErrCertificate, sink.ErrSink, transfer.ErrOverlap, metrics.ErrAddress}},
 	{ClassApproval, []error{keymgr.ErrApprovalRequired}},
 	{ClassNoFUSE, []error{ErrNoFUSE, fs.ErrNoFUSE}},
 	{ClassMountPoint, []error{ErrMountPoint}},

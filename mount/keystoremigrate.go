@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr/keystore"
 )
 
-// MigrateKeyStore moves a key store to a PKCS#11 token, while its daemon does not run: keystore.Migrate. pin is the new token's.
-func MigrateKeyStore(ctx context.Context, dir string, secret SecretSource, token TokenConfig, pin SecretSource) (keystore.Migrated, error) {
+// MigrateKeyStore moves a key store to a PKCS#11 token, while its daemon does not run: keystore.Migrate. pin is the new token's; auditDir where the new key
+// store's audit log begins ("": in it, if the old one's is in the old one).
+func MigrateKeyStore(ctx context.Context, dir string, secret SecretSource, token TokenConfig, pin SecretSource, auditDir string) (keystore.Migrated, error) {
 	var none keystore.Migrated
 	dir, err := keyStoreDir(dir)
 	if err != nil {
@@ -19,6 +21,11 @@ func MigrateKeyStore(ctx context.Context, dir string, secret SecretSource, token
 	}
 	if err := errors.Join(secret.absolute(), pin.absolute()); err != nil {
 		return none, err
+	}
+	if auditDir != "" {
+		if auditDir, err = filepath.Abs(auditDir); err != nil {
+			return none, fmt.Errorf("audit directory: %w", err)
+		}
 	}
 	to, err := token.resolve()
 	if err != nil {
@@ -35,7 +42,7 @@ func MigrateKeyStore(ctx context.Context, dir string, secret SecretSource, token
 	if err != nil {
 		return none, err
 	}
-	cfg := keystore.MigrateConfig{Dir: dir, Token: to, Unlock: unlock, Options: keyStoreOptions(slog.New(slog.DiscardHandler))}
+	cfg := keystore.MigrateConfig{Dir: dir, Token: to, Unlock: unlock, AuditDir: auditDir, Options: keyStoreOptions(slog.New(slog.DiscardHandler))}
 	if given, err := secret.given(); err != nil || given != "" || !was.Unlock.Unattended() {
 		buf, err := secret.read(was.Unlock.Kind)
 		if err != nil {

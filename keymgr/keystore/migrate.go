@@ -20,7 +20,10 @@ import (
 // ErrUnmovable: the backing keys cannot come into the token that was named.
 var ErrUnmovable = errors.New("the backing keys cannot be moved there")
 
-// Names beside the key store's directory: what a migration makes until its switch, and what was there before it. The marker is a file in the first, until it is done.
+// ErrNewLog: the audit log of the key store to come cannot begin where it would.
+var ErrNewLog = errors.New("the new key store needs an audit log of its own")
+
+// Names beside the key store's directory: what a migration makes until its switch, and what was there before it. The marker is a file in the first, and in the directory of an audit log that is not in it, until it is done.
 const (
 	migrating = ".migrating"
 	before    = ".before-migration"
@@ -34,6 +37,9 @@ type MigrateConfig struct {
 	Token  TokenConfig    // a PKCS#11 token
 	Unlock UnlockConfig   // of the new token; PIN or Credential
 	PIN    *locked.Buffer // of the new token
+
+	// AuditDir is the absolute path of the directory, new or empty, in which the new key store's audit log begins; "": in the key store, if the old one's is.
+	AuditDir string
 	Options
 
 	after func(step string) error // called between steps; a test's
@@ -44,11 +50,12 @@ type Migrated struct {
 	Old   string // where the key store as it was lies now
 	Keys  int    // backing keys
 	Moved bool   // they were taken out of an embedded token; false: the new token had them
+	Log   string // where the old audit log lies now
 }
 
 // Migrate moves a key store to another token: with an embedded token every backing key is imported there; with a PKCS#11 token, whose keys cannot be read, the new token has to have the same keys already (by its vendor's
 // means of copying, or because it is the same token by another module). The key store keeps its id, rows and blobs. Everything is made beside it and tried out; then both directories change their names in one step. What
-// was interrupted before that has changed nothing but the new token, and the next Migrate goes on. The caller's process is the only one that uses the key store. Errors: ErrInUse, ErrUnmovable, those of Open, of the new
+// was interrupted before that has changed nothing but the new token, and the next Migrate goes on. The caller's process is the only one that uses the key store. Errors: ErrInUse, ErrUnmovable, ErrNewLog, ErrExists, those of Open, of the new
 // token, and the system's.
 func Migrate(ctx context.Context, cfg MigrateConfig) (Migrated, error) {
 	cfg.Dir = filepath.Clean(cfg.Dir)
@@ -76,7 +83,8 @@ func migrate(ctx context.Context, cfg MigrateConfig) (out Migrated, err error) {
 	if err := errors.Join(removeMarker(cfg.Dir), clearMigration(fresh)); err != nil {
 		return out, err
 	}
-	if out.Keys, out.Moved, err = buildMigrated(ctx, cfg, fresh); err != nil {
+	mark := newMarker(cfg.AuditDir)
+	if out.Keys, out.Moved, err = buildMigrated(ctx, cfg, fresh, mark); err != nil {
 		return out, err
 	}
 	if err := cfg.reached("built"); err != nil {
@@ -89,7 +97,12 @@ func migrate(ctx context.Context, cfg MigrateConfig) (out Migrated, err error) {
 		return out, err
 	}
 	out.Old, err = setAside(fresh, cfg.Dir)
-	return out, errors.Join(err, removeMarker(cfg.Dir))
+	out.Log = AuditDir(out.Old, was)
+	err = errors.Join(err, removeMarker(cfg.Dir))
+	if cfg.AuditDir != "" {
+		err = errors.Join(err, removeMarker(cfg.AuditDir))
+	}
+	return out, err
 }
 
 // removeMarker says that a directory is no migration under way.
@@ -116,10 +129,8 @@ func checkMove(was Config, cfg MigrateConfig) error {
 		return fmt.Errorf("%w: they are in another key manager, which gives none away; make a key store with the token and add wraps under its keys (kmsfs rewrap --add KEY --keystore DIR)", ErrUnmovable)
 	case was.Token.Kind == hsm.KindPKCS11 && was.Token.Module == cfg.Token.Module && was.Token.Label == cfg.Token.Label:
 		return fmt.Errorf("%w: the key store uses that token already", ErrUnmovable)
-	case was.AuditDir != "":
-		return fmt.Errorf("%w: its audit log is kept at %s; move it into the key store first (kmsfs audit configure)", ErrUnmovable, was.AuditDir)
 	}
-	return nil
+	return checkNewLog(was, cfg)
 }
 
 // clearMigration removes what an interrupted migration left. Without the marker it is the key store from before a migration that was interrupted after its switch, or another thing, and nobody's to remove.
@@ -127,8 +138,12 @@ func clearMigration(fresh string) error {
 	if _, err := os.Lstat(fresh); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if _, err := os.Lstat(filepath.Join(fresh, marker)); err != nil {
+	mark, err := os.ReadFile(filepath.Join(fresh, marker))
+	if err != nil {
 		return fmt.Errorf("%w: %s is the key store from before a migration, or something else; move it away, and keep it", ErrExists, fresh)
+	}
+	if err := clearLog(mark); err != nil {
+		return err
 	}
 	return os.RemoveAll(fresh)
 }
@@ -149,7 +164,7 @@ func setAside(fresh, dir string) (string, error) {
 }
 
 // buildMigrated makes the new key store in its directory, complete.
-func buildMigrated(ctx context.Context, cfg MigrateConfig, fresh string) (keys int, moved bool, err error) {
+func buildMigrated(ctx context.Context, cfg MigrateConfig, fresh string, mark []byte) (keys int, moved bool, err error) {
 	old, err := Open(ctx, cfg.Dir, cfg.Secret, cfg.Options)
 	if err != nil {
 		return 0, false, err
@@ -158,7 +173,10 @@ func buildMigrated(ctx context.Context, cfg MigrateConfig, fresh string) (keys i
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return 0, false, err
 	}
-	if err := writeFile(filepath.Join(fresh, marker), nil); err != nil {
+	if err := writeFile(filepath.Join(fresh, marker), mark); err != nil {
+		return 0, false, err
+	}
+	if err := takeLogDir(mark); err != nil {
 		return 0, false, err
 	}
 	for _, name := range []string{"db", "audit", "run"} {
@@ -167,7 +185,7 @@ func buildMigrated(ctx context.Context, cfg MigrateConfig, fresh string) (keys i
 		}
 	}
 	c := old.Config
-	c.Token, c.Unlock, c.RootKey = cfg.Token, cfg.Unlock, hsm.NewKeyID()
+	c.Token, c.Unlock, c.RootKey, c.AuditDir = cfg.Token, cfg.Unlock, hsm.NewKeyID(), cfg.AuditDir
 	pin, done, err := c.trim(cfg.PIN)
 	if err != nil {
 		return 0, false, err
@@ -233,6 +251,9 @@ func (m *mover) fill(ctx context.Context, tables kv.Store, storeKey *blockcrypt.
 	self := keymgr.Owner(os.Geteuid(), os.Getegid(), os.Getpid())
 	rows := rowCopier{ctx: ctx, to: tables}
 	detail := fmt.Sprintf("from a %s token to %s token %q, serial %s", m.old.Config.Token.Kind, m.config.Token.Kind, m.config.Token.Label, m.config.Token.Serial)
+	if m.config.AuditDir != "" {
+		detail += ", audit log from then on at " + m.config.AuditDir
+	}
 	var err error
 	if m.keys, err = m.old.Manager.ExportRows(ctx, self, detail, rows.put); err != nil {
 		return err

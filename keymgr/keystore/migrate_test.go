@@ -11,6 +11,7 @@ import (
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/hsm/hsmtest"
 	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/keymgr/audit/trail"
 	"github.com/kmsfs/kmsfs/meta/kv"
 	"github.com/kmsfs/kmsfs/meta/kv/local"
 )
@@ -35,7 +36,7 @@ type migrationRig struct {
 	blobs [][]byte // under two versions
 }
 
-func newMigrationRig(t *testing.T) *migrationRig {
+func newMigrationRig(t *testing.T, auditDir string) *migrationRig {
 	t.Helper()
 	r := &migrationRig{token: hsmtest.NewSoftHSM(t), opts: Options{OpenKV: realTables, WorkerBinary: filepath.Join(t.TempDir(), "kmsfs-hsm-worker")}}
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", r.opts.WorkerBinary, "github.com/kmsfs/kmsfs/cmd/kmsfs-hsm-worker")
@@ -44,7 +45,7 @@ func newMigrationRig(t *testing.T) *migrationRig {
 		t.Fatalf("build the worker: %v: %s", err, out)
 	}
 	r.dir = filepath.Join(t.TempDir(), "ks")
-	if _, err := Init(t.Context(), InitConfig{Dir: r.dir, Unlock: UnlockConfig{Kind: KeyFile}, Secret: buffer(t, keyText), Options: r.opts}); err != nil {
+	if _, err := Init(t.Context(), InitConfig{Dir: r.dir, Unlock: UnlockConfig{Kind: KeyFile}, Secret: buffer(t, keyText), AuditDir: auditDir, Options: r.opts}); err != nil {
 		t.Fatal(err)
 	}
 	r.with(t, keyText, func(s *Store) {
@@ -94,13 +95,19 @@ func (r *migrationRig) with(t *testing.T, secret string, fn func(*Store)) {
 
 func (r *migrationRig) migrate(t *testing.T, label string, after func(string) error) (Migrated, error) {
 	t.Helper()
+	return r.migrateTo(t, label, "", after)
+}
+
+// migrateTo is migrate, with a directory for the new log.
+func (r *migrationRig) migrateTo(t *testing.T, label, auditDir string, after func(string) error) (Migrated, error) {
+	t.Helper()
 	return Migrate(t.Context(), MigrateConfig{Dir: r.dir, Secret: buffer(t, keyText), Token: TokenConfig{Kind: hsm.KindPKCS11, Module: r.token.Module, Label: label}, Unlock: UnlockConfig{Kind: PIN},
-		PIN: buffer(t, r.token.PIN), Options: r.opts, after: after})
+		PIN: buffer(t, r.token.PIN), AuditDir: auditDir, Options: r.opts, after: after})
 }
 
 // TestMigrate: wherever a migration is cut short, the key store is the old one, unchanged, until it is the new one; blobs of the embedded token open in the HSM; what moved is said of each key.
 func TestMigrate(t *testing.T) {
-	r := newMigrationRig(t)
+	r := newMigrationRig(t, "")
 	cut := errors.New("cut short")
 	before, err := os.ReadFile(filepath.Join(r.dir, configName))
 	if err != nil {
@@ -165,3 +172,94 @@ func TestMigrate(t *testing.T) {
 }
 
 const setAsideName = before // which the test has another use for
+
+// faults verifies the audit log of a key store against its heads.
+func (r *migrationRig) faults(t *testing.T, dir, secret string) int {
+	t.Helper()
+	cfg, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, heads, err := AuditHeads(t.Context(), dir, buffer(t, secret), r.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports, err := trail.Verify(t.Context(), AuditDir(dir, cfg), trail.Trust{Key: key, Anchors: heads, Complete: true})
+	if err != nil || len(reports) != 1 || reports[0].Records == 0 {
+		t.Fatalf("verify the log of %s: %+v, %v", dir, reports, err)
+	}
+	return len(reports[0].Faults)
+}
+
+// TestMigrateWithALogElsewhere: the old log stays where it is, whole; the new one begins in another directory, also after interruptions; nothing that is there already is taken or removed.
+func TestMigrateWithALogElsewhere(t *testing.T) {
+	logs := t.TempDir()
+	first, second, foreign := filepath.Join(logs, "first"), filepath.Join(logs, "second"), filepath.Join(logs, "foreign")
+	r := newMigrationRig(t, first)
+	if err := os.MkdirAll(filepath.Join(foreign, trail.KeyStream), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]error{"": ErrNewLog, first: ErrNewLog, "relative": ErrNewLog, filepath.Join(r.dir, "audit"): ErrNewLog, r.dir: ErrNewLog, filepath.Join(r.dir+migrating, "a"): ErrNewLog, foreign: ErrExists} {
+		if _, err := r.migrateTo(t, r.token.Label, dir, nil); !errors.Is(err, want) {
+			t.Errorf("a new log at %q: %v, want %v", dir, err, want)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(foreign, trail.KeyStream)); err != nil {
+		t.Errorf("another log: %v", err)
+	}
+	cut := errors.New("cut short")
+	for _, step := range []string{"copied", "settled", "built"} {
+		if _, err := r.migrateTo(t, r.token.Label, second, func(at string) error {
+			if at == step {
+				return cut
+			}
+			return nil
+		}); !errors.Is(err, cut) {
+			t.Fatalf("cut short when %s: %v", step, err)
+		}
+		r.with(t, keyText, nil)
+	}
+	out, err := r.migrateTo(t, r.token.Label, second, nil)
+	if err != nil || out.Log != first || out.Old != r.dir+before {
+		t.Fatalf("migrate: %+v, %v", out, err)
+	}
+	r.with(t, r.token.PIN, nil)
+	r.with(t, r.token.PIN, nil)
+	if n := r.faults(t, r.dir, r.token.PIN); n != 0 {
+		t.Errorf("the new log has %d faults", n)
+	}
+	if n := r.faults(t, out.Old, keyText); n != 0 {
+		t.Errorf("the old log has %d faults", n)
+	}
+	if cfg, err := Load(r.dir); err != nil || cfg.AuditDir != second {
+		t.Errorf("the new key store's log is at %s, %v", cfg.AuditDir, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(logs, "*", marker)); err != nil || len(left) > 0 {
+		t.Errorf("markers are left: %v, %v", left, err)
+	}
+}
+
+// TestClearLog: only the build that marked a directory takes its log away.
+func TestClearLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	mark := newMarker(dir)
+	stream := filepath.Join(dir, trail.KeyStream)
+	if err := errors.Join(takeLogDir(mark), os.Mkdir(stream, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := clearLog(newMarker(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(stream); err != nil {
+		t.Errorf("another build took the log away: %v", err)
+	}
+	if err := clearLog(mark); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := clearLog(mark); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}

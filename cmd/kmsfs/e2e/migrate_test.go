@@ -24,7 +24,13 @@ func TestMigrateKeyStore(t *testing.T) {
 	r.Umount()
 	r.Must("keystore", "lock", "--keystore", r.Store)
 	r.Refused(exitUsage, []string{"--pkcs11-module"}, append([]string{"keystore", "migrate", "--keystore", r.Store}, r.Secret...)...)
-	if out := r.Run(to...); out.Code != 0 || !strings.Contains(out.Err, "made outside of it") {
+	oldLog, newLog := filepath.Join(r.Dir, "log"), filepath.Join(r.Dir, "newlog")
+	if err := os.Rename(filepath.Join(r.Store, "audit"), oldLog); err != nil {
+		t.Fatal(err)
+	}
+	r.Must("audit", "configure", "--audit-dir", oldLog, "--keystore", r.Store)
+	r.Refused(exitUsage, []string{oldLog, "--audit-dir"}, to...)
+	if out := r.Run(append(to, "--audit-dir", newLog)...); out.Code != 0 || !strings.Contains(out.Err, "made outside of it") || !strings.Contains(out.Err, "its audit log "+oldLog) {
 		t.Fatalf("migrate: %s", out)
 	}
 	r.Secret = []string{"--pin-file", pin}
@@ -45,6 +51,10 @@ func TestMigrateKeyStore(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(r.Store+".before-migration", "token", "token.json")); err != nil {
 		t.Errorf("the old key store: %v", err)
+	}
+	r.Must("audit", "verify", "--keystore", r.Store)
+	if streams, err := os.ReadDir(newLog); err != nil || len(streams) != 2 {
+		t.Errorf("streams of the new log: %v, %v", streams, err)
 	}
 	r.Umount()
 	r.Fsck()
