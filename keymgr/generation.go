@@ -25,6 +25,9 @@ type generation struct {
 type generationRecord struct {
 	Number uint64 `json:"number"`
 	Tag    string `json:"tag"` // 32 hex digits
+
+	Changed uint64 `json:"changed,omitempty"` // of the last change but clean closings of volumes
+	Keys    uint64 `json:"keys,omitempty"`    // of the last change that made a backing key
 }
 
 const (
@@ -48,28 +51,40 @@ func parseNote(b []byte) (g generation, err error) {
 }
 
 func (m *Manager) readGeneration(ctx context.Context, r kv.Reader) (g generation, err error) {
-	var rec generationRecord
+	_, g, err = m.readGenerationRecord(ctx, r)
+	return g, err
+}
+
+func (m *Manager) readGenerationRecord(ctx context.Context, r kv.Reader) (rec generationRecord, g generation, err error) {
 	found, err := m.rows.get(ctx, r, key(rowGeneration, nil), &rec)
 	if err != nil || !found {
-		return g, err
+		return rec, g, err
 	}
 	tag, err := hex.DecodeString(rec.Tag)
 	if err != nil || len(tag) != len(g.tag) {
-		return g, fmt.Errorf("generation: %w", errRow)
+		return rec, g, fmt.Errorf("generation: %w", errRow)
 	}
 	g.number = rec.Number
 	copy(g.tag[:], tag)
-	return g, nil
+	return rec, g, nil
 }
 
 // nextGeneration counts a change in its own transaction.
-func (m *Manager) nextGeneration(ctx context.Context, tx kv.Txn, above uint64) (g generation, err error) {
-	if g, err = m.readGeneration(ctx, tx); err != nil {
+func (m *Manager) nextGeneration(ctx context.Context, tx *observed, above uint64) (g generation, err error) {
+	rec, g, err := m.readGenerationRecord(ctx, tx)
+	if err != nil {
 		return g, err
 	}
 	g.number = max(g.number, above) + 1
 	_, _ = rand.Read(g.tag[:])
-	return g, m.rows.put(tx, key(rowGeneration, nil), generationRecord{Number: g.number, Tag: hex.EncodeToString(g.tag[:])})
+	rec.Number, rec.Tag = g.number, hex.EncodeToString(g.tag[:])
+	if tx.changed {
+		rec.Changed = g.number
+	}
+	if tx.keys {
+		rec.Keys = g.number
+	}
+	return g, m.rows.put(tx.Txn, key(rowGeneration, nil), rec)
 }
 
 // commit is update for what counts as a change; the token is told before it returns. The caller has taken changes. A token that does not answer is told later: a key is
@@ -80,7 +95,8 @@ func (m *Manager) commit(ctx context.Context, apply func(kv.Txn) error) error {
 
 func (m *Manager) commitAbove(ctx context.Context, above uint64, apply func(kv.Txn) error) error {
 	var g generation
-	err := m.update(ctx, func(tx kv.Txn) (err error) {
+	err := m.update(ctx, func(plain kv.Txn) (err error) {
+		tx := &observed{Txn: plain}
 		if err = apply(tx); err == nil {
 			g, err = m.nextGeneration(ctx, tx, above)
 		}

@@ -39,6 +39,7 @@ const (
 	rowAuditHead = 'h' // name of a stream: its anchored head
 
 	rowGeneration = 'c' // alone: how often the key store has changed
+	rowBackup     = 'j' // alone: its newest backup
 )
 
 const rowVersion = 1

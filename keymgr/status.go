@@ -19,6 +19,8 @@ type Status struct {
 
 	Approvers int       // who approve changes; 0: nobody need. Known while it is unlocked
 	Emergency Emergency // break-glass; known while it is unlocked
+
+	Backup *LastBackup // known while it is unlocked; else nil
 }
 
 // TokenStatus describes the token behind a key store.

@@ -26,8 +26,11 @@ type BackupConfig struct {
 	Secret   SecretSource
 }
 
-// BackupResult says what a backup has copied.
-type BackupResult = backup.Result
+// BackupResult says what a backup has copied, and how the backup of the key store stands without which it does not open.
+type BackupResult struct {
+	backup.Result
+	KeyStore *KeyStoreBackup `json:"key_store_backup,omitempty"` // nil: not known
+}
 
 // Backup brings the backup in a directory up to a volume's state, or makes one there: by the daemon if the volume is mounted, otherwise by opening it
 // here. Errors: backup's, and those of OpenVolume.
@@ -90,7 +93,8 @@ func (v *Volume) backup(ctx context.Context, target string, progress func(Progre
 	src := backup.Source{
 		Volume: v.ID, Superblock: raw, Store: v.kv, Contents: v.content, Objects: v.objects, Namer: v.namer, Structure: v.structure,
 	}
-	return backup.Run(ctx, src, target, func(bytes uint64) { progress(Progress{Step: "bytes copied", Done: bytes}) })
+	res, err := backup.Run(ctx, src, target, func(bytes uint64) { progress(Progress{Step: "bytes copied", Done: bytes}) })
+	return BackupResult{res, v.askBackup(ctx)}, err
 }
 
 type backupArgs struct {

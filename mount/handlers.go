@@ -133,7 +133,7 @@ func (d *daemon) status(ctx context.Context) MountStatus {
 	st.Keys.State = "unknown"
 	km, err := d.volume.keys.Status(ctx)
 	if err == nil {
-		st.Keys.Token, st.Keys.HSM = describeToken(km.Token), km.Token.HSM
+		st.Keys.Token, st.Keys.HSM, st.Keys.Backup = describeToken(km.Token), km.Token.HSM, lastBackup(km)
 		if km.Token.Kind == hsm.KindKMS {
 			st.Keys.Token += fmt.Sprintf("; what it revokes counts here within %v (--key-ttl, or a zone's key_ttl)", d.cfg.KeyTTL)
 		}

@@ -92,6 +92,8 @@ type KeyStoreState struct {
 
 	Approvers  int    `json:"approvers"`             // who approve changes; 0: nobody need
 	BreakGlass string `json:"break_glass,omitempty"` // how it stands, for people
+
+	Backup *KeyStoreBackup `json:"last_backup,omitempty"` // nil: not known; it is while it is unlocked
 }
 
 // KeyStoreStatus describes a key store; it needs no secret and starts nothing.
@@ -126,7 +128,7 @@ func KeyStoreStatus(ctx context.Context, dir string) (KeyStoreState, error) {
 		out.Problem = "token: " + st.Token.Error
 	}
 	out.Volumes = append(out.Volumes, st.Volumes...)
-	out.Approvers, out.BreakGlass = st.Approvers, describeEmergency(st.Emergency)
+	out.Approvers, out.BreakGlass, out.Backup = st.Approvers, describeEmergency(st.Emergency), lastBackup(st)
 	return out, nil
 }
 

@@ -76,6 +76,8 @@ type KeyStatus struct {
 	Version  uint32 `json:"version"` // of the CMK, that wraps the volume key
 
 	Wraps []WrapStatus `json:"wraps,omitempty"` // of the volume key; any one opens it
+
+	Backup *KeyStoreBackup `json:"key_store_backup,omitempty"` // nil: not known
 }
 
 // FileInfo is what `kmsfs info` says about a file.

@@ -25,6 +25,9 @@ func backupCommand(io stdio) *cobra.Command {
 				fmt.Fprintf(w, "inode %d block %d: damaged in the volume\n", d.Inode, d.Block)
 			}
 			fmt.Fprintln(w, "not in it, and needed to open it: the key store (kmsfs keystore backup FILE, after each change of keys)")
+			if b := keyStoreBackup(res.KeyStore); b != "" {
+				fmt.Fprintf(w, "its last backup: %s\n", b)
+			}
 		},
 	})
 }

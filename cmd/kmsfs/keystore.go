@@ -63,6 +63,7 @@ func keystoreStatusCommand(io stdio) *cobra.Command {
 				line(w, "token", st.Token)
 				line(w, "imported keys", imports(st))
 				line(w, "audit log", quote(st.KeyUseLog))
+				line(w, "last backup", keyStoreBackup(st.Backup))
 				if st.Approvers > 0 {
 					line(w, "approval", fmt.Sprintf("on, %d approvers", st.Approvers))
 				}

@@ -71,7 +71,24 @@ func printMount(w *tabwriter.Writer, m mount.MountStatus) {
 		line(w, "directory", quote(z.Directory)+state)
 	}
 	line(w, "key store", quote(m.Keys.KeyStore))
+	line(w, "its backup", keyStoreBackup(m.Keys.Backup))
 	line(w, "token", m.Keys.Token)
+}
+
+// keyStoreBackup says when a key store was backed up, and whether that is enough.
+func keyStoreBackup(b *mount.KeyStoreBackup) string {
+	const again = ": kmsfs keystore backup FILE"
+	switch {
+	case b == nil:
+		return ""
+	case b.Time.IsZero():
+		return "never made" + again
+	case b.Keys:
+		return since(b.Time) + ", keys were made since" + again
+	case b.Changed:
+		return since(b.Time) + ", changed since, but no key was made" + again
+	}
+	return since(b.Time) + ", nothing has changed since"
 }
 
 // printWraps says by what else a key opens, where there is more than one wrap.

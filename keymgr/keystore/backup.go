@@ -33,27 +33,36 @@ const (
 // Backup writes a backup of the key store to w. It is recorded; changes wait until it is written. Errors: keymgr.ErrAccessDenied (for the owner alone), keymgr.ErrRecord, w's, and
 // those of the tables and the token.
 func (s *Store) Backup(ctx context.Context, by keymgr.Caller, w io.Writer) error {
+	_, err := s.backup(ctx, by, w)
+	return err
+}
+
+// backup is Backup, and tells the generation that it has.
+func (s *Store) backup(ctx context.Context, by keymgr.Caller, w io.Writer) (generation uint64, err error) {
 	storeKey, err := unwrapStoreKey(ctx, s.Token, s.Config)
 	if err != nil {
-		return fmt.Errorf("back up key store %s: %w", s.Dir, err)
+		return 0, fmt.Errorf("back up key store %s: %w", s.Dir, err)
 	}
 	defer storeKey.Wipe()
 	sealer, err := backupSealer(s.Config.ID, storeKey)
 	if err != nil {
-		return fmt.Errorf("back up key store %s: %w", s.Dir, err)
+		return 0, fmt.Errorf("back up key store %s: %w", s.Dir, err)
 	}
 	out := &backupWriter{w: bufio.NewWriter(w), sealer: sealer}
-	begin := func(uint64) error { return out.head(s.Dir, s.Config) }
+	begin := func(g uint64) error {
+		generation = g
+		return out.head(s.Dir, s.Config)
+	}
 	if err = s.Manager.Backup(ctx, by, begin, out.row); err == nil {
 		err = out.close()
 	}
 	if err != nil {
-		return fmt.Errorf("back up key store %s: %w", s.Dir, err)
+		return 0, fmt.Errorf("back up key store %s: %w", s.Dir, err)
 	}
-	return nil
+	return generation, nil
 }
 
-// BackupFile is Backup into a new file of mode 0600, outside the key store. It is durable when it returns, and not there when it fails.
+// BackupFile is Backup into a new file of mode 0600, outside the key store. It is durable when it returns, and noted as the last backup (keymgr.Manager.LastBackup) where that can be written; it is not there when it fails.
 func (s *Store) BackupFile(ctx context.Context, by keymgr.Caller, path string) (err error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return &keymgr.Fault{Class: keymgr.ErrValidation, Message: "the path of a backup is absolute"}
@@ -71,13 +80,17 @@ func (s *Store) BackupFile(ctx context.Context, by keymgr.Caller, path string) (
 			_ = os.Remove(path)
 		}
 	}()
-	if err := s.Backup(ctx, by, f); err != nil {
+	generation, err := s.backup(ctx, by, f)
+	if err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := errors.Join(f.Sync(), syncDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("back up key store %s: %w", s.Dir, err)
 	}
-	return syncDir(filepath.Dir(path))
+	if err := s.Manager.NoteBackup(ctx, generation); err != nil && s.opts.Log != nil { // it is good all the same
+		s.opts.Log.Warn("the backup of the key store is not noted", "generation", generation, "error", err)
+	}
+	return nil
 }
 
 func backupSealer(id [16]byte, storeKey *blockcrypt.Key) (*blockcrypt.Sealer, error) {

@@ -300,6 +300,9 @@ func (s *server) status(ctx context.Context) keymgr.Status {
 	if store := s.store.Load(); store != nil {
 		st.Locked = false
 		st.Emergency, st.Approvers = authority(ctx, store)
+		if last, err := store.Manager.LastBackup(ctx); err == nil {
+			st.Backup = &last
+		}
 		st.Token = tokenStatus(ctx, store)
 	}
 	s.mu.Lock()

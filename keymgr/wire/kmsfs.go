@@ -89,6 +89,28 @@ type StatusResponse struct {
 	FrontEndVolumes []string   `json:",omitempty"`
 	Approvers       int        `json:",omitempty"`
 	Emergency       *Emergency `json:",omitempty"`
+	Backup          *Backup    `json:",omitempty"`
+}
+
+// Backup is the last backup of the key store in a status; Time is null if there was none.
+type Backup struct {
+	Time          Time
+	Generation    uint64
+	Changed, Keys bool
+}
+
+func fromBackup(b *keymgr.LastBackup) *Backup {
+	if b == nil {
+		return nil
+	}
+	return &Backup{Time{b.Time}, b.Generation, b.Changed, b.Keys}
+}
+
+func (b *Backup) backup() *keymgr.LastBackup {
+	if b == nil {
+		return nil
+	}
+	return &keymgr.LastBackup{Time: b.Time.Time, Generation: b.Generation, Changed: b.Changed, Keys: b.Keys}
 }
 
 // Token describes the token.
@@ -138,13 +160,13 @@ func (a Anchor) Anchor() (keymgr.Anchor, error) {
 // FromStatus makes the wire's shape of a status.
 func FromStatus(s keymgr.Status) StatusResponse {
 	return StatusResponse{KeyStoreId: s.KeyStoreID, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: Time{s.Started},
-		Token: Token(s.Token), KeyUseLog: s.KeyUseLog, KeyUseLogError: s.LogError, Listen: s.Listen, TLS: s.TLS, FrontEndVolumes: s.Volumes, Approvers: s.Approvers, Emergency: fromEmergency(s.Emergency)}
+		Token: Token(s.Token), KeyUseLog: s.KeyUseLog, KeyUseLogError: s.LogError, Listen: s.Listen, TLS: s.TLS, FrontEndVolumes: s.Volumes, Approvers: s.Approvers, Emergency: fromEmergency(s.Emergency), Backup: fromBackup(s.Backup)}
 }
 
 // Status is the inverse of FromStatus.
 func (s StatusResponse) Status() keymgr.Status {
 	return keymgr.Status{KeyStoreID: s.KeyStoreId, Dir: s.Dir, Locked: s.Locked, Unlock: s.Unlock, PID: s.PID, Started: s.Started.Time,
-		Token: keymgr.TokenStatus(s.Token), KeyUseLog: s.KeyUseLog, LogError: s.KeyUseLogError, Listen: s.Listen, TLS: s.TLS, Volumes: s.FrontEndVolumes, Approvers: s.Approvers, Emergency: s.Emergency.emergency()}
+		Token: keymgr.TokenStatus(s.Token), KeyUseLog: s.KeyUseLog, LogError: s.KeyUseLogError, Listen: s.Listen, TLS: s.TLS, Volumes: s.FrontEndVolumes, Approvers: s.Approvers, Emergency: s.Emergency.emergency(), Backup: s.Backup.backup()}
 }
 
 // DestroyKeyVersionRequest is the input of DestroyKeyVersion; volumes by their ids.

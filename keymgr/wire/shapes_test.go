@@ -33,7 +33,7 @@ func TestShapes(t *testing.T) {
 		t.Errorf("anchor %+v %v", got, err)
 	}
 	st := keymgr.Status{KeyStoreID: "id", Dir: "/d", Locked: true, Unlock: "pin", PID: 7, Started: at, Token: keymgr.TokenStatus{Kind: "pkcs11", Label: "l",
-		Model: "m", Serial: "s", HSM: true, Error: "e"}, KeyUseLog: "/l", LogError: "e", Listen: "127.0.0.1:1", Volumes: []string{"a", "b"}}
+		Model: "m", Serial: "s", HSM: true, Error: "e"}, KeyUseLog: "/l", LogError: "e", Listen: "127.0.0.1:1", Volumes: []string{"a", "b"}, Backup: &keymgr.LastBackup{Time: at, Generation: 9, Changed: true}}
 	var status StatusResponse
 	through(t, FromStatus(st), &status)
 	if got := status.Status(); !reflect.DeepEqual(got, st) {

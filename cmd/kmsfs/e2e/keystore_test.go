@@ -81,7 +81,12 @@ func TestKeyStoreRestored(t *testing.T) {
 	write(t, r.Mnt+"/f", []byte("kept"))
 	r.Refused(exitUsage, []string{"lost with it"}, "keystore", "backup", r.Store+"/backup")
 	backup := r.Dir + "/backup"
+	r.backedUp("never made")
+	if out := r.Must("backup", r.Mnt, r.Dir+"/volume"); !strings.Contains(out, "its last backup: never made") {
+		t.Errorf("backup of the volume:\n%s", out)
+	}
 	r.Must("keystore", "backup", backup) // while it is in use
+	r.backedUp("nothing has changed since")
 	r.Refused(exitExists, []string{"already exists"}, "keystore", "backup", backup)
 	if strings.Contains(string(read(t, backup)), "alias/vault") {
 		t.Error("the backup shows a name")
@@ -89,9 +94,18 @@ func TestKeyStoreRestored(t *testing.T) {
 	r.Umount()
 	r.Mount()
 	write(t, r.Mnt+"/g", []byte("later"))
+	r.backedUp("nothing has changed since")
 	r.Umount()
+	if out := r.Must(append([]string{"backup", r.Volume, r.Dir + "/volume"}, r.Secret...)...); !strings.Contains(out, "nothing has changed since") {
+		t.Errorf("backup of the volume:\n%s", out)
+	}
 	r.Must("keystore", "backup", backup+"2")
 	r.Mount()
+	r.Must("key", "disable", "alias/vault")
+	r.backedUp("changed since, but no key was made")
+	r.Must("key", "enable", "alias/vault")
+	r.Must("key", "rotate", "alias/vault")
+	r.backedUp("keys were made since")
 	write(t, r.Mnt+"/h", []byte("last"))
 	r.Umount()
 	r.Must("keystore", "lock")
@@ -137,4 +151,14 @@ func TestKeyStoreRestored(t *testing.T) {
 	r.Remount()
 	r.Must("key", "rotate", "alias/vault")
 	r.Fsck()
+}
+
+// backedUp sees what the two commands say of the key store's last backup.
+func (r *rig) backedUp(words string) {
+	r.T.Helper()
+	for _, command := range []string{"status", "keystore status"} {
+		if out := r.Must(strings.Fields(command)...); !strings.Contains(out, "backup: ") || !strings.Contains(strings.Join(strings.Fields(out), " "), words) {
+			r.T.Errorf("kmsfs %s does not say %q:\n%s", command, words, out)
+		}
+	}
 }
