@@ -47,14 +47,14 @@ func grantCreateCommand(io stdio) *cobra.Command {
 	var store storeFlags
 	var in keymgr.CreateGrantInput
 	var equals, subset map[string]string
-	var lasts time.Duration
+	var expires string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "create KEY --grantee ARN --operations LIST", Short: "Grant the use of a key, and print the grant's id and token", Args: usage(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			in.Constraints = keymgr.GrantConstraints{Equals: equals, Subset: subset}
-			if lasts > 0 {
-				in.Expires = time.Now().Add(lasts)
+			if in.Expires, err = parseEnd(expires, time.Now()); err != nil {
+				return err
 			}
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) (err error) {
 				if in.KeyID, err = keyARN(cmd.Context(), keys, args[0]); err != nil {
@@ -82,7 +82,7 @@ func grantCreateCommand(io stdio) *cobra.Command {
 	f.StringSliceVar(&in.Operations, "operations", nil, "`LIST` of operations, as Decrypt,Encrypt")
 	f.StringToStringVar(&equals, "equals", nil, "only with this encryption context, as `NAME=VALUE`")
 	f.StringToStringVar(&subset, "subset", nil, "only with an encryption context that has `NAME=VALUE`")
-	f.DurationVar(&lasts, "expires", 0, "how long it lasts (`DURATION`); without, until it is ended")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration from now (24h), or a `TIME` (2026-01-31T12:00:00Z); without, when it is revoked or retired")
 	store.addAs(cmd)
 	jsonFlag(cmd, &asJSON)
 	return cmd

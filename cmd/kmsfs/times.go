@@ -15,6 +15,27 @@ func parseTime(s string) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return time.Now().Add(-d), nil
 	}
+	return parseMoment(s)
+}
+
+// parseEnd reads when something ends, which is later than now: as parseTime, but a duration is from now on. "" is the zero time.
+func parseEnd(s string, now time.Time) (end time.Time, err error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, derr := time.ParseDuration(s); derr == nil {
+		end = now.Add(d)
+	} else if end, err = parseMoment(s); err != nil {
+		return time.Time{}, err
+	}
+	if !end.After(now) {
+		return time.Time{}, fmt.Errorf("%w: %q is over already", mount.ErrUsage, s)
+	}
+	return end, nil
+}
+
+// parseMoment reads RFC 3339, or a date with or without a time, which are local.
+func parseMoment(s string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02"} {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
 			return t, nil

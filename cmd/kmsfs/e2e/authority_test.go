@@ -96,6 +96,22 @@ func TestApprovalCommands(t *testing.T) {
 	do("key", "delete", "alias/a", "--yes", "--identity", ann) // who asked gets the answer
 	r.Refused(exitKeyRefused, []string{"pending deletion"}, append([]string{"key", "delete", "alias/a", "--yes", "--identity", ann}, at...)...)
 
+	do("key", "create", "--alias", "alias/b")
+	grant := []string{"grant", "create", "alias/b", "--grantee", "arn:aws:iam::000000000000:user/eve", "--operations", "Decrypt", "--expires", "2099-12-31"}
+	id = ask(grant...)
+	do("approval", "approve", id, "--identity", bob)
+	made := jsonOf[struct {
+		Withheld string
+		Answer   struct {
+			GrantID string `json:"grantId"`
+		}
+	}](r, "approval", "show", id)
+	given := jsonOf[struct{ ID, Token string }](r, grant...)
+	if given.ID != made.Answer.GrantID || len(given.Token) != 140 || !strings.Contains(made.Withheld, "secret") {
+		t.Errorf("the grant that was approved: %+v; its answer: %+v", made, given)
+	}
+	r.Refused(exitUsage, []string{"is over already"}, append(append(grant[:len(grant)-1:len(grant)-1], "-1h"), at...)...)
+
 	id = ask("approval", "off")
 	do("approval", "show", id)
 	do("approval", "reject", id, "--identity", bob)
