@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,7 +73,7 @@ func breakGlassOpenCommand(io stdio) *cobra.Command {
 	var secrets pairFlags
 	var lasts time.Duration
 	var reason string
-	var asJSON bool
+	var out keyOut
 	cmd := &cobra.Command{
 		Use: "open --reason TEXT", Short: "Get the access key of the emergency identity, for a time; it is recorded as an alert", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -88,19 +87,11 @@ func breakGlassOpenCommand(io stdio) *cobra.Command {
 			defer pair[0].Close()
 			defer pair[1].Close()
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				k, until, err := keys.OpenBreakGlass(cmd.Context(), keymgr.Caller{}, pair[0].Bytes(), pair[1].Bytes(), lasts, reason)
-				if err != nil {
-					return err
-				}
-				v := struct {
-					identityKeyView
-					Until time.Time `json:"Until"`
-				}{identityKeyView{k.ARN, k.AccessKeyID, k.Secret}, until}
-				return io.print(asJSON, v, func(w *tabwriter.Writer) {
-					line(w, "Arn", v.ARN)
-					line(w, "AccessKeyId", v.AccessKeyID)
-					line(w, "SecretAccessKey", v.Secret)
-					line(w, "until", since(v.Until))
+				return out.give(io, "kmsfs break-glass open --out FILE gives another one", func() (identityKeyView, error) {
+					k, until, err := keys.OpenBreakGlass(cmd.Context(), keymgr.Caller{}, pair[0].Bytes(), pair[1].Bytes(), lasts, reason)
+					v := viewAccessKey(k)
+					v.Until = until
+					return v, err
 				})
 			})
 		},
@@ -109,6 +100,6 @@ func breakGlassOpenCommand(io stdio) *cobra.Command {
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log (`TEXT`)")
 	secrets.add(cmd)
 	store.add(cmd)
-	jsonFlag(cmd, &asJSON)
+	out.add(cmd)
 	return cmd
 }

@@ -106,7 +106,7 @@ kmsfs key destroy-version alias/vault 1 --lose /srv/former`,
 	"approval approve":    "kmsfs approval approve REQUEST-ID --identity alice.json",
 	"approval reject":     "kmsfs approval reject REQUEST-ID",
 	"break-glass setup":   "kmsfs break-glass setup --keystore /srv/keys",
-	"break-glass open":    `kmsfs break-glass open --reason "the administrators' identities are gone" --for 1h --json`,
+	"break-glass open":    `kmsfs break-glass open --reason "the administrators' identities are gone" --for 1h --out emergency.json`,
 	"break-glass close":   "kmsfs break-glass close",
 	"keyd": `kmsfs keyd --keystore /srv/keys --foreground
 kmsfs keyd --keystore /srv/keys --listen 127.0.0.1:8443`,

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +16,12 @@ type identityKeyView struct {
 	ARN         string `json:"Arn"`
 	AccessKeyID string `json:"AccessKeyId"`
 	Secret      string `json:"SecretAccessKey"`
+
+	Until time.Time `json:"Until,omitzero"` // of break-glass
+}
+
+func viewAccessKey(k keymgr.IdentityKey) identityKeyView {
+	return identityKeyView{ARN: k.ARN, AccessKeyID: k.AccessKeyID, Secret: k.Secret}
 }
 
 // identityFileView says where an access key is that went to a file.
@@ -24,6 +29,8 @@ type identityFileView struct {
 	ARN         string `json:"Arn"`
 	AccessKeyID string `json:"AccessKeyId"`
 	File        string `json:"File"`
+
+	Until time.Time `json:"Until,omitzero"`
 }
 
 // identityView is an identity as it is printed.
@@ -67,8 +74,9 @@ func identityCommand(io stdio) *cobra.Command {
 // identityKeyCommand is create or rotate-key.
 func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command {
 	var store storeFlags
-	var admin, asJSON bool
-	var role, out string
+	var admin bool
+	var role string
+	var out keyOut
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -76,63 +84,32 @@ func identityKeyCommand(io stdio, use, short string, create bool) *cobra.Command
 				return fmt.Errorf("%w: --role or --admin", mount.ErrUsage)
 			}
 			return withKeys(cmd.Context(), &store, func(keys *mount.Keys) error {
-				return io.giveKey(args[0], out, asJSON, func() (keymgr.IdentityKey, error) {
-					switch {
-					case create && role != "":
-						return keys.CreateIdentityAs(cmd.Context(), keymgr.Caller{}, args[0], role)
-					case create:
-						return keys.CreateIdentity(cmd.Context(), keymgr.Caller{}, args[0], admin)
-					}
-					return keys.RotateIdentityKey(cmd.Context(), keymgr.Caller{}, args[0])
+				again := "kmsfs identity rotate-key " + quote(args[0]) + " --out FILE gives the identity another one"
+				return out.give(io, again, func() (identityKeyView, error) {
+					k, err := makeKey(cmd.Context(), keys, args[0], create, role, admin)
+					return viewAccessKey(k), err
 				})
 			})
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "write the access key to `FILE`, which is new and its owner's alone, and print where it is; --identity takes it")
 	if create {
 		cmd.Flags().StringVar(&role, "role", "", "give it a `ROLE`: key-admin, operator, user or auditor")
 		cmd.Flags().BoolVar(&admin, "admin", false, "may do whatever key policies leave to the account")
 	}
 	store.add(cmd)
-	jsonFlag(cmd, &asJSON)
+	out.add(cmd)
 	return cmd
 }
 
-// giveKey has an access key of the identity made, and puts it into a new file, or prints it where none is named.
-func (io stdio) giveKey(name, file string, asJSON bool, make func() (keymgr.IdentityKey, error)) error {
-	if file == "" {
-		k, err := make()
-		if err != nil {
-			return err
-		}
-		return io.printKey(asJSON, identityKeyView{k.ARN, k.AccessKeyID, k.Secret})
+// makeKey makes an identity, or gives one another access key.
+func makeKey(ctx context.Context, keys *mount.Keys, name string, create bool, role string, admin bool) (keymgr.IdentityKey, error) {
+	switch {
+	case create && role != "":
+		return keys.CreateIdentityAs(ctx, keymgr.Caller{}, name, role)
+	case create:
+		return keys.CreateIdentity(ctx, keymgr.Caller{}, name, admin)
 	}
-	f, err := newAccessKeyFile(file)
-	if err != nil {
-		return err
-	}
-	k, err := make()
-	if err != nil {
-		f.discard()
-		return err
-	}
-	if err := f.write(identityKeyView{k.ARN, k.AccessKeyID, k.Secret}); err != nil {
-		return &mount.Advice{Err: err, Next: "the key is lost; give the identity another one: kmsfs identity rotate-key " + quote(name) + " --out FILE"}
-	}
-	v := identityFileView{k.ARN, k.AccessKeyID, f.path}
-	return io.print(asJSON, v, func(w *tabwriter.Writer) {
-		line(w, "Arn", v.ARN)
-		line(w, "AccessKeyId", v.AccessKeyID)
-		line(w, "access key", quote(v.File)+" (new, mode 0600)")
-	})
-}
-
-func (io stdio) printKey(asJSON bool, v identityKeyView) error {
-	return io.print(asJSON, v, func(w *tabwriter.Writer) {
-		line(w, "Arn", v.ARN)
-		line(w, "AccessKeyId", v.AccessKeyID)
-		line(w, "SecretAccessKey", v.Secret)
-	})
+	return keys.RotateIdentityKey(ctx, keymgr.Caller{}, name)
 }
 
 func listIdentities(ctx context.Context, keys *mount.Keys, _ []string) (all []identityView, err error) {

@@ -7,11 +7,59 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"text/tabwriter"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/mount"
 )
+
+// keyOut says where an access key goes that is given once: to a new file, or to be printed.
+type keyOut struct {
+	file   string
+	asJSON bool
+}
+
+func (o *keyOut) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.file, "out", "", "write the access key to `FILE`, which is new and its owner's alone, and print where it is; --identity takes it")
+	jsonFlag(cmd, &o.asJSON)
+}
+
+// give has an access key made, and puts it into a new file, or prints it where none is named. again is what to do if it cannot be written down.
+func (o *keyOut) give(io stdio, again string, make func() (identityKeyView, error)) error {
+	if o.file == "" {
+		v, err := make()
+		if err != nil {
+			return err
+		}
+		return io.print(o.asJSON, v, func(w *tabwriter.Writer) {
+			line(w, "Arn", v.ARN)
+			line(w, "AccessKeyId", v.AccessKeyID)
+			line(w, "SecretAccessKey", v.Secret)
+			line(w, "until", since(v.Until))
+		})
+	}
+	f, err := newAccessKeyFile(o.file)
+	if err != nil {
+		return err
+	}
+	k, err := make()
+	if err != nil {
+		f.discard()
+		return err
+	}
+	if err := f.write(k); err != nil {
+		return &mount.Advice{Err: err, Next: "the key is lost; " + again}
+	}
+	v := identityFileView{k.ARN, k.AccessKeyID, f.path, k.Until}
+	return io.print(o.asJSON, v, func(w *tabwriter.Writer) {
+		line(w, "Arn", v.ARN)
+		line(w, "AccessKeyId", v.AccessKeyID)
+		line(w, "access key", quote(v.File)+" (new, mode 0600)")
+		line(w, "until", since(v.Until))
+	})
+}
 
 // accessKeyFile is the new file that an access key goes to, which is printed once: it is made before the key is, so that a file that cannot be made costs none.
 type accessKeyFile struct {

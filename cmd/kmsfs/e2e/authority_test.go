@@ -149,7 +149,10 @@ func TestBreakGlassCommands(t *testing.T) {
 	r.Refused(exitWrongSecret, []string{"at least one"}, append(append([]string{"break-glass", "open", "--reason", "locked out"}, wrong...), at...)...)
 	r.Refused(exitUsage, []string{"two secrets"}, append(append([]string{"break-glass", "open", "--reason", "locked out"}, wrong[:2]...), at...)...)
 	r.Refused(exitUsage, []string{"--reason"}, append(append([]string{"break-glass", "open"}, secrets...), at...)...)
-	glass := r.secretFile("glass", run(append([]string{"break-glass", "open", "--reason", "locked out", "--for", "10m", "--json"}, secrets...)...))
+	glass := filepath.Join(r.Dir, "glass")
+	if out := run(append([]string{"break-glass", "open", "--reason", "locked out", "--for", "10m", "--out", glass}, secrets...)...); strings.Contains(out, "Secret") || !strings.Contains(out, "until") {
+		t.Errorf("break-glass open --out prints\n%s", out)
+	}
 	run("key", "policy", "put", arn, good, "--identity", glass)
 	run("key", "describe", arn)
 	r.Refused(exitKeyRefused, []string{"not one of the operations of an emergency"}, append([]string{"key", "create", "--identity", glass}, at...)...)
