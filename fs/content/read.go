@@ -157,10 +157,14 @@ func (f *File) readPlane(ctx context.Context, k *keys, plane meta.Plane, p []byt
 	return nil
 }
 
-// begin has the disk begin with the slots where it has first to be read what they hold: where they are follows from their numbers.
+// mostBegun is up to how many bytes of a read are begun with before their map rows are read. Longer reads follow each other, and the kernel below reads ahead of them better when it is not told what
+// to read: they would take 1.7 times as long.
+const mostBegun = 32 << 10
+
+// begin has the disk begin with the slots of a short read where it has first to be read what they hold: where they are follows from their numbers.
 func (r *reader) begin(end uint64) {
 	from, _ := meta.RowOf(r.first)
-	if r.f.e.rows.has(rowKey{r.f.ino, from}) || r.openObject() != nil { // that there is no object is right if all are holes
+	if len(r.p) > mostBegun || r.f.e.rows.has(rowKey{r.f.ino, from}) || r.openObject() != nil { // that there is no object is right if all are holes
 		return
 	}
 	at := r.plane.Slot(r.first)
