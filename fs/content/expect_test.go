@@ -10,29 +10,39 @@ import (
 	"github.com/kmsfs/kmsfs/meta"
 )
 
+// hasObject tells whether a file's content has an object.
+func (r *rig) hasObject(f *File) bool {
+	obj, err := r.eng.objects.Get(r.eng.object(f.Ino(), f.st.serial))
+	if err == nil {
+		obj.Release()
+	}
+	return err == nil
+}
+
+// written is a new file with n bytes of a pattern.
+func (r *rig) written(n int, seed uint64) *File {
+	r.t.Helper()
+	f := r.file()
+	if _, err := f.WriteAt(ctx, pattern(n, seed), 0, WriteOpts{}); err != nil {
+		r.t.Fatal(err)
+	}
+	return f
+}
+
 // TestExpectedSync: once a small new file was synced, what is written to the next one in its directory is in the journal, has no object, and survives a power cut after its
 // sync. A large file has one.
 func TestExpectedSync(t *testing.T) {
 	r := newRig(t, rigOptions{disk: true, cutting: true})
-	hasObject := func(f *File) bool {
-		_, err := r.eng.objects.Get(r.eng.object(f.Ino(), f.st.serial))
-		return err == nil
-	}
-	write := func(n int, seed uint64) *File {
-		f := r.file()
-		mustWrite(t, f, pattern(n, seed), 0)
-		return f
-	}
-	first := write(20000, 1)
-	if !hasObject(first) {
+	first := r.written(20000, 1)
+	if !r.hasObject(first) {
 		t.Fatal("a file of which no sync was expected has no object")
 	}
 	must(t, first.Sync(ctx))
-	second, large := write(20000, 2), write(smallWrite+1, 3)
-	if hasObject(second) {
+	second, large := r.written(20000, 2), r.written(smallWrite+1, 3)
+	if r.hasObject(second) {
 		t.Error("a file of which a sync was expected has an object before a checkpoint")
 	}
-	if !hasObject(large) {
+	if !r.hasObject(large) {
 		t.Error("a large file has no object")
 	}
 	must(t, second.Sync(ctx))
@@ -53,24 +63,15 @@ func TestExpectedSync(t *testing.T) {
 // has where half of what makes a checkpoint due waits already.
 func TestSmallFilesBeginInTheJournal(t *testing.T) {
 	r := newRig(t, rigOptions{disk: true, cutting: true, small: true})
-	hasObject := func(f *File) bool {
-		_, err := r.eng.objects.Get(r.eng.object(f.Ino(), f.st.serial))
-		return err == nil
-	}
-	write := func(n int, seed uint64) *File {
-		f := r.file()
-		mustWrite(t, f, pattern(n, seed), 0)
-		return f
-	}
-	small, large := write(smallFile, 1), write(smallFile+1, 2)
-	if hasObject(small) || !hasObject(large) {
-		t.Errorf("objects: of the small file %v, of the large one %v", hasObject(small), hasObject(large))
+	small, large := r.written(smallFile, 1), r.written(smallFile+1, 2)
+	if r.hasObject(small) || !r.hasObject(large) {
+		t.Errorf("objects: of the small file %v, of the large one %v", r.hasObject(small), r.hasObject(large))
 	}
 	mustWrite(t, small, pattern(1, 3), smallFile) // grows beyond
-	if !hasObject(small) {
+	if !r.hasObject(small) {
 		t.Error("a file that has grown has no object")
 	}
-	brief := write(5000, 4)
+	brief := r.written(5000, 4)
 	name := fmt.Appendf(nil, "file%d", r.names)
 	if _, err := r.meta.Unlink(ctx, meta.RootIno, name, r.eng.IsOpen); err != nil {
 		t.Fatal(err)
@@ -78,14 +79,14 @@ func TestSmallFilesBeginInTheJournal(t *testing.T) {
 	must(t, r.eng.Unlinked(ctx, brief.Ino()))
 	must(t, brief.Close())
 	must(t, r.eng.Checkpoint(ctx))
-	if hasObject(brief) {
+	if r.hasObject(brief) {
 		t.Error("a file that was removed before the checkpoint has an object")
 	}
 	for waiting, due := r.kv.Backlog(); waiting < due/2; waiting, _ = r.kv.Backlog() {
-		must(t, write(smallFile, 5).Close())
+		must(t, r.written(smallFile, 5).Close())
 	}
-	late := write(5000, 6)
-	if !hasObject(late) {
+	late := r.written(5000, 6)
+	if !r.hasObject(late) {
 		t.Error("a file has no object though the journal is half full")
 	}
 	must(t, r.eng.SyncAll(ctx))

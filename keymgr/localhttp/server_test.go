@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/hsm/hsmtest"
 )
 
 // generous are bounds that nothing here comes near to.
@@ -179,11 +181,12 @@ func TestClientGone(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		for end := time.Now().Add(time.Minute); server.watched.Load(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("connections are looked at though there are no requests")
+		hsmtest.Eventually(t, func() error {
+			if server.watched.Load() {
+				return errors.New("connections are looked at though there are no requests")
 			}
-		}
+			return nil
+		})
 	}
 }
 
@@ -248,14 +251,12 @@ func TestSlow(t *testing.T) {
 	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // it is the server's time that passes
-		if gone(c) {
-			break
+	hsmtest.Eventually(t, func() error { // it is the server's time that passes
+		if !gone(c) {
+			return errors.New("who does not read is not hung up on")
 		}
-		if time.Now().After(end) {
-			t.Fatal("who does not read is not hung up on")
-		}
-	}
+		return nil
+	})
 }
 
 // TestAnswerWiped: the copy of an answer does not stay in the connection's buffer.

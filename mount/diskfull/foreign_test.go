@@ -64,6 +64,20 @@ func (r *rig) deletionFrees(led *ledger) {
 	}
 }
 
+// mountedFull mounts a volume whose disk is full: nothing is lost, deleting gives room, and with what release gives it goes on.
+func (r *rig) mountedFull(led *ledger, release func()) {
+	r.T.Helper()
+	r.Mount()
+	r.Alive()
+	if err := led.verify(); err != nil {
+		r.T.Fatal(err)
+	}
+	r.deleteSome(led, 0)
+	release()
+	r.goOn(led, 0)
+	r.finish(led)
+}
+
 // A full disk is mounted again: reading and deleting work, and it goes on when there is room.
 func TestMountFull(t *testing.T) {
 	r, led := newRig(t, "ext4"), newLedger()
@@ -74,15 +88,7 @@ func TestMountFull(t *testing.T) {
 	}
 	r.Ends(r.PID)
 	_ = unix.Unmount(r.Mnt, unix.MNT_DETACH)
-	r.Mount()
-	r.Alive()
-	if err := led.verify(); err != nil {
-		t.Fatal(err)
-	}
-	r.deleteSome(led, 0)
-	release()
-	r.goOn(led, 0)
-	r.finish(led)
+	r.mountedFull(led, release)
 }
 
 // A disk that others fill while the volume is not mounted, when it keeps less room for itself: it is mounted, and deleting gives room.
@@ -91,15 +97,7 @@ func TestFilledWhileClosed(t *testing.T) {
 	r.fillUnderLoad(led, rand.New(rand.NewPCG(mounttest.Seed(t), 5)), 0)
 	r.Umount()
 	release := r.disk.Fill()
-	r.Mount()
-	r.Alive()
-	if err := led.verify(); err != nil {
-		t.Fatal(err)
-	}
-	r.deleteSome(led, 0)
-	release()
-	r.goOn(led, 0)
-	r.finish(led)
+	r.mountedFull(led, release)
 }
 
 // A reader of a file that is open for writing, at its end, is not told that the disk is full; nor are stat and seek.
