@@ -6,16 +6,22 @@ import (
 	"testing"
 )
 
+// admAndFriend makes a key administrator and an identity without a role.
+func (f *fixture) admAndFriend(t *testing.T) (adm, friend Caller) {
+	t.Helper()
+	for name, role := range map[string]string{"adm": RoleKeyAdmin, "friend": ""} {
+		if _, err := f.CreateIdentityAs(t.Context(), me, name, role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return asIdentity("adm"), asIdentity("friend")
+}
+
 // TestKeyAdminReadsNothingUnseen: a key administrator gets no plaintext, whatever the policies and grants say that it makes for itself; what it can do is give the key to somebody else, and each way of that is an alert.
 func TestKeyAdminReadsNothingUnseen(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
-	for name, role := range map[string]string{"adm": RoleKeyAdmin, "friend": ""} {
-		if _, err := f.CreateIdentityAs(ctx, me, name, role); err != nil {
-			t.Fatal(err)
-		}
-	}
-	adm, friend := asIdentity("adm"), asIdentity("friend")
+	adm, friend := f.admAndFriend(t)
 	secret, key := f.newKey(t, "alias/secret"), f.newKey(t, "alias/other")
 	blob := f.seal(t, secret.KeyID, "p", nil)
 	reads := func(by Caller) error {
@@ -79,12 +85,7 @@ func TestKeyAdminReadsNothingUnseen(t *testing.T) {
 func TestAliasTakesNothingUnseen(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
-	for name, role := range map[string]string{"adm": RoleKeyAdmin, "friend": ""} {
-		if _, err := f.CreateIdentityAs(ctx, me, name, role); err != nil {
-			t.Fatal(err)
-		}
-	}
-	adm, friend := asIdentity("adm"), asIdentity("friend")
+	adm, friend := f.admAndFriend(t)
 	f.newKey(t, "alias/vault")
 	bad, err := f.CreateKey(ctx, adm, CreateKeyInput{Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"kms:*","Resource":"*"},
 		{"Effect":"Allow","Principal":{"AWS":"` + userARN("friend") + `"},"Action":"kms:Decrypt","Resource":"*"}]}`})

@@ -36,17 +36,7 @@ func TestShredLeavesNoWrap(t *testing.T) {
 		want(t, "rename", err, nil)
 		note()
 		if i == 1 {
-			_, err := v.Update(bg, func(tx *meta.Tx) error {
-				a, err := tx.Attr(f.Ino)
-				if err != nil {
-					return err
-				}
-				dek, err := v.AddEpoch(tx, a)
-				if err == nil {
-					dek.Wipe()
-				}
-				return err
-			})
+			_, err := v.Update(bg, v.epochOf(f.Ino))
 			want(t, "epoch", err, nil)
 			note()
 		}
@@ -107,6 +97,21 @@ func TestRowPutBack(t *testing.T) {
 			t.Error("after a deep rewrap the key of a row that is put back opens")
 		}
 		t.Log("after a deep rewrap:", err)
+	}
+}
+
+// epochOf gives a file another data key.
+func (v *tree) epochOf(ino meta.Ino) func(*meta.Tx) error {
+	return func(tx *meta.Tx) error {
+		a, err := tx.Attr(ino)
+		if err != nil {
+			return err
+		}
+		dek, err := v.AddEpoch(tx, a)
+		if err == nil {
+			dek.Wipe()
+		}
+		return err
 	}
 }
 

@@ -90,19 +90,30 @@ var works = []work{
 	}, finishShred},
 }
 
-// finishShred has the job go on by itself, if it was submitted; otherwise it is asked for again.
-func finishShred(r *rig, round int) {
-	var all []job
+// jobs are the volume's jobs, the latest last.
+func (r *rig) jobs() (all []job) {
+	r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+	return all
+}
+
+// ended are the jobs when the latest, if there is one, has ended.
+func (r *rig) ended() (all []job) {
 	r.Eventually("the job ends", func() error {
-		r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+		all = r.jobs()
 		if n := len(all); n > 0 && all[n-1].State != "done" {
 			return fmt.Errorf("%+v", all[n-1])
 		}
 		return nil
 	})
+	return all
+}
+
+// finishShred has the job go on by itself, if it was submitted; otherwise it is asked for again.
+func finishShred(r *rig, round int) {
+	all := r.ended()
 	if _, err := os.Lstat(r.imported(round)); err == nil {
 		r.Must("shred", "--yes", r.imported(round))
-		r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+		all = r.jobs()
 	}
 	j := all[len(all)-1]
 	if _, err := os.Lstat(r.imported(round)); !os.IsNotExist(err) || j.What != "shred" || j.Failed > 0 || j.Shred.Event == "" || j.Total != plainFiles {
@@ -117,14 +128,7 @@ func deepRewrap() work {
 		began = time.Now()
 		return r.command("rewrap", "--deep", "--wait", r.Volume)
 	}, nil, func(r *rig, _ int) {
-		var all []job
-		r.Eventually("the job ends", func() error {
-			r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
-			if n := len(all); n > 0 && all[n-1].State != "done" {
-				return fmt.Errorf("%+v", all[n-1])
-			}
-			return nil
-		})
+		all := r.ended()
 		if n := len(all); n == 0 || all[n-1].submitted(r).Before(began) {
 			r.Must("rewrap", "--deep", "--wait", r.Volume)
 		} else if all[n-1].Failed > 0 {
@@ -153,8 +157,7 @@ func (j job) submitted(r *rig) time.Time {
 
 func (r *rig) lastJob() job {
 	r.t.Helper()
-	var all []job
-	r.must(json.Unmarshal([]byte(r.Must("jobs", "--json", r.Volume)), &all))
+	all := r.jobs()
 	if len(all) == 0 {
 		r.Must("reencrypt", "--rate", "3M", r.Volume) // the submission did not get through
 		return r.lastJob()
