@@ -34,8 +34,8 @@ type Server struct {
 		sync.Mutex
 		listener net.Listener
 		conns    map[*conn]bool
-		closing  bool
 	}
+	ending  atomic.Bool    // set with mu held
 	running sync.WaitGroup // connections
 }
 
@@ -49,7 +49,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.mu.conns == nil {
 		s.mu.conns = map[*conn]bool{}
 	}
-	closing := s.mu.closing
+	closing := s.closing()
 	s.mu.Unlock()
 	if closing {
 		_ = l.Close()
@@ -78,16 +78,13 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-func (s *Server) closing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.closing
-}
+// closing says whether Shutdown or Close has begun. Each request asks, so it takes no lock.
+func (s *Server) closing() bool { return s.ending.Load() }
 
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.closing {
+	if s.closing() {
 		return false
 	}
 	s.running.Add(1)
@@ -127,7 +124,8 @@ func (s *Server) Close() error {
 func (s *Server) stop(each func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.closing = true; s.mu.listener != nil {
+	s.ending.Store(true)
+	if s.mu.listener != nil {
 		_ = s.mu.listener.Close()
 	}
 	for c := range s.mu.conns {
