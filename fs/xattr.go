@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -13,6 +14,9 @@ import (
 
 // xattrPrefixes are the namespaces of xattrs that exist here. Who may use which is the kernel's to decide.
 var xattrPrefixes = []string{"user.", "trusted.", "security."}
+
+// xattrSELinux is SELinux's label of an inode. Where a get of it reaches us there is no SELinux, which answers itself; see absent.
+const xattrSELinux = "security.selinux"
 
 // checkXattr refuses names outside the namespaces: ErrUnsupported.
 func checkXattr(name string) error {
@@ -27,6 +31,15 @@ func checkXattr(name string) error {
 	return fmt.Errorf("xattr namespace: %w", ErrUnsupported)
 }
 
+// absent is the answer to a get of an xattr that the inode does not have. Of SELinux's label it is EOPNOTSUPP: ls(1) and others ask each file for it after ENODATA,
+// and none of a mount after EOPNOTSUPP.
+func absent(name string) fuse.Status {
+	if name == xattrSELinux {
+		return fuse.Status(syscall.EOPNOTSUPP)
+	}
+	return fuse.Status(syscall.ENODATA)
+}
+
 // GetXAttr copies the value of an xattr to dest. If dest is too small the status is ERANGE, and the size is returned all the same.
 func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
 	ctx := request(cancel, in)
@@ -37,7 +50,13 @@ func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, d
 	if err := fs.maySee(ctx, in, meta.Ino(in.NodeId)); err != nil {
 		return 0, fs.status("getxattr", in.NodeId, err)
 	}
+	if lacks, err := fs.meta.LacksXattr(ctx, meta.Ino(in.NodeId), name); err == nil && lacks {
+		return 0, absent(name)
+	}
 	value, err := fs.meta.GetXattr(ctx, meta.Ino(in.NodeId), name)
+	if errors.Is(err, meta.ErrNoXattr) {
+		return 0, absent(name)
+	}
 	if err != nil {
 		return 0, fs.status("getxattr", in.NodeId, stale(err))
 	}

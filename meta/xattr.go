@@ -48,6 +48,15 @@ func (a *Attr) lacks(name string) bool {
 	return !a.Flags.HasXattr() || f != 0 && a.Flags&f == 0
 }
 
+// LacksXattr tells whether the inode's row alone says that it has no such xattr: one cached lookup. False: GetXattr knows. Errors: ErrNotFound.
+func (s *Store) LacksXattr(ctx context.Context, ino Ino, name string) (bool, error) {
+	a, err := s.attr(ctx, ino)
+	if err != nil {
+		return false, wrapIno("get xattr", ino, err)
+	}
+	return a.lacks(name), nil
+}
+
 // GetXattr returns the value of an xattr, which may be empty; the slice is the caller's. An inode without any costs one cached lookup.
 // Errors: ErrNotFound, ErrNoXattr, ErrNameTooLong, ErrBadName, ErrKeyUnavailable, ErrKeyRevoked.
 func (s *Store) GetXattr(ctx context.Context, ino Ino, name string) ([]byte, error) {

@@ -75,6 +75,18 @@ func xattrCases() (cases []Case) {
 			c.is("get", one(unix.Getxattr(c.p("f"), "user.one", nil)), unix.ENODATA)
 			c.is("remove again", unix.Removexattr(c.p("f"), "user.one"), unix.ENODATA)
 		}},
+		Case{"xattr", "a label of SELinux that is there", func(c *C) {
+			c.file("f", "")
+			c.ok("set", unix.Setxattr(c.p("f"), "security.selinux", []byte("system_u:object_r:etc_t:s0"), 0))
+			eq(c, "value", c.xattr("f", "security.selinux"), "system_u:object_r:etc_t:s0")
+			eq(c, "names", strings.Join(c.xattrNames("f"), " "), "security.selinux")
+			c.ok("remove", unix.Removexattr(c.p("f"), "security.selinux"))
+			eq(c, "names", len(c.xattrNames("f")), 0)
+		}},
+		Case{"xattr", "a label of SELinux that is not there", func(c *C) {
+			c.file("f", "")
+			c.is("get", one(unix.Getxattr(c.p("f"), "security.selinux", nil)), unix.ENODATA)
+		}},
 		Case{"xattr", "create and replace", func(c *C) {
 			c.file("f", "")
 			c.is("replace what is not there", unix.Setxattr(c.p("f"), "user.a", nil, unix.XATTR_REPLACE), unix.ENODATA)
