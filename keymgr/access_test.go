@@ -65,7 +65,7 @@ func TestEveryOperationIsDecided(t *testing.T) {
 		if operation == "CancelKeyDeletion" || operation == "ConfirmKeyDeletion" {
 			s.f.setStateTo(t, s.md.KeyID, StatePendingDeletion)
 		}
-		if r := stateRules[operation]; r == toImport || r == toDropMaterial {
+		if r := operations[operation].states; r == toImport || r == toDropMaterial {
 			s.f.setStateTo(t, s.md.KeyID, StatePendingImport)
 		}
 		if err := run(t.Context(), s); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -26,7 +27,7 @@ func (m *Manager) CreateAlias(ctx context.Context, by Caller, alias, keyID strin
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return m.addAlias(ctx, tx, alias, k.id) }, nil
-	}, nil)
+	})
 }
 
 func (m *Manager) addAlias(ctx context.Context, tx kv.Txn, alias string, id keyUUID) error {
@@ -45,34 +46,40 @@ type aliasParams struct {
 	KeyID string `json:"targetKeyId,omitempty"`
 }
 
+func (in *aliasParams) describeTo(*policy.Context) {}
+
+func (in *aliasParams) carryOut(ctx context.Context, m *Manager, by Caller, key string) (string, error) {
+	if in.KeyID == "" {
+		return in.Alias + " is removed", m.DeleteAlias(ctx, by, in.Alias)
+	}
+	return in.Alias + " is " + key, m.UpdateAlias(ctx, by, in.Alias, in.KeyID)
+}
+
 // UpdateAlias gives an alias to another key (id or ARN): whoever encrypts by the alias does so under that one from then on, which is why it is an alert and may need a second person. The key that had it may be
 // in any state. Errors as CreateAlias, without ErrAlreadyExists, and ErrApprovalRequired.
 func (m *Manager) UpdateAlias(ctx context.Context, by Caller, alias, keyID string) error {
 	in := aliasParams{alias, keyID}
-	return m.updateAlias(ctx, by, in, &guarded{params: in})
-}
-
-func (m *Manager) updateAlias(ctx context.Context, by Caller, in aliasParams, g *guarded) error {
-	u := &Use{Operation: "UpdateAlias", Key: printable(in.KeyID), Detail: printable(in.Alias), Alert: true}
-	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
-		k, err := m.admitted(ctx, by, u, ask{key: in.KeyID, bad: checkNewAlias(in.Alias)})
+	u := &Use{Operation: "UpdateAlias", Key: printable(keyID), Detail: printable(alias), Alert: true}
+	second := &seconded{params: in}
+	return m.perform(ctx, by, change{use: u, second: second, check: func() (func(kv.Txn) error, error) {
+		k, err := m.admitted(ctx, by, u, ask{key: keyID, bad: checkNewAlias(alias)})
 		if err != nil {
 			return nil, err
 		}
-		old, err := m.aliasTarget(ctx, by, u, in.Alias)
+		old, err := m.aliasTarget(ctx, by, u, alias)
 		if err != nil {
 			return nil, err
 		}
 		if k.id == old {
-			g.free, u.Alert = g.approved == nil, false // nothing moves
+			second.free, u.Alert = by.approved == nil, false // nothing moves
 			return func(kv.Txn) error { return nil }, nil
 		}
 		u.Detail += " from " + old.ARN()
 		if len(k.record.Aliases) >= MaxAliases {
 			return nil, fault(ErrLimit, "%s has %d aliases already", k.id.ARN(), len(k.record.Aliases))
 		}
-		return func(tx kv.Txn) error { return m.moveAlias(ctx, tx, in.Alias, old, k.id) }, nil
-	}, nil)
+		return func(tx kv.Txn) error { return m.moveAlias(ctx, tx, alias, old, k.id) }, nil
+	}})
 }
 
 // aliasTarget is the key that has the alias, if the caller may do u's operation to both.
@@ -123,28 +130,23 @@ func (m *Manager) editAliases(ctx context.Context, tx kv.Txn, id keyUUID, edit f
 // DeleteAlias removes a name, which another key can be given then: an alert, and guarded, as UpdateAlias. The key stays. Errors: ErrNotFound, ErrValidation, ErrInvalidAlias, ErrNotAuthorized (reserved),
 // ErrApprovalRequired, and those that are ErrKeyUnavailable.
 func (m *Manager) DeleteAlias(ctx context.Context, by Caller, alias string) error {
-	in := aliasParams{Alias: alias}
-	return m.deleteAlias(ctx, by, in, &guarded{params: in})
-}
-
-func (m *Manager) deleteAlias(ctx context.Context, by Caller, in aliasParams, g *guarded) error {
-	u := &Use{Operation: "DeleteAlias", Detail: printable(in.Alias), Alert: true}
-	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
-		if err := checkNewAlias(in.Alias); err != nil {
+	u := &Use{Operation: "DeleteAlias", Detail: printable(alias), Alert: true}
+	return m.perform(ctx, by, change{use: u, second: &seconded{params: aliasParams{Alias: alias}}, check: func() (func(kv.Txn) error, error) {
+		if err := checkNewAlias(alias); err != nil {
 			return nil, err
 		}
-		id, err := m.aliasTarget(ctx, by, u, in.Alias)
+		id, err := m.aliasTarget(ctx, by, u, alias)
 		if err != nil {
 			return nil, err
 		}
 		u.Key = id.ARN()
 		return func(tx kv.Txn) error {
-			tx.Delete(m.rows.aliasKey(in.Alias))
+			tx.Delete(m.rows.aliasKey(alias))
 			return m.editAliases(ctx, tx, id, func(have []string) []string {
-				return slices.DeleteFunc(have, func(a string) bool { return a == in.Alias })
+				return slices.DeleteFunc(have, func(a string) bool { return a == alias })
 			})
 		}, nil
-	}, nil)
+	}})
 }
 
 // ListAliases lists aliases, all or those of one key (id or ARN), in an order of its own. ErrValidation, ErrInvalidMarker, ErrNotFound.

@@ -97,7 +97,7 @@ func (m *Manager) RestoreAnchor(ctx context.Context, by Caller, id blockcrypt.Vo
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return m.putAnchor(tx, id, a) }, nil
-	}, nil)
+	})
 }
 
 func (m *Manager) putAnchor(tx kv.Txn, id blockcrypt.VolumeID, a Anchor) error {

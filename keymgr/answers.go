@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
@@ -52,12 +53,12 @@ type (
 )
 
 // done is what is kept when a request was carried out; approver is the ARN of who approved it.
-func (g *guarded) done(now time.Time, approver string) (*doneRecord, error) {
-	rec := &doneRecord{Time: now, Approver: approver, Answer: json.RawMessage("{}"), Withheld: g.withheld}
-	if g.keep == nil {
+func (s *seconded) done(now time.Time, approver string) (*doneRecord, error) {
+	rec := &doneRecord{Time: now, Approver: approver, Answer: json.RawMessage("{}"), Withheld: s.withheld}
+	if s.answer == nil {
 		return rec, nil
 	}
-	answer, err := json.Marshal(g.keep())
+	answer, err := json.Marshal(s.answer)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("encode answer: %w", err)
@@ -69,33 +70,41 @@ func (g *guarded) done(now time.Time, approver string) (*doneRecord, error) {
 	return rec, nil
 }
 
-// carryOut is apply, which uses the request up that u's change was approved as: both or none, and once. Its row keeps the answer. ErrNotFound if it is used up already. The caller has taken changes.
-func (m *Manager) carryOut(ctx context.Context, by Caller, u *Use, g *guarded, apply func(kv.Txn) error) (func(kv.Txn) error, error) {
+// usingUp is apply, which uses up the request that was approved: both or none, once, and only for what it asks for. Its row keeps the answer. ErrNotFound if it is used up already. The caller has taken changes.
+func (m *Manager) usingUp(ctx context.Context, by Caller, u *Use, s *seconded, apply func(kv.Txn) error) (func(kv.Txn) error, error) {
+	params, err := json.Marshal(s.params)
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
 	all, err := m.requests(ctx)
 	if err != nil {
 		return nil, err
 	}
-	now := m.now().UTC()
+	id, now := by.approved.request, m.now().UTC()
 	superfluous := outdated(all, now)
+	u.Detail = strings.TrimPrefix(fmt.Sprintf("%s; request %s, approved by %s", u.Detail, id, by.approved.by), "; ")
 	return func(tx kv.Txn) error {
-		rec, err := m.takeRequest(ctx, tx, *g.approved)
+		rec, err := m.takeRequest(ctx, tx, id)
 		if err != nil {
 			return err
+		}
+		if !rec.asks(u.Operation, by.Who.ARN, params) {
+			return fault(ErrInternal, "request %s asks for something else than %s", id, u.Operation)
 		}
 		if err := apply(tx); err != nil {
 			return err
 		}
-		if rec.Done, err = g.done(now, by.approvedBy); err != nil {
+		if rec.Done, err = s.done(now, by.approved.by); err != nil {
 			return err
 		}
 		rec.Key, rec.Asked, rec.Expires = u.Key, nil, now.Add(AnswerLifetime)
-		if rec.Operation == "SetBreakGlass" {
-			rec.Parameters = json.RawMessage("{}") // its hashes have their own row
+		if operations[u.Operation].secret {
+			rec.Parameters = json.RawMessage("{}")
 		}
 		for _, old := range superfluous {
 			tx.Delete(key(rowRequest, old[:]))
 		}
-		return m.rows.put(tx, key(rowRequest, g.approved[:]), rec)
+		return m.rows.put(tx, key(rowRequest, id[:]), rec)
 	}, nil
 }
 
@@ -128,13 +137,13 @@ func outdated(all map[requestID]requestRecord, now time.Time) (ids []requestID) 
 	return ids
 }
 
-// answered says whether the caller asks again for what was approved and carried out meanwhile: then g.given is its answer, this once, and nothing is done. refusal is why the change could not be made now, if it could
+// answered says whether the caller asks again for what was approved and carried out meanwhile: then s.answer is its answer, this once, and nothing is done. refusal is why the change could not be made now, if it could
 // not, as a key whose deletion is scheduled cannot have it scheduled again; who has no right to the change gets no answer of it. The caller has taken changes.
-func (m *Manager) answered(ctx context.Context, by Caller, u *Use, g *guarded, refusal error) (bool, error) {
-	if g == nil || g.approved != nil || g.free && refusal == nil || by.isEmergency() || !bySuccess(refusal) {
+func (m *Manager) answered(ctx context.Context, by Caller, u *Use, s *seconded, refusal error) (bool, error) {
+	if by.approved != nil || s.free && refusal == nil || by.isEmergency() || !bySuccess(refusal) {
 		return false, nil
 	}
-	params, err := json.Marshal(g.params)
+	params, err := json.Marshal(s.params)
 	if err != nil {
 		return false, nil // the change says so
 	}
@@ -145,6 +154,11 @@ func (m *Manager) answered(ctx context.Context, by Caller, u *Use, g *guarded, r
 	id, rec := askedBefore(all, u.Operation, by.Who.ARN, params, m.now())
 	if rec == nil {
 		return false, nil
+	}
+	if s.answer != nil {
+		if err := json.Unmarshal(rec.Done.Answer, s.answer); err != nil {
+			return false, m.record(ctx, by, u, fmt.Errorf("answer of request %s: %v: %w", id, err, errRow))
+		}
 	}
 	u.Decision, u.Reason, u.Key, u.Response, u.Alert = Allow, "who asked", rec.Key, nil, false
 	u.Detail = fmt.Sprintf("nothing is done now: the answer of request %s, approved by %s", id, rec.Done.Approver)
@@ -157,7 +171,7 @@ func (m *Manager) answered(ctx context.Context, by Caller, u *Use, g *guarded, r
 	if err := m.commit(ctx, func(tx kv.Txn) error { return m.rows.put(tx, key(rowRequest, id[:]), *rec) }); err != nil {
 		return true, m.record(ctx, by, u, err)
 	}
-	g.given = done.Answer
+	s.given = true
 	return true, nil
 }
 
@@ -174,14 +188,6 @@ func askedBefore(all map[requestID]requestRecord, operation, arn string, params 
 		}
 	}
 	return id, found
-}
-
-// readAnswer reads an answer that was given into v.
-func (g *guarded) readAnswer(v any) error {
-	if err := json.Unmarshal(g.given, v); err != nil {
-		return fmt.Errorf("answer of a request: %v: %w", err, errRow)
-	}
-	return nil
 }
 
 // GetRequest shows a request that waits, or was carried out less than AnswerLifetime ago: the owner, approvers and who made it may see it. Errors: ErrValidation, ErrNotFound (also for what is not the caller's to see), and

@@ -210,8 +210,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	if list, err := f.ListRequests(ctx, me); err != nil || len(list) != 1 || list[0].ID != waits {
 		t.Errorf("what waits: %+v, %v", list, err)
 	}
-	g := &guarded{keep: func() any { return strings.Repeat("x", maxAnswer) }}
-	if rec, err := g.done(now, "a"); err != nil || string(rec.Answer) != "{}" || !strings.Contains(rec.Withheld, "4098 bytes") {
+	s := &seconded{answer: strings.Repeat("x", maxAnswer)}
+	if rec, err := s.done(now, "a"); err != nil || string(rec.Answer) != "{}" || !strings.Contains(rec.Withheld, "4098 bytes") {
 		t.Errorf("a long answer: %+v, %v", rec, err)
 	}
 }

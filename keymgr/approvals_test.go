@@ -50,6 +50,7 @@ const ownPolicy = `{"Version":"2012-10-17","Statement":{"Sid":"own","Effect":"Al
 
 // TestApproval: each guarded change waits, survives a restart, is refused to who must not approve, and is then done once.
 func TestApproval(t *testing.T) {
+	tried := map[string]bool{}
 	for name, c := range map[string]struct {
 		ask  func(f *fixture, ctx context.Context, by Caller, key string) error
 		done func(f *fixture, ctx context.Context, key string) bool
@@ -125,6 +126,8 @@ func TestApproval(t *testing.T) {
 			return err == nil && !e.Set.IsZero()
 		}},
 	} {
+		operation, _, _ := strings.Cut(name, " ")
+		tried[operation] = true
 		t.Run(name, func(t *testing.T) {
 			f := approvalFixture(t)
 			key := f.newKey(t, "alias/k").KeyID
@@ -163,7 +166,6 @@ func TestApproval(t *testing.T) {
 			if _, err := f.ApproveRequest(t.Context(), identityCaller("ann"), id); err == nil {
 				t.Error("it can be approved again")
 			}
-			operation, _, _ := strings.Cut(name, " ")
 			var asked, approved, did bool
 			for _, u := range f.tape.last(1000) {
 				asked = asked || u.Operation == operation && u.Decision == Deny && u.Error == "ApprovalRequiredException" && strings.Contains(u.Detail, id) && u.Alert
@@ -174,6 +176,42 @@ func TestApproval(t *testing.T) {
 				t.Errorf("recorded: asked %v, approved %v, done %v", asked, approved, did)
 			}
 		})
+	}
+	for name, is := range operations {
+		if is.request != nil && !tried[name] {
+			t.Errorf("%s is guarded, and not tried", name)
+		}
+	}
+}
+
+// TestApprovalIsForWhatWasAsked: an approval does nothing but what its request asks for.
+func TestApprovalIsForWhatWasAsked(t *testing.T) {
+	f := approvalFixture(t)
+	ctx := t.Context()
+	key, other := f.newKey(t, "alias/k").KeyID, f.newKey(t, "alias/other").KeyID
+	name := requested(t, f.PutKeyPolicy(ctx, me, key, "", ownPolicy, false))
+	id, rec, err := f.waiting(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := f.requester(ctx, identityCaller("ann"), id, &rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"another operation": f.UpdateAlias(ctx, by, "alias/k", other),
+		"another key":       f.PutKeyPolicy(ctx, by, other, "", ownPolicy, false),
+		"another policy":    f.PutKeyPolicy(ctx, by, key, "", string(policy.DefaultPolicy(AccountID)), false),
+	} {
+		if !errors.Is(err, ErrInternal) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := f.PutKeyPolicy(ctx, by, key, "", ownPolicy, false); err != nil {
+		t.Error(err)
+	}
+	if md, err := f.DescribeKey(ctx, me, "alias/k"); err != nil || md.KeyID != key {
+		t.Errorf("%+v, %v", md, err)
 	}
 }
 
@@ -365,8 +403,8 @@ func TestBreakGlass(t *testing.T) {
 	if err := f.Observe(ctx, me); err != nil {
 		t.Fatal(err)
 	}
-	if u := f.tape.last(1)[0]; u.Operation != "EndBreakGlass" || !u.Alert {
-		t.Errorf("its end is recorded as %+v", u)
+	if u := f.tape.last(1)[0]; u.Operation != "EndBreakGlass" || !u.Alert || !u.Event().Internal {
+		t.Errorf("its end is recorded as %+v, internal %v", u, u.Event().Internal)
 	}
 	if k, _, err = f.OpenBreakGlass(ctx, me, first, second, 0, "again"); err != nil {
 		t.Fatal(err)

@@ -243,5 +243,5 @@ func (m *Manager) changeAudit(ctx context.Context, by Caller, u *Use, stream str
 			}
 			return m.rows.put(tx, key(rowAuditHead, []byte(stream)), auditRecordOf(a))
 		}, nil
-	}, nil)
+	})
 }

@@ -74,7 +74,7 @@ func (m *Manager) Restored(ctx context.Context, by Caller, acceptNewer, newLog b
 			}
 			return m.eachRow(ctx, tx, rowAnchor, func(k []byte) error { return m.uncleanAnchor(ctx, tx, k) })
 		}, nil
-	}, nil)
+	})
 }
 
 func (m *Manager) addUses(ctx context.Context, tx kv.Txn, k []byte) error {

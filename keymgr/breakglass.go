@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,12 +27,6 @@ const (
 
 // EmergencyARN is the principal that break-glass makes. No identity can have its name.
 const EmergencyARN = userPrefix + emergencyName
-
-// emergencyActions is what it may do, whatever policies say, and nothing else: look, and put keys and approval right again. None of it shows or makes plaintext.
-var emergencyActions = []string{
-	"DescribeKey", "ListKeys", "ListAliases", "ListGrants", "ListRetirableGrants", "ListKeyPolicies", "GetKeyPolicy", "ListResourceTags", "GetKeyRotationStatus", "ListKeyRotations",
-	"PutKeyPolicy", "EnableKey", "DisableKey", "CancelKeyDeletion", "RevokeGrant",
-}
 
 // emergencyRecord is the row of break-glass. The two secrets are held by two people.
 type emergencyRecord struct {
@@ -125,7 +118,7 @@ func (m *Manager) SetBreakGlass(ctx context.Context, by Caller, first, second []
 	}
 	in := setBreakGlassParams{m.emergency.cost.hash(first), m.emergency.cost.hash(second)}
 	done()
-	return m.setBreakGlass(ctx, by, in, &guarded{})
+	return m.setBreakGlass(ctx, by, in)
 }
 
 type setBreakGlassParams struct {
@@ -133,10 +126,15 @@ type setBreakGlassParams struct {
 	Second secretHash `json:"second"`
 }
 
-func (m *Manager) setBreakGlass(ctx context.Context, by Caller, in setBreakGlassParams, g *guarded) error {
-	g.params = in
+func (in *setBreakGlassParams) describeTo(*policy.Context) {}
+
+func (in *setBreakGlassParams) carryOut(ctx context.Context, m *Manager, by Caller, _ string) (string, error) {
+	return "the secrets of break-glass are set", m.setBreakGlass(ctx, by, *in)
+}
+
+func (m *Manager) setBreakGlass(ctx context.Context, by Caller, in setBreakGlassParams) error {
 	u := &Use{Operation: "SetBreakGlass", Alert: true}
-	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
+	return m.perform(ctx, by, change{use: u, second: &seconded{params: in}, check: func() (func(kv.Txn) error, error) {
 		if err := ownerOnly(by, u.Operation); err != nil {
 			return nil, err
 		}
@@ -144,7 +142,7 @@ func (m *Manager) setBreakGlass(ctx context.Context, by Caller, in setBreakGlass
 		return func(tx kv.Txn) error {
 			return m.rows.put(tx, key(rowEmergency, nil), emergencyRecord{First: in.First, Second: in.Second, Set: m.now().UTC()})
 		}, nil
-	}, nil)
+	}})
 }
 
 // verify waits for the turn to compute hashes: they take memory.
@@ -186,7 +184,7 @@ func (m *Manager) OpenBreakGlass(ctx context.Context, by Caller, first, second [
 		u.Reason = "both secrets of break-glass"
 		row.Opened, row.By, row.Reason = m.now().UTC(), by.Who.ARN, reason
 		return func(tx kv.Txn) error { return m.rows.put(tx, key(rowEmergency, nil), row) }, nil
-	}, nil)
+	})
 	if err != nil {
 		return IdentityKey{}, time.Time{}, err
 	}
@@ -284,11 +282,11 @@ func (m *Manager) Emergency(ctx context.Context) (Emergency, error) {
 	return out, err
 }
 
-// decideEmergency decides for the emergency identity: no policy binds it, and it may do emergencyActions alone.
+// decideEmergency decides for the emergency identity: no policy binds it, and it may do the operations of an emergency alone.
 func decideEmergency(r policy.Request, u *Use, action string) (decision, error) {
 	u.Alert = true
 	u.Reason = "break-glass"
-	if !slices.Contains(emergencyActions, action) {
+	if !operations[action].emergency {
 		return decision{}, fault(ErrAccessDenied, "User: %s is not authorized to perform: %s because it is not one of the operations of an emergency", EmergencyARN, r.Action)
 	}
 	return decision{Decision: policy.Decision{Effect: policy.Allow, Statement: -1}}, nil

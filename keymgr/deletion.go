@@ -20,29 +20,16 @@ func (m *Manager) ScheduleKeyDeletion(ctx context.Context, by Caller, keyID stri
 		window = MaxWindow
 	}
 	in := scheduleParams{KeyID: keyID, Days: window}
-	return m.scheduleKeyDeletion(ctx, by, in, &guarded{params: in})
-}
-
-type scheduleParams struct {
-	KeyID string `json:"keyId"`
-	Days  int    `json:"pendingWindowInDays"`
-}
-
-func (in scheduleParams) describeTo(c *policy.Context) {
-	c.Number("kms:ScheduleKeyDeletionPendingWindowInDays", int64(in.Days))
-}
-
-func (m *Manager) scheduleKeyDeletion(ctx context.Context, by Caller, in scheduleParams, g *guarded) (ScheduledDeletion, error) {
-	u := &Use{Operation: "ScheduleKeyDeletion", Key: printable(in.KeyID), Alert: true}
-	out, window := ScheduledDeletion{Days: in.Days}, in.Days
-	g.keep = func() any { return scheduleAnswer(out) }
+	u := &Use{Operation: "ScheduleKeyDeletion", Key: printable(keyID), Alert: true}
+	out := scheduleAnswer{Days: window}
 	bad := checkRange("pendingWindowInDays", window, MinWindow, MaxWindow)
-	err := m.changeKeyGuarded(ctx, by, u, g, ask{key: in.KeyID, bad: bad, conditions: in.describeTo, look: func(k *cmk) error {
+	a := ask{key: keyID, bad: bad, conditions: in.describeTo, look: func(k *cmk) error {
 		dependents, err := m.dependents(ctx, k)
 		u.Detail = fmt.Sprintf("in %d days%s", window, dependents)
 		u.Response = map[string]any{"keyId": u.Key, "keyState": StatePendingDeletion, "pendingWindowInDays": window}
 		return err
-	}}, func(tx kv.Txn, k *cmk) error {
+	}}
+	err := m.perform(ctx, by, change{use: u, second: &seconded{params: in, answer: &out}, check: m.onKey(ctx, by, u, a, func(tx kv.Txn, k *cmk) error {
 		now := m.now().UTC()
 		rec := k.record
 		rec.State = StatePendingDeletion
@@ -52,16 +39,25 @@ func (m *Manager) scheduleKeyDeletion(ctx context.Context, by Caller, in schedul
 			return err
 		}
 		return m.rows.put(tx, key(rowKey, k.id[:]), rec)
-	})
-	if err == nil && g.given != nil {
-		var was scheduleAnswer
-		err = g.readAnswer(&was)
-		out = ScheduledDeletion(was)
-	}
+	})})
 	if err != nil {
 		return ScheduledDeletion{}, err
 	}
-	return out, nil
+	return ScheduledDeletion(out), nil
+}
+
+type scheduleParams struct {
+	KeyID string `json:"keyId"`
+	Days  int    `json:"pendingWindowInDays"`
+}
+
+func (in *scheduleParams) describeTo(c *policy.Context) {
+	c.Number("kms:ScheduleKeyDeletionPendingWindowInDays", int64(in.Days))
+}
+
+func (in *scheduleParams) carryOut(ctx context.Context, m *Manager, by Caller, _ string) (string, error) {
+	out, err := m.ScheduleKeyDeletion(ctx, by, in.KeyID, in.Days)
+	return fmt.Sprintf("%s will be deleted in %d days", out.KeyID, out.Days), err
 }
 
 // dependents names the volumes whose volume key is wrapped by the key.
@@ -127,7 +123,7 @@ func (m *Manager) deleteKey(ctx context.Context, by Caller, id keyUUID) error {
 		}
 		u.Detail = "its window is over" + dependents
 		return func(tx kv.Txn) error { return m.removeKey(ctx, tx, id) }, nil
-	}, nil)
+	})
 	if err != nil {
 		return err
 	}

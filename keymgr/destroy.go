@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/keymgr/policy"
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
@@ -36,13 +37,9 @@ type DestroyedVersion struct {
 // given up, or any while a volume of the key store is in neither of the two lists. An interrupted call is finished by the same call.
 // Errors: ErrNotFound, ErrValidation (version), ErrInvalidState (the conditions above), ErrUnsupported (imported material), ErrApprovalRequired, ErrAccessDenied, and those that are ErrKeyUnavailable.
 func (m *Manager) DestroyKeyVersion(ctx context.Context, by Caller, in DestroyVersionInput) (DestroyedVersion, error) {
-	return m.destroyKeyVersion(ctx, by, in, &guarded{params: in})
-}
-
-func (m *Manager) destroyKeyVersion(ctx context.Context, by Caller, in DestroyVersionInput, g *guarded) (out DestroyedVersion, err error) {
 	u := &Use{Operation: "DestroyKeyVersion", Key: printable(in.KeyID), Alert: true}
 	var k *cmk
-	g.keep = func() any { return versionAnswer(out) }
+	var out versionAnswer
 	look := func(k *cmk) error {
 		u.Detail = fmt.Sprintf("version %d%s", in.Version, volumeList("; lost as far as it is under it: ", in.Lose))
 		if err := ownerOnly(by, u.Operation); err != nil {
@@ -54,28 +51,30 @@ func (m *Manager) destroyKeyVersion(ctx context.Context, by Caller, in DestroyVe
 		u.uses(k, &k.versions[in.Version-1])
 		return m.unreferenced(ctx, k, in)
 	}
-	err = m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
+	err := m.perform(ctx, by, change{use: u, second: &seconded{params: in, answer: &out}, check: func() (_ func(kv.Txn) error, err error) {
 		if k, err = m.admitted(ctx, by, u, ask{key: in.KeyID, look: look}); err != nil {
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return m.storeDestroyed(ctx, tx, k.id, in.Version) }, nil
-	}, func() (undo func(), err error) {
+	}, prepare: func() (undo func(), err error) {
 		v := k.versions[in.Version-1]
-		out = DestroyedVersion{KeyID: k.id.ARN(), MaterialID: v.material.String(), Version: v.number}
+		out = versionAnswer{KeyID: k.id.ARN(), MaterialID: v.material.String(), Version: v.number}
 		if err := m.token.DestroyKey(ctx, v.tokenKey); err != nil && !errors.Is(err, hsm.ErrKeyNotFound) {
 			return nil, tokenFault(fmt.Errorf("destroy backing key: %w", err), k.id.ARN())
 		}
 		return func() {}, nil
-	})
-	if err == nil && g.given != nil {
-		var was versionAnswer
-		err = g.readAnswer(&was)
-		out = DestroyedVersion(was)
-	}
+	}})
 	if err != nil {
 		return DestroyedVersion{}, err
 	}
-	return out, nil
+	return DestroyedVersion(out), nil
+}
+
+func (in *DestroyVersionInput) describeTo(*policy.Context) {}
+
+func (in *DestroyVersionInput) carryOut(ctx context.Context, m *Manager, by Caller, _ string) (string, error) {
+	out, err := m.DestroyKeyVersion(ctx, by, *in)
+	return fmt.Sprintf("version %d of %s is destroyed", out.Version, out.KeyID), err
 }
 
 // destructible is nil if the version is one that its key can do without.

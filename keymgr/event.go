@@ -8,7 +8,7 @@ import (
 
 // Event is the use as an audit event.
 func (u *Use) Event() *audit.Event {
-	return &audit.Event{Class: u.class(), Source: audit.Keys, Name: u.Operation, Time: u.Time, RequestID: u.RequestID, ReadOnly: readOnly(u.Operation), Internal: u.internal(), Alert: u.Alert,
+	return &audit.Event{Class: u.class(), Source: audit.Keys, Name: u.Operation, Time: u.Time, RequestID: u.RequestID, ReadOnly: readOnly(u.Operation), Internal: operations[u.Operation].internal, Alert: u.Alert,
 		Identity: audit.Identity{Principal: u.Principal, AccessKeyID: u.AccessKeyID, UID: u.UID, GID: u.GID, PID: u.PID, Program: u.Program, Via: u.Via, ForwardedBy: u.Front,
 			SourceAddress: u.SourceAddress, UserAgent: u.UserAgent, TLS: u.TLS},
 		Object: audit.Object{Key: u.Key, KeyVersion: u.Version, MaterialID: u.Material, Context: u.Context, DestinationKey: u.DestinationKey, DestinationVersion: u.DestinationVersion,
@@ -38,9 +38,4 @@ func (u *Use) class() audit.Class {
 		return audit.KeyUse
 	}
 	return audit.Admin
-}
-
-// internal says of an operation that nobody asked for it.
-func (u *Use) internal() bool {
-	return u.Operation == "DeleteExpiredKeyMaterial" || u.Operation == "RotateKey" || u.Operation == "DeleteKey" || u.Operation == "SuspendKeyDeletion"
 }

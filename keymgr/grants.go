@@ -118,13 +118,11 @@ func (g *grant) public() Grant {
 // from a grant can only hand on what that grant allows, under constraints at least as strict, and for no longer. Errors: ErrValidation, ErrInvalidArn, ErrInvalidGrantToken, ErrNotFound, ErrDisabled,
 // ErrInvalidState, ErrLimit, ErrAccessDenied, ErrDryRun, and those that are ErrKeyUnavailable.
 func (m *Manager) CreateGrant(ctx context.Context, by Caller, in CreateGrantInput) (NewGrant, error) {
+	u := &Use{Operation: "CreateGrant", Key: printable(in.KeyID), Alert: true}
 	params := in
 	params.Tokens = nil // good for minutes, and what they stand for is seen by then
-	return m.createGrant(ctx, by, in, &guarded{params: params})
-}
-
-func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInput, guard *guarded) (NewGrant, error) {
-	u := &Use{Operation: "CreateGrant", Key: printable(in.KeyID), Alert: true}
+	var made grantAnswer
+	second := &seconded{params: params, answer: &made, withheld: "grantToken is secret: the same call gives one"}
 	in.Operations = slices.Compact(slices.Sorted(slices.Values(in.Operations)))
 	g := &grant{grantRecord: grantRecord{Name: in.Name, Grantee: in.Grantee, Retiring: in.Retiring, Operations: in.Operations, Constraints: in.Constraints,
 		Created: m.now().UTC(), Expires: in.Expires.UTC(), CreatedBy: by.Principal}}
@@ -132,9 +130,7 @@ func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInpu
 	if in.Expires.IsZero() {
 		g.Expires = time.Time{}
 	}
-	guard.keep = func() any { return grantAnswer{g.key.ARN(), g.id.String()} }
-	guard.withheld = "grantToken is secret: the same call gives one"
-	err := m.changeGuarded(ctx, by, u, guard, func() (func(kv.Txn) error, error) {
+	err := m.perform(ctx, by, change{use: u, second: second, check: func() (func(kv.Txn) error, error) {
 		k, err := m.admitGrant(ctx, by, u, in, g)
 		if err != nil {
 			return nil, err
@@ -145,16 +141,17 @@ func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInpu
 			return nil, err
 		}
 		if same != nil {
-			g, guard.free, u.Alert = same, guard.approved == nil, false // nothing is given; an approved request is used up all the same
+			g, second.free, u.Alert = same, by.approved == nil, false // nothing is given; an approved request is used up all the same
 		}
-		u.Detail, u.Response = "grant "+g.id.String(), map[string]any{"keyId": u.Key, "grantId": g.id.String()}
+		made = grantAnswer{g.key.ARN(), g.id.String()}
+		u.Detail, u.Response = "grant "+made.GrantID, map[string]any{"keyId": made.KeyID, "grantId": made.GrantID}
 		if same != nil {
 			return func(kv.Txn) error { return nil }, nil
 		}
 		return func(tx kv.Txn) error { return m.putGrant(ctx, tx, g) }, nil
-	}, nil)
-	if err == nil && guard.given != nil {
-		g, err = m.grantAnswered(ctx, guard)
+	}})
+	if err == nil && second.given {
+		g, err = m.grantAnswered(ctx, made)
 	}
 	if err != nil {
 		return NewGrant{}, err
@@ -162,12 +159,13 @@ func (m *Manager) createGrant(ctx context.Context, by Caller, in CreateGrantInpu
 	return NewGrant{ID: g.id.String(), Token: m.tokens.issue(g.key, g.id, m.now())}, nil
 }
 
+func (in *CreateGrantInput) carryOut(ctx context.Context, m *Manager, by Caller, _ string) (string, error) {
+	made, err := m.CreateGrant(ctx, by, *in)
+	return "grant " + made.ID, err
+}
+
 // grantAnswered is the grant that was made when its request was approved. ErrNotFound if it is no more.
-func (m *Manager) grantAnswered(ctx context.Context, guard *guarded) (*grant, error) {
-	var made grantAnswer
-	if err := guard.readAnswer(&made); err != nil {
-		return nil, err
-	}
+func (m *Manager) grantAnswered(ctx context.Context, made grantAnswer) (*grant, error) {
 	k, err := m.resolve(ctx, made.KeyID, false)
 	if err != nil {
 		return nil, err
@@ -228,7 +226,7 @@ func errDryRun() error {
 }
 
 // describeTo tells policies about the grant that is asked for.
-func (in CreateGrantInput) describeTo(c *policy.Context) {
+func (in *CreateGrantInput) describeTo(c *policy.Context) {
 	c.Text("kms:GrantOperations", in.Operations...)
 	c.Text("kms:GranteePrincipal", in.Grantee)
 	if in.Retiring != "" {

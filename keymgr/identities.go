@@ -196,7 +196,7 @@ func (m *Manager) changeIdentity(ctx context.Context, by Caller, operation, name
 			return apply, m.keptApprover(ctx, by, name)
 		}
 		return apply, nil
-	}, nil)
+	})
 }
 
 func checkIdentityName(name string) error {

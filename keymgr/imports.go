@@ -167,12 +167,12 @@ func (m *Manager) ImportKeyMaterial(ctx context.Context, by Caller, in ImportInp
 	}
 	job := importJob{m: m, in: in}
 	defer job.material.Wipe()
-	err := m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+	err := m.perform(ctx, by, change{use: u, check: func() (func(kv.Txn) error, error) {
 		if err := job.check(ctx, by, u); err != nil {
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return job.store(ctx, tx) }, nil
-	}, func() (undo func(), err error) { return job.put(ctx) })
+	}, prepare: func() (undo func(), err error) { return job.put(ctx) }})
 	if err != nil {
 		return Imported{}, err
 	}
@@ -351,12 +351,12 @@ func (m *Manager) expireMaterial(ctx context.Context, by Caller, id keyUUID) err
 // the same call again ends it.
 func (m *Manager) dropMaterial(ctx context.Context, by Caller, u *Use, find func() (*cmk, error)) (out Imported, err error) {
 	var k *cmk
-	err = m.change(ctx, by, u, func() (_ func(kv.Txn) error, err error) {
+	err = m.perform(ctx, by, change{use: u, check: func() (_ func(kv.Txn) error, err error) {
 		if k, err = find(); err != nil {
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return m.storeWithout(ctx, tx, k.id) }, nil
-	}, func() (undo func(), err error) {
+	}, prepare: func() (undo func(), err error) {
 		out.KeyID = k.id.ARN()
 		v := k.current()
 		if v == nil {
@@ -367,7 +367,7 @@ func (m *Manager) dropMaterial(ctx context.Context, by Caller, u *Use, find func
 			return nil, tokenFault(fmt.Errorf("destroy backing key: %w", err), k.id.ARN())
 		}
 		return func() {}, nil
-	})
+	}})
 	if err != nil {
 		return Imported{}, err
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
@@ -14,12 +13,8 @@ import (
 )
 
 // CreateKey makes a CMK with one backing key, generated in the token, and its alias if one is given. The key is enabled. Errors: ErrValidation,
-// ErrInvalidAlias, ErrNotAuthorized (reserved alias), ErrAlreadyExists (alias), and those that are ErrKeyUnavailable.
+// ErrInvalidAlias, ErrNotAuthorized (reserved alias), ErrAlreadyExists (alias), ErrApprovalRequired, and those that are ErrKeyUnavailable.
 func (m *Manager) CreateKey(ctx context.Context, by Caller, in CreateKeyInput) (KeyMetadata, error) {
-	return m.createKey(ctx, by, in, &guarded{params: in, free: !in.Bypass})
-}
-
-func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g *guarded) (KeyMetadata, error) {
 	id, err := newKeyUUID()
 	if err != nil {
 		return KeyMetadata{}, err
@@ -27,13 +22,13 @@ func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g
 	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: printable(in.Alias), Alert: in.Bypass,
 		Response: map[string]any{"keyMetadata": map[string]any{"arn": id.ARN(), "keyId": id.String(), "aWSAccountId": AccountID, "origin": cmp.Or(in.Origin, OriginToken)}}}
 	var k *cmk
-	g.keep = func() any { return keyAnswer{id.ARN()} }
-	err = m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
+	made := keyAnswer{id.ARN()}
+	err = m.perform(ctx, by, change{use: u, second: &seconded{params: in, free: !in.Bypass, answer: &made}, check: func() (func(kv.Txn) error, error) {
 		if err := m.checkCreate(ctx, by, u, id, in); err != nil {
 			return nil, err
 		}
 		return func(tx kv.Txn) error { return m.putNewKey(ctx, tx, k, in) }, nil
-	}, func() (undo func(), err error) {
+	}, prepare: func() (undo func(), err error) {
 		if in.Origin == OriginExternal {
 			k, err = m.externalKey(id, in.Description)
 			return func() {}, err
@@ -43,27 +38,21 @@ func (m *Manager) createKey(ctx context.Context, by Caller, in CreateKeyInput, g
 			return nil, err
 		}
 		return func() { _ = m.token.DestroyKey(context.WithoutCancel(ctx), k.current().tokenKey) }, nil
-	})
+	}})
+	if err == nil {
+		k, err = m.resolve(ctx, made.KeyID, false) // where it was approved before, as it is now: none is deleted before its answer is
+	}
 	if err != nil {
 		return KeyMetadata{}, err
 	}
-	if g.given != nil {
-		return m.describeAnswer(ctx, g)
-	}
-	return m.describe(ctx, id)
+	return k.metadata(), nil
 }
 
-// describeAnswer describes the key that was made when its request was approved, as it is now: none is deleted before its answer is.
-func (m *Manager) describeAnswer(ctx context.Context, g *guarded) (KeyMetadata, error) {
-	var made keyAnswer
-	if err := g.readAnswer(&made); err != nil {
-		return KeyMetadata{}, err
-	}
-	k, err := m.resolve(ctx, made.KeyID, false)
-	if err != nil {
-		return KeyMetadata{}, err
-	}
-	return m.describe(ctx, k.id)
+func (in *CreateKeyInput) describeTo(c *policy.Context) { bypassCondition(in.Bypass)(c) }
+
+func (in *CreateKeyInput) carryOut(ctx context.Context, m *Manager, by Caller, _ string) (string, error) {
+	made, err := m.CreateKey(ctx, by, *in)
+	return "key " + made.ARN, err
 }
 
 // checkCreate decides whether the caller may make this key.
@@ -211,14 +200,6 @@ func (m *Manager) DescribeKey(ctx context.Context, by Caller, keyID string, toke
 	return k.metadata(), nil
 }
 
-func (m *Manager) describe(ctx context.Context, id keyUUID) (KeyMetadata, error) {
-	k, err := m.keyByID(ctx, id)
-	if err != nil {
-		return KeyMetadata{}, err
-	}
-	return k.metadata(), nil
-}
-
 // ListKeys lists the CMKs in the order of their ids. ErrValidation, ErrInvalidMarker, ErrAccessDenied, ErrRecord.
 func (m *Manager) ListKeys(ctx context.Context, by Caller, page Page) (KeyList, error) {
 	limit, from, err := page.start(rowKey, 100, 1000)
@@ -329,79 +310,6 @@ func (m *Manager) listable(ctx context.Context, by Caller, operation string, bad
 		u.Decision = Allow
 	}
 	return m.record(ctx, by, u, err)
-}
-
-// changeKey is change for what changes one key: apply gets the key as it is in the transaction.
-func (m *Manager) changeKey(ctx context.Context, by Caller, u *Use, a ask, apply func(kv.Txn, *cmk) error) error {
-	return m.changeKeyGuarded(ctx, by, u, nil, a, apply)
-}
-
-func (m *Manager) changeKeyGuarded(ctx context.Context, by Caller, u *Use, g *guarded, a ask, apply func(kv.Txn, *cmk) error) error {
-	return m.changeGuarded(ctx, by, u, g, func() (func(kv.Txn) error, error) {
-		k, err := m.admitted(ctx, by, u, a)
-		if err != nil {
-			return nil, err
-		}
-		return func(tx kv.Txn) error {
-			k, err := m.loadKey(ctx, tx, k.id)
-			if err != nil {
-				return err
-			}
-			return apply(tx, k)
-		}, nil
-	}, nil)
-}
-
-// change is the frame of everything that changes rows: check decides (a denial is recorded) and returns the transaction; the decision is recorded;
-// prepare (may be nil) does what has to be done outside the store and returns how to undo it; the transaction is committed. What fails after the decision is recorded too.
-func (m *Manager) change(ctx context.Context, by Caller, u *Use, check func() (func(kv.Txn) error, error), prepare func() (undo func(), err error)) error {
-	return m.changeGuarded(ctx, by, u, nil, check, prepare)
-}
-
-// changeGuarded is change for what may have to wait for a second person (g not nil): then it is only stored, and the answer is ErrApprovalRequired; when it was approved, the same call is answered by g.given, and changes nothing.
-func (m *Manager) changeGuarded(ctx context.Context, by Caller, u *Use, g *guarded, check func() (func(kv.Txn) error, error), prepare func() (undo func(), err error)) error {
-	if by.Via != "" {
-		return m.record(ctx, by, u, fault(ErrAccessDenied, "%s is not for front ends to forward", u.Operation))
-	}
-	unlock, err := m.lockChanges(ctx)
-	if err != nil {
-		return m.record(ctx, by, u, err)
-	}
-	defer unlock()
-	apply, err := check()
-	if answered, err := m.answered(ctx, by, u, g, err); answered || err != nil {
-		return err
-	}
-	if err != nil {
-		return m.record(ctx, by, u, err)
-	}
-	wait, err := m.waits(ctx, by, g)
-	switch {
-	case err != nil:
-		return m.record(ctx, by, u, err)
-	case wait:
-		return m.postpone(ctx, by, u, g)
-	case g != nil && g.approved != nil:
-		if apply, err = m.carryOut(ctx, by, u, g, apply); err != nil {
-			return m.record(ctx, by, u, err)
-		}
-		u.Detail = strings.TrimPrefix(fmt.Sprintf("%s; request %s, approved by %s", u.Detail, g.approved, by.approvedBy), "; ")
-	}
-	u.Decision = Allow
-	if err := m.record(ctx, by, u, nil); err != nil {
-		return err
-	}
-	undo := func() {}
-	if prepare != nil {
-		if undo, err = prepare(); err != nil {
-			return m.record(ctx, by, u, err)
-		}
-	}
-	if err := m.commit(ctx, apply); err != nil {
-		undo()
-		return m.record(ctx, by, u, err)
-	}
-	return nil
 }
 
 // tokenKeyOf is the id in the token under which a new backing key is made.

@@ -82,15 +82,15 @@ func (m *Manager) makeManagedKey(ctx context.Context, by Caller) error {
 	}
 	u := &Use{Operation: "CreateKey", Key: id.ARN(), Detail: ManagedAlias + ", managed by the service", Reason: "the owner"}
 	var k *cmk
-	return m.change(ctx, by, u, func() (func(kv.Txn) error, error) {
+	return m.perform(ctx, by, change{use: u, check: func() (func(kv.Txn) error, error) {
 		err := m.view(ctx, func(r kv.Reader) error { return m.aliasFree(ctx, r, ManagedAlias) })
 		return func(tx kv.Txn) error { return m.putManagedKey(ctx, tx, k) }, err
-	}, func() (undo func(), err error) {
+	}, prepare: func() (undo func(), err error) {
 		if k, err = m.generateKey(ctx, id, "keys of volumes, managed by kmsfs"); err != nil {
 			return nil, err
 		}
 		return func() { _ = m.token.DestroyKey(context.WithoutCancel(ctx), k.current().tokenKey) }, nil
-	})
+	}})
 }
 
 func (m *Manager) putManagedKey(ctx context.Context, tx kv.Txn, k *cmk) error {

@@ -95,7 +95,7 @@ func (m *Manager) Migrated(ctx context.Context, by Caller, from, detail string) 
 			}
 			return m.eachRow(ctx, tx, rowKey, func(k []byte) error { return m.noteOrigin(ctx, tx, k, from, &renew) })
 		}, ownerOnly(by, u.Operation)
-	}, nil)
+	})
 	if err == nil {
 		err = m.untold
 	}

@@ -21,7 +21,12 @@ type policyRecord struct {
 // refused. Errors: ErrMalformedPolicy, ErrLimit (its length), ErrNotFound, ErrValidation, ErrAccessDenied, and those that are ErrKeyUnavailable.
 func (m *Manager) PutKeyPolicy(ctx context.Context, by Caller, keyID, name, document string, bypass bool) error {
 	in := putPolicyParams{KeyID: keyID, Name: name, Policy: document, Bypass: bypass}
-	return m.putKeyPolicy(ctx, by, in, &guarded{params: in})
+	u := &Use{Operation: "PutKeyPolicy", Key: printable(keyID), Alert: true}
+	doc, bad := m.parsePolicy(ctx, name, document)
+	a := ask{key: keyID, bad: bad, conditions: in.describeTo, look: func(k *cmk) error { return m.checkLockout(ctx, by, u, k, doc, bypass) }}
+	return m.perform(ctx, by, change{use: u, second: &seconded{params: in}, check: m.onKey(ctx, by, u, a, func(tx kv.Txn, k *cmk) error {
+		return m.rows.put(tx, key(rowPolicy, k.id[:]), policyRecord{Policy: document})
+	})})
 }
 
 type putPolicyParams struct {
@@ -31,14 +36,10 @@ type putPolicyParams struct {
 	Bypass bool   `json:"bypassPolicyLockoutSafetyCheck,omitempty"`
 }
 
-func (m *Manager) putKeyPolicy(ctx context.Context, by Caller, in putPolicyParams, g *guarded) error {
-	u := &Use{Operation: "PutKeyPolicy", Key: printable(in.KeyID), Alert: true}
-	doc, bad := m.parsePolicy(ctx, in.Name, in.Policy)
-	return m.changeKeyGuarded(ctx, by, u, g, ask{key: in.KeyID, bad: bad, conditions: bypassCondition(in.Bypass), look: func(k *cmk) error {
-		return m.checkLockout(ctx, by, u, k, doc, in.Bypass)
-	}}, func(tx kv.Txn, k *cmk) error {
-		return m.rows.put(tx, key(rowPolicy, k.id[:]), policyRecord{Policy: in.Policy})
-	})
+func (in *putPolicyParams) describeTo(c *policy.Context) { bypassCondition(in.Bypass)(c) }
+
+func (in *putPolicyParams) carryOut(ctx context.Context, m *Manager, by Caller, key string) (string, error) {
+	return "the policy of " + key + " is replaced", m.PutKeyPolicy(ctx, by, in.KeyID, in.Name, in.Policy, in.Bypass)
 }
 
 // bypassCondition lets policies see that the lockout check is to be left out.

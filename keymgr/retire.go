@@ -43,7 +43,7 @@ func (m *Manager) RetireGrant(ctx context.Context, by Caller, in RetireGrantInpu
 			return nil, errDryRun()
 		}
 		return func(tx kv.Txn) error { return m.removeGrant(ctx, tx, k.id, id) }, nil
-	}, nil)
+	})
 }
 
 // grantNamed finds the key and the id that a request to retire names.
@@ -116,5 +116,5 @@ func (m *Manager) RevokeGrant(ctx context.Context, by Caller, keyID, id string, 
 			return nil, errDryRun()
 		}
 		return func(tx kv.Txn) error { return m.removeGrant(ctx, tx, k.id, parsed) }, nil
-	}, nil)
+	})
 }

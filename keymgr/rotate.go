@@ -41,13 +41,13 @@ func (m *Manager) checkRotations(k *cmk) error {
 func (m *Manager) rotate(ctx context.Context, by Caller, u *Use, kind string, find func() (*cmk, error)) error {
 	var k *cmk
 	var v versionRecord
-	return m.change(ctx, by, u, func() (_ func(kv.Txn) error, err error) {
+	return m.perform(ctx, by, change{use: u, check: func() (_ func(kv.Txn) error, err error) {
 		if k, err = find(); err != nil {
 			return nil, err
 		}
 		u.Version = k.current().number + 1
 		return func(tx kv.Txn) error { return m.addVersion(ctx, tx, k.id, v) }, nil
-	}, func() (undo func(), err error) {
+	}, prepare: func() (undo func(), err error) {
 		if v, err = m.generateVersion(ctx, k.id, u.Version); err != nil {
 			return nil, err
 		}
@@ -57,7 +57,7 @@ func (m *Manager) rotate(ctx context.Context, by Caller, u *Use, kind string, fi
 			return nil, err
 		}
 		return func() { _ = m.token.DestroyKey(context.WithoutCancel(ctx), tokenKeyOf(material)) }, nil
-	})
+	}})
 }
 
 // addVersion appends a backing key to a CMK. One that was made because its time had come sets the next time.

@@ -182,7 +182,11 @@ var stateAfter = map[string]string{"EnableKey": StateEnabled, "DisableKey": Stat
 
 // TestStateMatrix runs every operation in every state and compares with the table: class, message, and the state afterwards.
 func TestStateMatrix(t *testing.T) {
-	for operation, row := range stateRules {
+	for operation, is := range operations {
+		row := is.states
+		if row == nil {
+			continue
+		}
 		run := keyOperations[operation]
 		if run == nil {
 			t.Errorf("%s is in the table and cannot be called", operation)
@@ -223,7 +227,7 @@ func TestStateMatrix(t *testing.T) {
 		}
 	}
 	for operation := range keyOperations {
-		if _, ok := stateRules[operation]; !ok {
+		if operations[operation].states == nil {
 			t.Errorf("%s has no row in the table", operation)
 		}
 	}
@@ -236,9 +240,13 @@ func TestStateTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	cell := [...]string{"yes", "DisabledException", "KMSInvalidStateException", "KMSInvalidStateException", "yes", "UnsupportedOperationException", "UnsupportedOperationException"}
-	for _, operation := range slices.Sorted(maps.Keys(stateRules)) {
+	for _, operation := range slices.Sorted(maps.Keys(operations)) {
+		row := operations[operation].states
+		if row == nil {
+			continue
+		}
 		var cells []string
-		for i, r := range stateRules[operation] {
+		for i, r := range row {
 			if r == ifImported && stateColumns[i] == StatePendingImport {
 				r = fine
 			}

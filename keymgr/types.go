@@ -33,7 +33,7 @@ type Caller struct {
 	From          Origin           // set by the server
 	RequestID     string           // identifies the request in the key-use log; set by the server, drawn where empty
 
-	approvedBy string // ARN of who approved what is done now
+	approved *approval // of what is done now; nil: nobody has approved it
 }
 
 // Limits of the service; those of AWS KMS, but for MaxContext, which AWS does not publish.

@@ -45,7 +45,7 @@ func (m *Manager) PutVolume(ctx context.Context, by Caller, v VolumeRecord) erro
 			}
 			return m.rows.put(tx, key(rowVolume, v.ID[:]), rec)
 		}, nil
-	}, nil)
+	})
 }
 
 func checkVolume(v VolumeRecord) error {
