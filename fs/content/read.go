@@ -62,44 +62,6 @@ func (f *File) readChunk(ctx context.Context, k *keys, p []byte, off uint64) (in
 	return n, nil
 }
 
-// readInline returns the inline content, which may be shorter than the file. Called with mu held.
-func (f *File) readInline(ctx context.Context, k *keys) (plain []byte, err error) {
-	if f.st.size == 0 {
-		return nil, nil
-	}
-	err = f.e.meta.View(ctx, func(tx *meta.Tx) error {
-		in, err := tx.Inline(f.ino)
-		if err != nil || in == nil {
-			return err
-		}
-		plain, err = f.openInline(k, in)
-		return err
-	})
-	if err == nil && uint64(len(plain)) > f.st.size {
-		err = fmt.Errorf("%d bytes inline, size is %d: %w", len(plain), f.st.size, meta.ErrCorrupt)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("inline content: %w", damaged(err))
-	}
-	return plain, nil
-}
-
-func (f *File) openInline(k *keys, in *meta.Inline) ([]byte, error) {
-	c, err := k.get(in.Epoch, int(f.st.params.BlockSize))
-	if err != nil {
-		return nil, err
-	}
-	if in.Codec == meta.CodecNone {
-		return c.OpenInline(nil, in.Sealed)
-	}
-	coded, err := c.OpenInlineCoded(nil, in.Sealed, blockcrypt.Coding{Codec: uint8(in.Codec), Plain: in.Plain})
-	if err != nil {
-		return nil, err
-	}
-	plain := make([]byte, in.Plain)
-	return plain, f.e.coder.Decompress(plain, coded, in.Codec)
-}
-
 // reader is the work space of one readSlots.
 type reader struct {
 	f     *File
