@@ -162,7 +162,9 @@ func (r *rig) fillOnce() (release func()) {
 		}
 	}
 	r.must(err)
-	return func() { r.must(os.Remove(path)) }
+	return func() {
+		r.must(errors.Join(os.Remove(path), r.disk.Sync())) // a power cut soon after it would bring the file back
+	}
 }
 
 // census is what a scan of the volume finds.

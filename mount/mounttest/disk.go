@@ -151,6 +151,15 @@ func (d *Disk) Restart() {
 	d.mount()
 }
 
+// Sync makes durable what was written to the disk, and what was removed.
+func (d *Disk) Sync() error {
+	dir, err := os.Open(d.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(dir.Fd())), dir.Close())
+}
+
 // Free returns how many bytes are free.
 func (d *Disk) Free() int64 {
 	d.t.Helper()
