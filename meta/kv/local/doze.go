@@ -11,8 +11,8 @@ import (
 const dozeAfter = 10 * time.Second
 
 // doze is Badger asleep: its compactors look every 50 ms whether there is something to merge, which is nearly all that an idle store does. They, and all that writes, are stopped by a stream writer
-// that prepares and never writes: the only call of Badger's interface that stops them, and has them go on when it is cancelled. Reading goes on. Whoever writes to Badger calls rouse before. Guarded by
-// Store.checkpointing, but for timer.
+// that prepares and never writes, and go on when it is cancelled (docs/adr/0058-badger-asleep.md: why there is no other way; tests fail where another version of Badger does it otherwise). Reading goes on.
+// Whoever writes to Badger calls rouse before. Guarded by Store.checkpointing, but for timer.
 type doze struct {
 	asleep *badger.StreamWriter // nil: it is awake
 	ended  bool                 // the store is being closed
