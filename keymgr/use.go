@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 
@@ -76,7 +77,7 @@ func (m *Manager) record(ctx context.Context, by Caller, u *Use, outcome error) 
 	}
 	u.Error, u.Message = Code(outcome), Message(outcome)
 	u.describe(by)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, cancel := awake.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	if err := m.recorder.Record(ctx, *u); err != nil {
 		return &Fault{Class: ErrRecord, Message: "the key was not used", Cause: fmt.Errorf("record %s: %w", u.Operation, err)}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
@@ -75,7 +76,7 @@ func (a *anchorer) closed(ctx context.Context, kv *local.Store) error {
 }
 
 func (a *anchorer) advance(ctx context.Context, to keymgr.Anchor) error {
-	ctx, cancel := context.WithTimeout(ctx, anchorTimeout)
+	ctx, cancel := awake.WithTimeout(ctx, anchorTimeout)
 	defer cancel()
 	if err := a.keys.AdvanceAnchor(ctx, a.volume, to); err != nil {
 		return fmt.Errorf("advance the anchor of volume %s: %w", a.volume, err)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
@@ -104,7 +105,7 @@ func (v *Volume) ownAttribute(by access.Requester, name string) ([]byte, bool) {
 
 // useGrant has the key manager say whether it is a token at all, and keeps it for the caller.
 func (v *Volume) useGrant(by access.Requester, token string) []byte {
-	ctx, cancel := context.WithTimeout(context.Background(), askKeys)
+	ctx, cancel := awake.WithTimeout(context.Background(), askKeys)
 	defer cancel()
 	answer := tokenAnswer{Until: time.Now().Add(access.TokenLife)}
 	if err := v.checkGrantToken(ctx, by, token); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
 	"github.com/kmsfs/kmsfs/keymgr"
@@ -127,7 +128,7 @@ func (d *daemon) state() MountStatus {
 
 func (d *daemon) status(ctx context.Context) MountStatus {
 	st := d.state()
-	ctx, cancel := context.WithTimeout(ctx, askKeys)
+	ctx, cancel := awake.WithTimeout(ctx, askKeys)
 	defer cancel()
 	st.Zones = d.volume.zoneStates(ctx)
 	st.Keys.State = "unknown"

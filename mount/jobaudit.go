@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"
@@ -52,7 +53,7 @@ func (v *Volume) recordJob(ctx context.Context, by *control.Peer, name string, s
 
 // jobEnded is called by the runner.
 func (v *Volume) jobEnded(s jobs.Status, cause error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askKeys)
+	ctx, cancel := awake.WithTimeout(context.Background(), askKeys)
 	defer cancel()
 	if err := v.recordJob(ctx, nil, audit.EndJob, s, cause); err != nil {
 		v.log.Error("the end of a job could not be recorded in the audit log", "job", s.ID, "error", err)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/client"
@@ -108,7 +109,7 @@ func noKeyStore(dir string) error {
 }
 
 func keydStatus(ctx context.Context, keys *client.Client) (keymgr.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, keydPresence)
+	ctx, cancel := awake.WithTimeout(ctx, keydPresence)
 	defer cancel()
 	return keys.Status(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 )
 
@@ -26,7 +27,7 @@ func lastBackup(st keymgr.Status) *KeyStoreBackup {
 
 // askBackup asks the key daemon; nil if it does not say.
 func (v *Volume) askBackup(ctx context.Context) *KeyStoreBackup {
-	ctx, cancel := context.WithTimeout(ctx, askKeys)
+	ctx, cancel := awake.WithTimeout(ctx, askKeys)
 	defer cancel()
 	st, err := v.keys.Status(ctx)
 	if err != nil {

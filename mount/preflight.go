@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -34,7 +35,7 @@ func (d *daemon) readyForJob(ctx context.Context, _ *meta.Job) error {
 
 // keysAnswer tells whether the key manager is there, unlocked, and has its token.
 func (v *Volume) keysAnswer(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askKeys)
+	ctx, cancel := awake.WithTimeout(ctx, askKeys)
 	defer cancel()
 	st, err := v.keys.Status(ctx)
 	switch {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
@@ -172,7 +173,7 @@ func aliveAt(pid int) bool {
 
 // whyBusy asks the daemon that holds a volume whether waiting for it is in vain: it is, unless it is closing.
 func (r runDir) whyBusy(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	ctx, cancel := awake.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	var st MountStatus
 	if err := control.Do(ctx, r.socket(id), opState, nil, nil, &st); err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
 
@@ -64,7 +65,7 @@ func (r runDir) wanted(mountPoints []string) ([]record, error) {
 
 // ask returns the status of one mount, nil if it is gone.
 func (r runDir) ask(ctx context.Context, rec record) *MountStatus {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	ctx, cancel := awake.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	var st MountStatus
 	err := control.Do(ctx, r.socket(rec.ID), opStatus, nil, nil, &st)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/fair"
 	"github.com/kmsfs/kmsfs/meta"
@@ -146,7 +147,7 @@ const (
 
 // ask asks the key manager when it is the user's turn.
 func (g *Guard) ask(ctx context.Context, by keymgr.Caller, in keymgr.AuthorizeInput) (a keymgr.Authorization, err error) {
-	waiting, cancel := context.WithTimeout(ctx, askWithin)
+	waiting, cancel := awake.WithTimeout(ctx, askWithin)
 	defer cancel()
 	turn := fair.NewTurn[int]()
 	g.asking.Want(turn, by.UID)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/fair"
@@ -90,7 +91,7 @@ func fileBlob(b []byte) (string, error) {
 
 // call makes one call when its user's turn has come.
 func (f *fileKeys) call(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, f.k.cfg.Timeout)
+	ctx, cancel := awake.WithTimeout(ctx, f.k.cfg.Timeout)
 	defer cancel()
 	uid, some := keymgr.UserOf(ctx)
 	turn := fair.NewTurn[user]()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/fair"
@@ -160,7 +161,7 @@ func (k *Keyring) start(ctx context.Context, l *lease) <-chan struct{} {
 	}
 	ctx = context.WithoutCancel(ctx)
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
+		ctx, cancel := awake.WithTimeout(ctx, k.cfg.Timeout)
 		defer cancel()
 		asked := k.cfg.Now()
 		keys, err := k.inTurn(ctx, l.id, turn)

@@ -14,6 +14,7 @@ import (
 	p11 "github.com/miekg/pkcs11"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
 )
@@ -77,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, fmt.Errorf("open PKCS#11 token: %w: no PIN given: %w", hsm.ErrPIN, err)
 	}
 	cfg.PIN = nil
-	ctx, cancel := context.WithTimeout(ctx, cfg.OpenTimeout)
+	ctx, cancel := awake.WithTimeout(ctx, cfg.OpenTimeout)
 	defer cancel()
 	t := &Token{cfg: cfg, pin: pin, runners: newRunners()}
 	t.mu.seen = make(map[hsm.KeyID]hsm.KeyInfo)
@@ -171,7 +172,7 @@ func do[T any](ctx context.Context, t *Token, k task[T]) (T, error) {
 	if k.alone {
 		limit = max(limit, t.cfg.OpenTimeout)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := awake.WithTimeout(ctx, limit)
 	defer cancel()
 	return bounded(ctx, t.runners.run, func() (T, error) {
 		if k.done != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/hsm"
 )
 
@@ -63,7 +64,7 @@ func Start(ctx context.Context, cfg Config) (*Client, error) {
 	c.life, c.end = context.WithCancel(context.Background())
 	c.mu.change = make(chan struct{})
 	go c.supervise()
-	ctx, cancel := context.WithTimeout(ctx, cfg.OpenTimeout)
+	ctx, cancel := awake.WithTimeout(ctx, cfg.OpenTimeout)
 	defer cancel()
 	if _, err := c.current(ctx, nil); err != nil {
 		c.Close()
@@ -172,7 +173,7 @@ func (c *Client) call(ctx context.Context, req *request, secret []byte, sends in
 	if sends == once {
 		limit = max(limit, c.cfg.OpenTimeout)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := awake.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := c.places.Acquire(ctx, 1); err != nil {
 		return nil, nil, fmt.Errorf("%s: wait for the HSM worker: %w", req.Op, hsm.ContextError(ctx))
@@ -231,7 +232,7 @@ func (c *Client) suspect(p *process) {
 	}
 	c.mu.checking = true
 	go func() {
-		ctx, cancel := context.WithTimeout(c.life, c.cfg.CallTimeout)
+		ctx, cancel := awake.WithTimeout(c.life, c.cfg.CallTimeout)
 		defer cancel()
 		_, _, err := p.ask(ctx, &request{Op: opInfo}, nil)
 		if errors.Is(err, hsm.ErrTimeout) {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/hsm"
 )
 
@@ -186,9 +187,9 @@ func (p *process) ask(ctx context.Context, req *request, secret []byte) (*reply,
 
 func (p *process) send(ctx context.Context, req *request, secret []byte) error {
 	wait := minWrite
-	if deadline, ok := ctx.Deadline(); ok {
-		req.Timeout = max(1, time.Until(deadline).Milliseconds())
-		wait = max(wait, time.Until(deadline))
+	if left, ok := awake.Left(ctx); ok {
+		req.Timeout = max(1, left.Milliseconds())
+		wait = max(wait, left)
 	}
 	w := &p.write
 	w.Lock()

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
 )
@@ -125,7 +126,7 @@ func (s *server) handle(ctx context.Context, j job, lane bool) {
 	began := time.Now()
 	bounded, cancel := ctx, context.CancelFunc(func() {})
 	if req.Timeout > 0 {
-		bounded, cancel = context.WithTimeout(ctx, time.Duration(req.Timeout)*time.Millisecond)
+		bounded, cancel = awake.WithTimeout(ctx, time.Duration(req.Timeout)*time.Millisecond)
 	}
 	defer cancel()
 	rep := &reply{ID: req.ID}

@@ -1,12 +1,12 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/hsm"
 )
 
@@ -60,7 +60,7 @@ func (c *Client) start() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.life, c.cfg.OpenTimeout)
+	ctx, cancel := awake.WithTimeout(c.life, c.cfg.OpenTimeout)
 	defer cancel()
 	req := &request{Op: opOpen, Open: &openHead{
 		Module:      c.cfg.Module,

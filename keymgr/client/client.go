@@ -14,12 +14,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
 )
 
-// Time bounds of calls whose context has no earlier deadline.
+// Time bounds of calls whose context has no earlier deadline, of time awake (package awake).
 const (
 	DefaultTimeout = 5 * time.Second
 	UnlockTimeout  = time.Minute // of Unlock: a passphrase is slow on purpose
@@ -119,7 +120,7 @@ func operation(target string) string {
 }
 
 func (c *Client) exchange(ctx context.Context, timeout time.Duration, by keymgr.Caller, target string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := awake.WithTimeout(ctx, timeout)
 	defer cancel()
 	body, err := encodeInput(in)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
@@ -134,13 +135,10 @@ func peerUID(c *net.UnixConn) (int, error) {
 
 // register says for which volume the connection is there and proves it to be the front end's, before it carries anything else.
 func (d *dialer) register(ctx context.Context, c net.Conn) error {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(d.timeout) // net/http dials without that of the request
-	}
-	if err := c.SetDeadline(deadline); err != nil {
-		return err
-	}
+	ctx, cancel := awake.WithTimeout(ctx, d.timeout) // net/http dials without that of the request
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	r := bufio.NewReader(c) // the server sends nothing beyond its answers, so nothing is lost in the buffer
 	challenge, err := registerStep(c, r, wire.RegisterVolumeRequest{VolumeId: d.volume.String()})
 	if err != nil {
@@ -152,7 +150,10 @@ func (d *dialer) register(ctx context.Context, c net.Conn) error {
 			return fmt.Errorf("register as the front end of volume %s: %w", d.volume, err)
 		}
 	}
-	return c.SetDeadline(time.Time{})
+	if !stop() {
+		return fmt.Errorf("register volume %s: %w", d.volume, ctx.Err())
+	}
+	return nil
 }
 
 func registerStep(c net.Conn, r *bufio.Reader, in wire.RegisterVolumeRequest) (challenge []byte, err error) {

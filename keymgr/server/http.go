@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
@@ -65,7 +65,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, id string) (answ
 		timeout = s.bounds.unlock
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.bounds.unlock + s.bounds.write))
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	ctx, cancel := awake.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	out, err := s.inTurn(ctx, op, req)
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *server) callerOf(r *http.Request, sess *session, op operation) (keymgr.
 func (s *server) forwards(r *http.Request, sess *session, by keymgr.Caller) error {
 	by.Who = s.users.principal(by.UID, by.GID)
 	by.Principal = by.Who.ARN
-	ctx, cancel := context.WithTimeout(r.Context(), s.bounds.call)
+	ctx, cancel := awake.WithTimeout(r.Context(), s.bounds.call)
 	defer cancel()
 	return s.proveFrontEnd(ctx, sess, by)
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
@@ -101,7 +101,7 @@ func (s *server) signedRequest(r *http.Request, body []byte, id string) (op oper
 	if err != nil {
 		return op, nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.bounds.call)
+	ctx, cancel := awake.WithTimeout(r.Context(), s.bounds.call)
 	defer cancel()
 	who, accessKey, err := s.signatures.verify(ctx, r, body, m)
 	if err != nil {

@@ -1,35 +1,33 @@
 package trail
 
 import (
+	"context"
 	"errors"
 	"testing"
-	"time"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 
-// TestStandstill: time in which the process did not run does not count, but not without end.
-func TestStandstill(t *testing.T) {
-	l := newLimit(time.Hour)
-	defer l.stop()
-	for i := range standstills {
-		l.due = time.Now().Add(-time.Hour)
-		if l.over() {
-			t.Fatalf("standstill %d counts", i)
+func TestAwait(t *testing.T) {
+	over, cancel := awake.WithTimeout(t.Context(), 0)
+	defer cancel()
+	done := make(chan struct{})
+	if err := await(t.Context(), over, done); !errors.Is(err, audit.ErrBlocked) {
+		t.Errorf("nothing comes: %v", err)
+	}
+	close(done)
+	for range 20 {
+		if err := await(t.Context(), over, done); err != nil {
+			t.Fatalf("it came when the limit was over: %v", err)
 		}
 	}
-	l.due = time.Now().Add(-time.Hour)
-	if !l.over() {
-		t.Error("the wait has no end")
-	}
-	onTime := newLimit(time.Hour)
-	defer onTime.stop()
-	onTime.due = time.Now()
-	if !onTime.over() {
-		t.Error("a limit that passed while the process ran does not count")
-	}
-	short := newLimit(time.Millisecond)
-	if err := await(t.Context(), short, nil); !errors.Is(err, audit.ErrBlocked) {
-		t.Errorf("nothing comes: %v", err)
+	gone, cancel := context.WithCancel(t.Context())
+	limited, stop := awake.WithTimeout(gone, 1)
+	defer stop()
+	cancel()
+	<-limited.Done()
+	if err := await(gone, limited, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("who asked is gone: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/auditor"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
@@ -250,9 +251,9 @@ func (l *Log) submit(ctx context.Context, n *entry, atMost time.Duration) error 
 	if err := l.enqueue(n); err != nil {
 		return err
 	}
-	limit := newLimit(atMost)
-	defer limit.stop()
-	if err := await(ctx, limit, n.done); err != nil {
+	limited, cancel := awake.WithTimeout(ctx, atMost)
+	defer cancel()
+	if err := await(ctx, limited, n.done); err != nil {
 		return err
 	}
 	if n.err != nil {
@@ -262,7 +263,7 @@ func (l *Log) submit(ctx context.Context, n *entry, atMost time.Duration) error 
 		return nil
 	}
 	for _, s := range l.sinks {
-		if err := s.await(ctx, limit, n.at); err != nil {
+		if err := s.await(ctx, limited, n.at); err != nil {
 			return err
 		}
 	}

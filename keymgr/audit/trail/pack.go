@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
 )
@@ -87,7 +88,7 @@ func (l *Log) pack(s segment) error {
 	e := l.internal(packName, fmt.Sprintf("records %d to %d", s.first, s.first+p.records-1), uint64(p.records))
 	h := sum(p.index)
 	e.Parameters = map[string]any{"segment": s.first, "indexSha256": hex.EncodeToString(h[:]), "segmentSha256": hex.EncodeToString(p.digest)}
-	ctx, cancel := context.WithTimeout(context.Background(), l.opts.Limit)
+	ctx, cancel := awake.WithTimeout(context.Background(), l.opts.Limit)
 	defer cancel()
 	if err := l.Record(ctx, e); err != nil {
 		return err

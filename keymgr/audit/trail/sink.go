@@ -99,7 +99,7 @@ func (q *sinkQueue) takeLost() uint64 {
 }
 
 // await waits until record at is delivered, if the sink is required.
-func (q *sinkQueue) await(ctx context.Context, limit *limit, at int64) error {
+func (q *sinkQueue) await(ctx, limited context.Context, at int64) error {
 	if !q.sink.Required {
 		return nil
 	}
@@ -113,7 +113,7 @@ func (q *sinkQueue) await(ctx context.Context, limit *limit, at int64) error {
 		if closed {
 			return audit.ErrClosed
 		}
-		if err := await(ctx, limit, change); err != nil {
+		if err := await(ctx, limited, change); err != nil {
 			return fmt.Errorf("sink %s: %w", q.sink.Name, err)
 		}
 	}
