@@ -69,6 +69,7 @@ func TestSequences(t *testing.T) {
 	n := mounttest.Seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {
+			t.Parallel() // most of a cut is waiting for processes and disks
 			r := newRig(t, rigOptions{lower: lower})
 			s := newMountedSession(t, r, n, which)
 			for i := which; i < mounttest.Times(60, 7000); i += len(lowers) {
@@ -119,6 +120,7 @@ func TestUnderLoad(t *testing.T) {
 	n := mounttest.Seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {
+			t.Parallel() // most of a cut is waiting for processes and disks
 			testUnderLoad(t, rigOptions{lower: lower}, n+uint64(which)<<32, mounttest.Times(12, 1000))
 		})
 	}
@@ -129,6 +131,7 @@ func TestKeyStoreToo(t *testing.T) {
 	n := mounttest.Seed(t)
 	for which, lower := range lowers {
 		t.Run(lower, func(t *testing.T) {
+			t.Parallel() // most of a cut is waiting for processes and disks
 			testUnderLoad(t, rigOptions{lower: lower, storeToo: true}, n+uint64(which+2)<<32, mounttest.Times(8, 500))
 		})
 	}
