@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/meta"
 	"github.com/kmsfs/kmsfs/mount/control"

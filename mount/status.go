@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
 

@@ -14,9 +14,9 @@ import (
 	p11 "github.com/miekg/pkcs11"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/blockcrypt/locked"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 // Token is an open PKCS#11 token. It implements hsm.Token and is safe for

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 // minWrite is the least time to send a request. A worker reads at once whatever

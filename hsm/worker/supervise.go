@@ -6,8 +6,8 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/kmsfs/kmsfs/awake"
 	"github.com/kmsfs/kmsfs/hsm"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 // Pauses between starts: none after a process that lived at least steady,

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/wire"

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/kmsfs/kmsfs/awake"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/audit/seal"
 )
