@@ -60,7 +60,7 @@ var allowed = map[string][]string{
 		"meta/kv/local", "blockcrypt", "blockcrypt/locked", "keymgr", "keymgr/audit"},
 
 	"mount":           {"*"},
-	"mount/mounttest": {},
+	"mount/mounttest": {"hsm/awake"},
 
 	"bench": {},
 

@@ -3,6 +3,7 @@ package attack
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 // childVariable in the environment makes the test binary a child that tries mutations.
@@ -167,24 +170,33 @@ func (c *crop) child(first, end int) int {
 
 // follow notes what a child reports, and returns the last report, and what became of the child. One that says nothing for too long is ended.
 func (c *crop) follow(cmd *exec.Cmd, lines <-chan report) (last report, outcome string) {
-	timer := time.NewTimer(silence)
-	defer timer.Stop()
 	outcome = crashed
 	for {
-		select {
-		case r, ok := <-lines:
-			if !ok {
-				return last, outcome
-			}
-			if last = r; r.Outcome != "" {
-				c.note(r)
-			}
-			timer.Reset(silence)
-		case <-timer.C:
+		r, more, said := hear(lines)
+		switch {
+		case !said:
 			outcome = hanging
 			_ = cmd.Process.Signal(os.Interrupt)
 			_ = cmd.Process.Kill()
+		case !more:
+			return last, outcome
+		default:
+			if last = r; r.Outcome != "" {
+				c.note(r)
+			}
 		}
+	}
+}
+
+// hear waits for what a child says next. said is false if it says nothing for too long, more is false when it has ended.
+func hear(lines <-chan report) (r report, more, said bool) {
+	limit, cancel := awake.WithTimeout(context.Background(), silence)
+	defer cancel()
+	select {
+	case r, more = <-lines:
+		return r, more, true
+	case <-limit.Done():
+		return report{}, true, false
 	}
 }
 

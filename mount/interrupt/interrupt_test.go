@@ -233,7 +233,9 @@ func (r *rig) await(w work, round int, running chan mounttest.Result) string {
 		return fmt.Sprint("after ", delay)
 	}
 	wanted := r.rng.Float64() * 0.9
-	for deadline := time.Now().Add(mounttest.Patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	over, stop := mounttest.Patiently(mounttest.Patience)
+	defer stop()
+	for ; !over(); time.Sleep(time.Millisecond) {
 		if now := w.way(r, round); now > wanted {
 			return fmt.Sprintf("%.0f%% done", 100*now)
 		}

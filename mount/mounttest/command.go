@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 // commandLimit is how long one command may take.
@@ -27,7 +29,7 @@ func (r Result) String() string {
 
 // Command runs kmsfs with the rig's surroundings, whatever comes of it. It may be called from any goroutine.
 func (r *Rig) Command(args ...string) Result {
-	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	ctx, cancel := awake.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, Program(r.T), args...)
 	var out, errOut bytes.Buffer

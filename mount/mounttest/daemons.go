@@ -2,6 +2,7 @@ package mounttest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,10 +12,18 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 // Patience is how long anything may take on a loaded machine.
 const Patience = 60 * time.Second
+
+// Patiently begins to wait for something that takes at most so long while the machine runs. over tells whether that has passed; stop ends it.
+func Patiently(atMost time.Duration) (over func() bool, stop func()) {
+	ctx, cancel := awake.WithTimeout(context.Background(), atMost)
+	return func() bool { return ctx.Err() != nil }, cancel
+}
 
 // Daemon returns the process id of the file daemon.
 func (r *Rig) Daemon() int {
@@ -76,8 +85,10 @@ func (r *Rig) Kill(pid int) {
 // Ends waits until a process is gone, or a zombie of somebody else's.
 func (r *Rig) Ends(pid int) {
 	r.T.Helper()
-	for deadline := time.Now().Add(Patience); running(pid); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	over, stop := Patiently(Patience)
+	defer stop()
+	for ; running(pid); time.Sleep(5 * time.Millisecond) {
+		if over() {
 			r.Stacks()
 			r.T.Fatalf("process %d does not end", pid)
 		}
@@ -103,9 +114,11 @@ func (r *Rig) Within(what string, do func()) {
 	r.T.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); do() }()
+	limit, cancel := awake.WithTimeout(context.Background(), Patience)
+	defer cancel()
 	select {
 	case <-done:
-	case <-time.After(Patience):
+	case <-limit.Done():
 		r.Stacks()
 		r.T.Fatalf("%s goes on for more than %v", what, Patience)
 	}
@@ -114,8 +127,10 @@ func (r *Rig) Within(what string, do func()) {
 // Eventually tries until do succeeds, for as long as anything may take.
 func (r *Rig) Eventually(what string, do func() error) {
 	r.T.Helper()
+	over, stop := Patiently(Patience)
+	defer stop()
 	var err error
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for ; !over(); time.Sleep(20 * time.Millisecond) {
 		if err = do(); err == nil {
 			return
 		}
@@ -126,8 +141,10 @@ func (r *Rig) Eventually(what string, do func() error) {
 // Eventually polls until cond holds.
 func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); !cond(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	over, stop := Patiently(within)
+	defer stop()
+	for ; !cond(); time.Sleep(20 * time.Millisecond) {
+		if over() {
 			t.Fatalf("not within %v: %s", within, what)
 		}
 	}

@@ -200,8 +200,10 @@ func (d *Disk) Fill() (release func()) {
 
 // unmount waits for processes that have just been killed.
 func (d *Disk) unmount() error {
+	over, stop := Patiently(Patience)
+	defer stop()
 	var err error
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for ; !over(); time.Sleep(10 * time.Millisecond) {
 		if err = unix.Unmount(d.Dir, 0); !errors.Is(err, unix.EBUSY) {
 			return err
 		}

@@ -103,12 +103,14 @@ func (r *rig) unmountInVain() {
 // fsck checks the mounted volume. What a crash has lost of space is given back in the background; until that is done it may be reported.
 func (r *rig) fsck() error {
 	r.T.Helper()
-	for deadline := time.Now().Add(mounttest.Patience); ; time.Sleep(20 * time.Millisecond) {
+	over, stop := mounttest.Patiently(mounttest.Patience)
+	defer stop()
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		res := r.Run("fsck", r.Mnt)
 		if res.Code == 0 {
 			return nil
 		}
-		if time.Now().After(deadline) || !leftoversOnly(res.Out) {
+		if over() || !leftoversOnly(res.Out) {
 			return errors.New(res.String())
 		}
 	}
