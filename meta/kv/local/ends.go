@@ -1,6 +1,9 @@
 package local
 
-import "bytes"
+import (
+	"bytes"
+	"cmp"
+)
 
 // Rows of new things are looked for again and again before they are made, and where numbers only grow they lie behind all of their class that a checkpoint has brought in. So the
 // table knows the last key of each class, which is a key's first byte: what is behind it is not in Badger, and nothing has to be read to know.
@@ -31,16 +34,14 @@ func (t *freshTable) findEnd(b *base, class byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for j := len(spans) - 1; j >= 0; j-- {
-			if !precedes(spans[j].start, hi) {
-				continue
-			}
-			err := t.checkSpan(b, spans, j, t.end(i), func(k []byte) {
+		for j := spans.before(hi) - 1; j >= 0; j-- {
+			var failed error
+			err := t.checkRun(b, spans, j, j+1, t.end(i), func(k []byte) {
 				if bytes.Compare(k, last) > 0 && precedes(k, hi) {
 					last = bytes.Clone(k)
 				}
-			})
-			if err != nil || len(last) > 1 || bytes.Compare(spans[j].start, lo) <= 0 {
+			}, func(err error) { failed = err })
+			if err = cmp.Or(failed, err); err != nil || len(last) > 1 || bytes.Compare(spans.start(j), lo) <= 0 {
 				return last, err
 			}
 		}

@@ -3,11 +3,12 @@ package local
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// The rows of the freshness table are sealed with their key as associated data (docs/FORMAT.md 9.3):
+// The rows of the freshness table are sealed with their key as associated data (docs/FORMAT.md 9.6):
 //
 //	chunk: version u8 | number of ranges u16 | ranges: length of start u16, start, rows u32, sum[16] each
 //	root:  version u8 | next chunk id u32 | number of chunks u32 | chunks: length of start u16, start, id u32, tag[16] each
@@ -18,20 +19,32 @@ const freshVersion = 1
 // tagOf returns the authentication tag of a sealed row.
 func tagOf(sealed []byte) [sumSize]byte { return [sumSize]byte(sealed[len(sealed)-sumSize:]) }
 
-// sealChunk returns a chunk's row.
-func (k *freshKeys) sealChunk(id uint32, spans []*keyRange) ([]byte, error) {
-	b := []byte{freshVersion}
+// sealChunk returns a chunk's row, and its ranges as they are when they are read from it.
+func (k *freshKeys) sealChunk(id uint32, spans []keyRange) (sealed []byte, as *ranges, err error) {
+	size := chunkHeader
+	for _, s := range spans {
+		size += rangeLen + len(s.start)
+	}
+	b := append(make([]byte, 0, size), freshVersion)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(spans)))
 	for _, s := range spans {
 		b = appendKey(b, s.start)
 		b = binary.BigEndian.AppendUint32(b, s.rows)
 		b = append(b, s.sum[:]...)
 	}
-	return k.sealer.Seal(nil, b, chunkKey(id))
+	as, ok := parseRanges(b, len(spans))
+	if !ok {
+		return nil, nil, fmt.Errorf("freshness table, chunk %d of %d ranges cannot be read back: %w", id, len(spans), kv.ErrCorrupt)
+	}
+	for i, s := range spans {
+		as.note(i, s.verified)
+	}
+	sealed, err = k.sealer.Seal(nil, b, chunkKey(id))
+	return sealed, as, err
 }
 
 // openChunk checks a chunk's row against what the root says of it. Errors: kv.ErrTampered, kv.ErrCorrupt.
-func (k *freshKeys) openChunk(sealed []byte, c *chunk) ([]*keyRange, error) {
+func (k *freshKeys) openChunk(sealed []byte, c *chunk) (*ranges, error) {
 	if len(sealed) < sumSize || tagOf(sealed) != c.tag {
 		return nil, fmt.Errorf("freshness table, chunk %d is not the last checkpoint's: %w", c.id, kv.ErrTampered)
 	}
@@ -44,19 +57,38 @@ func (k *freshKeys) openChunk(sealed []byte, c *chunk) ([]*keyRange, error) {
 		return nil, fmt.Errorf("freshness table, chunk %d of an unknown version: %w", c.id, kv.ErrCorrupt)
 	}
 	n := int(r.u16())
-	if n == 0 || n > maxRanges {
+	if n == 0 || n > maxStored {
 		return nil, fmt.Errorf("freshness table, chunk %d with %d ranges: %w", c.id, n, kv.ErrCorrupt)
 	}
-	spans := make([]*keyRange, 0, n)
-	for range n {
-		s := &keyRange{start: r.key(), rows: r.u32()}
-		copy(s.sum[:], r.take(sumSize))
-		spans = append(spans, s)
-	}
-	if !r.done() {
+	spans, ok := parseRanges(b, n)
+	if !ok {
 		return nil, fmt.Errorf("freshness table, chunk %d is malformed: %w", c.id, kv.ErrCorrupt)
 	}
 	return spans, nil
+}
+
+// chunkHeader is the length of what is before the ranges of a chunk.
+const chunkHeader = 1 + 2
+
+// maxStored is how many ranges a chunk may have for a reader.
+const maxStored = 512
+
+// parseRanges finds the n ranges of a chunk; ok is false if that is not what b holds. They keep b.
+func parseRanges(b []byte, n int) (spans *ranges, ok bool) {
+	spans = &ranges{b: b, where: make([]uint32, n), times: make([]atomic.Int64, n)}
+	at := chunkHeader
+	for i := range n {
+		if len(b)-at < rangeLen {
+			return nil, false
+		}
+		spans.where[i] = uint32(at)
+		key := int(binary.BigEndian.Uint16(b[at:]))
+		if key > maxKey || len(b)-at < rangeLen+key {
+			return nil, false
+		}
+		at += rangeLen + key
+	}
+	return spans, at == len(b)
 }
 
 // sealRoot returns the root's row.

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -17,15 +18,15 @@ import (
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// Freshness (docs/FORMAT.md 9.3): a row's seal binds its place, not its version, so a row in Badger could be put back
+// Freshness (docs/FORMAT.md 9.6): a row's seal binds its place, not its version, so a row in Badger could be put back
 // to an older version of its own, or removed. The key space is therefore cut into ranges, and a table, sealed and
 // bound to the checkpoint row, holds for each how many rows it has and the XOR of a keyed hash of every one. A range
 // is verified by reading it whole when it is first touched, and again now and then where something is not there.
 const (
 	sumSize    = 16
-	maxRows    = 128 // of a range; more are split when a checkpoint adds them
-	splitRows  = 64  // what a split aims at
-	maxRanges  = 512 // of a chunk
+	maxRows    = 16  // of a range; more are split when a checkpoint adds them
+	splitRows  = 12  // what a split aims at
+	maxRanges  = 256 // of a chunk; more are split
 	chunkClass = 'F'
 )
 
@@ -45,13 +46,12 @@ func (s *sum) add(other sum) {
 	}
 }
 
-// keyRange is one range of keys: from start to the start of the next one. It is immutable but for verified.
+// keyRange is one range of keys: from start to the start of the next one. Start may be shorter than any key in it.
 type keyRange struct {
 	start    []byte
 	rows     uint32
 	sum      sum
-	verified atomic.Int64 // when last, by freshKeys.now; 0: never
-	checking sync.Mutex   // one verification at a time
+	verified int64 // when last, by freshKeys.now; 0: never
 }
 
 // recheck is how long a verification is good for what is not there: Badger passes over a block that it cannot read, as if its rows did
@@ -63,16 +63,6 @@ const (
 	anyAge = time.Duration(math.MaxInt64)
 	noAge  = time.Duration(0) // verify now
 )
-
-// chunk is a run of ranges that is stored as one row.
-type chunk struct {
-	id    uint32
-	start []byte // of its first range
-	tag   [sumSize]byte
-
-	load  sync.Mutex
-	spans atomic.Pointer[[]*keyRange] // nil until loaded
-}
 
 // freshTable is the state of all ranges at one checkpoint. It is immutable but for what is loaded and verified lazily.
 type freshTable struct {
@@ -88,6 +78,7 @@ type freshKeys struct {
 	mac    *blockcrypt.Key
 	sealer *blockcrypt.Sealer
 	hashes sync.Pool // of hash.Hash, keyed
+	loaded loadedChunks
 	began  time.Time
 	good   time.Duration // recheck; tests lower it
 }
@@ -95,9 +86,8 @@ type freshKeys struct {
 // now is a clock for keyRange.verified: never 0.
 func (k *freshKeys) now() int64 { return int64(time.Since(k.began)) + 1 }
 
-// fresh reports whether a range was verified at most age ago.
-func (k *freshKeys) fresh(r *keyRange, age time.Duration) bool {
-	at := r.verified.Load()
+// fresh reports whether a verification at some time, 0 for none, was at most age ago.
+func (k *freshKeys) fresh(at int64, age time.Duration) bool {
 	return at != 0 && (age == anyAge || age > 0 && k.now()-at <= int64(age))
 }
 
@@ -111,7 +101,7 @@ func newFreshKeys(journalKey *blockcrypt.Key, volume blockcrypt.VolumeID) (*fres
 		return nil, err
 	}
 	defer seal.Wipe()
-	k := &freshKeys{mac: mac, began: time.Now(), good: recheck}
+	k := &freshKeys{mac: mac, began: time.Now(), good: recheck, loaded: loadedChunks{limit: maxLoaded}}
 	k.hashes.New = func() any { return hmac.New(sha256.New, k.mac[:]) }
 	k.sealer, err = blockcrypt.NewSealer(seal)
 	return k, err
@@ -142,10 +132,6 @@ func (t *freshTable) chunkOf(key []byte) int {
 	return find(len(t.chunks), func(i int) []byte { return t.chunks[i].start }, key)
 }
 
-func spanOf(spans []*keyRange, key []byte) int {
-	return find(len(spans), func(i int) []byte { return spans[i].start }, key)
-}
-
 // end returns where chunk i ends: the start of the next, nil for the last.
 func (t *freshTable) end(i int) []byte {
 	if i+1 < len(t.chunks) {
@@ -154,47 +140,19 @@ func (t *freshTable) end(i int) []byte {
 	return nil
 }
 
-// load returns the chunk's ranges, from its row in b if need be.
-func (t *freshTable) load(b *base, c *chunk) ([]*keyRange, error) {
-	if spans := c.spans.Load(); spans != nil {
-		return *spans, nil
-	}
-	c.load.Lock()
-	defer c.load.Unlock()
-	if spans := c.spans.Load(); spans != nil {
-		return *spans, nil
-	}
-	sealed, err := b.raw(chunkKey(c.id))
-	if err != nil {
-		return nil, err
-	}
-	spans, err := t.keys.openChunk(sealed, c)
-	if err != nil {
-		return nil, err
-	}
-	c.spans.Store(&spans)
-	return spans, nil
-}
-
 // verify makes sure that the rows of b in [lo, hi) are those of its checkpoint; nil hi is the end. A range that was
 // verified at most age ago is not read again. Errors: kv.ErrTampered.
 func (t *freshTable) verify(b *base, lo, hi []byte, age time.Duration) error {
 	for i := t.chunkOf(lo); i < len(t.chunks); i++ {
-		c := t.chunks[i]
-		if hi != nil && i > 0 && bytes.Compare(c.start, hi) >= 0 {
+		if hi != nil && i > 0 && bytes.Compare(t.chunks[i].start, hi) >= 0 {
 			return nil
 		}
-		spans, err := t.load(b, c)
+		spans, err := t.load(b, t.chunks[i])
 		if err != nil {
 			return err
 		}
-		for j := max(0, spanOf(spans, lo)); j < len(spans); j++ {
-			if hi != nil && j > 0 && bytes.Compare(spans[j].start, hi) >= 0 {
-				return nil
-			}
-			if err := t.verifySpan(b, spans, j, t.end(i), age); err != nil {
-				return err
-			}
+		if err := t.verifyRun(b, spans, max(0, spans.find(lo)), spans.before(hi), t.end(i), age); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -207,73 +165,89 @@ func (t *freshTable) verifyKey(b *base, key []byte, age time.Duration) error {
 	if err != nil {
 		return err
 	}
-	j := max(0, spanOf(spans, key))
-	return t.verifySpan(b, spans, j, t.end(i), age)
+	j := max(0, spans.find(key))
+	return t.verifyRun(b, spans, j, j+1, t.end(i), age)
 }
 
-// verifyThrough verifies the ranges from lo up to that of key k, or for a nil k up to hi, and returns where the last one ends; nil: nowhere.
+// aheadRanges is how many ranges a scan has verified at once: one look at the database for all of them.
+const aheadRanges = 8
+
+// verifyThrough verifies the ranges from lo up to that of key k and some behind it, or for a nil k up to hi, and returns where the last one ends; nil: nowhere.
 func (t *freshTable) verifyThrough(b *base, lo, k, hi []byte) ([]byte, error) {
 	if k == nil {
 		return nil, t.verify(b, lo, hi, t.keys.good)
-	}
-	if err := t.verify(b, lo, append(bytes.Clone(k), 0), t.keys.good); err != nil {
-		return nil, err
 	}
 	i := t.chunkOf(k)
 	spans, err := t.load(b, t.chunks[i])
 	if err != nil {
 		return nil, err
 	}
-	return spanEnd(spans, max(0, spanOf(spans, k)), t.end(i)), nil
+	j := max(0, spans.find(k))
+	if first := spans.start(j); bytes.Compare(lo, first) < 0 {
+		if err := t.verify(b, lo, first, t.keys.good); err != nil {
+			return nil, err
+		}
+	}
+	last := max(j+1, min(j+aheadRanges, spans.before(hi)))
+	if err := t.verifyRun(b, spans, j, last, t.end(i), t.keys.good); err != nil {
+		return nil, err
+	}
+	return spans.end(last-1, t.end(i)), nil
 }
 
-// verifySpan reads range j of a chunk that ends at end, unless that was done at most age ago.
-func (t *freshTable) verifySpan(b *base, spans []*keyRange, j int, end []byte, age time.Duration) error {
-	s := spans[j]
-	if t.keys.fresh(s, age) {
-		return nil
+// verifyRun verifies the ranges from j up to before last of a chunk that ends at end, but for those of which that was done at most age ago.
+func (t *freshTable) verifyRun(b *base, spans *ranges, j, last int, end []byte, age time.Duration) error {
+	for j < last {
+		if t.keys.fresh(spans.verified(j), age) {
+			j++
+			continue
+		}
+		n := j + 1
+		for n < last && !t.keys.fresh(spans.verified(n), age) {
+			n++
+		}
+		var failed error
+		err := t.checkRun(b, spans, j, n, end, nil, func(err error) { failed = cmp.Or(failed, err) })
+		if err = cmp.Or(failed, err); err != nil {
+			return err
+		}
+		j = n
 	}
-	s.checking.Lock()
-	defer s.checking.Unlock()
-	if t.keys.fresh(s, age) {
-		return nil
-	}
-	return t.checkSpan(b, spans, j, end, func([]byte) {})
-}
-
-// checkSpan reads range j of a chunk that ends at end, holds it to its sum, and calls visit for each key in it.
-func (t *freshTable) checkSpan(b *base, spans []*keyRange, j int, end []byte, visit func(key []byte)) error {
-	s := spans[j]
-	rows, total, err := t.count(b, s.start, spanEnd(spans, j, end), visit)
-	if err != nil {
-		return err
-	}
-	if rows != s.rows || total != s.sum {
-		return fmt.Errorf("rows from %x on are not those of the last checkpoint (%d, should be %d): %w", s.start, rows, s.rows, kv.ErrTampered)
-	}
-	s.verified.Store(t.keys.now())
 	return nil
 }
 
-func spanEnd(spans []*keyRange, j int, end []byte) []byte {
-	if j+1 < len(spans) {
-		return spans[j+1].start
+// checkRun reads the ranges from j up to before last of a chunk that ends at end, in one go, and holds each to its sum. It calls visit, if there is one, for every key
+// in them, and bad for a range that is not what it should be: kv.ErrTampered.
+func (t *freshTable) checkRun(b *base, spans *ranges, j, last int, end []byte, visit func(key []byte), bad func(error)) error {
+	it := b.iterate(spans.start(j), spans.end(last-1, end))
+	defer it.close()
+	for ; j < last; j++ {
+		r := spans.at(j)
+		rows, total, err := t.count(it, spans.end(j, end), visit)
+		if err != nil {
+			return err
+		}
+		if rows != r.rows || total != r.sum {
+			bad(fmt.Errorf("rows from %x on are not those of the last checkpoint (%d, should be %d): %w", r.start, rows, r.rows, kv.ErrTampered))
+			continue
+		}
+		spans.note(j, t.keys.now())
 	}
-	return end
+	return nil
 }
 
-// count adds up what b has in [lo, hi), and calls visit for each key.
-func (t *freshTable) count(b *base, lo, hi []byte, visit func(key []byte)) (rows uint32, total sum, err error) {
-	it := b.iterate(lo, hi)
-	defer it.close()
-	for k := it.key(); k != nil; k = it.key() {
+// count adds up what it has up to hi, and calls visit for each key.
+func (t *freshTable) count(it *baseSource, hi []byte, visit func(key []byte)) (rows uint32, total sum, err error) {
+	for k := it.key(); k != nil && precedes(k, hi); k = it.key() {
 		v, _, err := it.value()
 		if err != nil {
 			return 0, sum{}, err
 		}
 		total.add(t.keys.row(k, v))
 		rows++
-		visit(k)
+		if visit != nil {
+			visit(k)
+		}
 		it.next()
 	}
 	return rows, total, it.failed()

@@ -2,7 +2,6 @@ package local
 
 import (
 	"bytes"
-	"slices"
 )
 
 // change is what a checkpoint makes of one key.
@@ -22,10 +21,10 @@ type tableUpdate struct {
 	next    *freshTable
 	written []tableRow
 
-	chunk   int         // of old, that changes fall into; -1 before the first
-	spans   []*keyRange // of that chunk, as changed so far
-	before  []*keyRange // as they were
-	at      int         // range of before that changes fall into
+	chunk   int        // of old, that changes fall into; -1 before the first
+	spans   []keyRange // of that chunk, as changed so far
+	before  *ranges    // as they were
+	at      int        // range of before that changes fall into
 	pending []change
 }
 
@@ -42,18 +41,24 @@ func (u *tableUpdate) add(c change) error {
 			return err
 		}
 	}
-	if j := spanOf(u.before, c.key); j != u.at {
+	if j := u.before.find(c.key); j != u.at {
 		if err := u.settleSpan(); err != nil {
 			return err
 		}
-		u.spans = append(u.spans, u.before[u.at:j]...)
-		u.at = j
+		u.keep(j)
 	}
 	u.pending = append(u.pending, c)
 	if c.value != nil {
 		u.next.raise(c.key)
 	}
 	return nil
+}
+
+// keep takes over the ranges up to before j as they are.
+func (u *tableUpdate) keep(j int) {
+	for ; u.at < j; u.at++ {
+		u.spans = append(u.spans, u.before.at(u.at))
+	}
 }
 
 // precedes reports whether key lies before end; nil end is after everything.
@@ -69,7 +74,7 @@ func (u *tableUpdate) enter(i int) error {
 	if err != nil {
 		return err
 	}
-	u.chunk, u.before, u.spans, u.at = i, spans, make([]*keyRange, 0, len(spans)+1), 0
+	u.chunk, u.before, u.spans, u.at = i, spans, make([]keyRange, 0, spans.len()+1), 0
 	return nil
 }
 
@@ -81,7 +86,7 @@ func (u *tableUpdate) leave() error {
 	if err := u.settleSpan(); err != nil {
 		return err
 	}
-	u.spans = append(u.spans, u.before[u.at:]...)
+	u.keep(u.before.len())
 	spans := dropEmpty(u.spans, u.chunk == 0)
 	c := u.old.chunks[u.chunk]
 	if len(spans) == 0 {
@@ -95,36 +100,40 @@ func (u *tableUpdate) leave() error {
 	pieces := (len(spans) + maxRanges - 1) / maxRanges
 	for k := range pieces {
 		piece := spans[k*len(spans)/pieces : (k+1)*len(spans)/pieces]
-		id := c.id
+		id, old := c.id, c
 		if k > 0 {
-			start, id = piece[0].start, u.next.nextID
+			start, id, old = piece[0].start, u.next.nextID, nil
 			u.next.nextID++
 		}
-		if err := u.store(id, start, piece); err != nil {
+		if err := u.store(old, id, start, piece); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (u *tableUpdate) store(id uint32, start []byte, spans []*keyRange) error {
-	sealed, err := u.next.keys.sealChunk(id, spans)
+// store adds a chunk to the table, in memory in the place of old; nil: of none.
+func (u *tableUpdate) store(old *chunk, id uint32, start []byte, spans []keyRange) error {
+	sealed, as, err := u.next.keys.sealChunk(id, spans)
 	if err != nil {
 		return err
 	}
-	c := &chunk{id: id, start: start, tag: tagOf(sealed)}
-	spans = slices.Clone(spans)
-	c.spans.Store(&spans)
+	c := &chunk{id: id, start: bytes.Clone(start), tag: tagOf(sealed)}
+	if old != nil {
+		u.next.keys.loaded.replace(old, c, as)
+	} else {
+		u.next.keys.loaded.keep(c, as)
+	}
 	u.next.chunks = append(u.next.chunks, c)
 	u.written = append(u.written, tableRow{chunkKey(id), sealed})
 	return nil
 }
 
 // dropEmpty removes ranges without rows: the one before them grows. The very first of the table stays.
-func dropEmpty(spans []*keyRange, first bool) []*keyRange {
+func dropEmpty(spans []keyRange, first bool) []keyRange {
 	out := spans[:0]
 	for i, s := range spans {
-		if s.rows == 0 && s.sum == (sum{}) && !(first && i == 0) && s.verified.Load() != 0 {
+		if s.rows == 0 && s.sum == (sum{}) && !(first && i == 0) && s.verified != 0 {
 			continue
 		}
 		out = append(out, s)
@@ -148,20 +157,18 @@ func (u *tableUpdate) finish() (*freshTable, []tableRow, error) {
 
 // settleSpan applies the pending changes to the range at hand and moves past it.
 func (u *tableUpdate) settleSpan() error {
-	if u.at >= len(u.before) {
+	if u.at >= u.before.len() {
 		return nil
 	}
-	s := u.before[u.at]
+	changed := u.before.at(u.at)
 	u.at++
 	if len(u.pending) == 0 {
-		u.spans = append(u.spans, s)
+		u.spans = append(u.spans, changed)
 		return nil
 	}
 	defer func() { u.pending = u.pending[:0] }()
-	changed := &keyRange{start: s.start, rows: s.rows, sum: s.sum}
-	changed.verified.Store(s.verified.Load())
 	for _, c := range u.pending {
-		if err := u.apply(changed, c); err != nil {
+		if err := u.apply(&changed, c); err != nil {
 			return err
 		}
 	}
@@ -169,7 +176,7 @@ func (u *tableUpdate) settleSpan() error {
 		u.spans = append(u.spans, changed)
 		return nil
 	}
-	return u.split(s, changed)
+	return u.split(changed)
 }
 
 // apply takes the old version of a row out of a range and the new one in.
@@ -191,33 +198,45 @@ func (u *tableUpdate) apply(s *keyRange, c change) error {
 
 // split cuts a range that has grown too large. What it was before must be verified for that, now: its pieces' sums come from the rows
 // themselves. Where it does not verify it stays whole, and false.
-func (u *tableUpdate) split(old, changed *keyRange) error {
-	if err := u.old.verifySpan(u.b, u.before, u.at-1, u.old.end(u.chunk), noAge); err != nil {
+func (u *tableUpdate) split(changed keyRange) error {
+	if err := u.old.verifyRun(u.b, u.before, u.at-1, u.at, u.old.end(u.chunk), noAge); err != nil {
 		u.spans = append(u.spans, changed)
 		return nil
 	}
-	piece := &keyRange{start: old.start}
-	piece.verified.Store(u.old.keys.now())
+	piece := keyRange{start: changed.start, verified: u.old.keys.now()}
 	target := (changed.rows + splitRows - 1) / splitRows
 	size := (changed.rows + target - 1) / target
-	return u.merged(old.start, spanEnd(u.before, u.at-1, u.old.end(u.chunk)), func(k, v []byte, last bool) {
+	var last []byte // key that came before
+	return u.merged(changed.start, u.before.end(u.at-1, u.old.end(u.chunk)), func(k, v []byte, done bool) {
 		if v != nil {
 			if piece.rows == size {
 				u.spans = append(u.spans, piece)
-				piece = &keyRange{start: bytes.Clone(k)}
-				piece.verified.Store(u.old.keys.now())
+				piece = keyRange{start: between(last, k), verified: u.old.keys.now()}
 			}
 			piece.rows++
 			piece.sum.add(u.old.keys.row(k, v))
+			last = append(last[:0], k...)
 		}
-		if last {
+		if done {
 			u.spans = append(u.spans, piece)
 		}
 	})
 }
 
-// merged calls fn for the rows of [lo, hi) with the pending changes applied, in order, and once with last set and no row at the end.
-func (u *tableUpdate) merged(lo, hi []byte, fn func(k, v []byte, last bool)) error {
+// between returns the start of a range that begins with key k behind key last: no more of k than that takes. For a nil last it is empty.
+func between(last, k []byte) []byte {
+	if last == nil {
+		return nil
+	}
+	n := 0
+	for n < len(last) && last[n] == k[n] {
+		n++
+	}
+	return bytes.Clone(k[:n+1])
+}
+
+// merged calls fn for the rows of [lo, hi) with the pending changes applied, in order, and once with done set and no row at the end.
+func (u *tableUpdate) merged(lo, hi []byte, fn func(k, v []byte, done bool)) error {
 	it := u.b.iterate(lo, hi)
 	defer it.close()
 	changes := u.pending

@@ -7,10 +7,8 @@ const firstStamp = 1
 
 // emptyTable is the table of a store without rows, and its rows.
 func emptyTable(keys *freshKeys) (*freshTable, []tableRow, error) {
-	whole := &keyRange{}
-	whole.verified.Store(keys.now())
 	u := &tableUpdate{next: &freshTable{keys: keys, nextID: 1}}
-	if err := u.store(0, nil, []*keyRange{whole}); err != nil {
+	if err := u.store(nil, 0, nil, []keyRange{{verified: keys.now()}}); err != nil {
 		return nil, nil, err
 	}
 	root, err := u.next.sealRoot()
@@ -36,14 +34,27 @@ func (s *Store) VerifyAll(ctx context.Context, report func(error)) error {
 			report(err)
 			continue
 		}
-		for j := range spans {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := t.verifySpan(snap.base, spans, j, t.end(i), noAge); err != nil {
-				report(err)
-			}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		t.verifyChunk(snap.base, spans, t.end(i), report)
 	}
 	return nil
+}
+
+// verifyChunk verifies the ranges of a chunk that ends at end. They are read in one go; where that fails, one by one, so that each that can be read is.
+func (t *freshTable) verifyChunk(b *base, spans *ranges, end []byte, report func(error)) {
+	var faults []error
+	err := t.checkRun(b, spans, 0, spans.len(), end, nil, func(err error) { faults = append(faults, err) })
+	if err == nil {
+		for _, err := range faults {
+			report(err)
+		}
+		return
+	}
+	for j := range spans.len() {
+		if err := t.checkRun(b, spans, j, j+1, end, nil, report); err != nil {
+			report(err)
+		}
+	}
 }

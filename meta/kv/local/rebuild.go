@@ -343,8 +343,8 @@ func syncAll(dir string) error {
 type tableBuilder struct {
 	next  *freshTable
 	put   func(key, value []byte) error
-	spans []*keyRange
-	start []byte // of the chunk
+	spans []keyRange // of the chunk at hand
+	last  []byte     // key that came before
 }
 
 func (t *tableBuilder) add(key, value []byte) error {
@@ -354,29 +354,23 @@ func (t *tableBuilder) add(key, value []byte) error {
 				return err
 			}
 		}
-		r := &keyRange{start: key}
-		if len(t.next.chunks) == 0 && len(t.spans) == 0 {
-			r.start = nil
-		}
-		if len(t.spans) == 0 {
-			t.start = r.start
-		}
-		t.spans = append(t.spans, r)
+		t.spans = append(t.spans, keyRange{start: between(t.last, key)})
 	}
-	r := t.spans[len(t.spans)-1]
+	r := &t.spans[len(t.spans)-1]
 	r.rows++
 	r.sum.add(t.next.keys.row(key, value))
+	t.last = key
 	return nil
 }
 
 // store writes the chunk at hand.
 func (t *tableBuilder) store() error {
 	id := uint32(len(t.next.chunks))
-	sealed, err := t.next.keys.sealChunk(id, t.spans)
+	sealed, _, err := t.next.keys.sealChunk(id, t.spans)
 	if err != nil {
 		return err
 	}
-	t.next.chunks = append(t.next.chunks, &chunk{id: id, start: t.start, tag: tagOf(sealed)})
+	t.next.chunks = append(t.next.chunks, &chunk{id: id, start: t.spans[0].start, tag: tagOf(sealed)})
 	t.next.nextID = id + 1
 	t.spans = nil
 	return t.put(chunkKey(id), sealed)
@@ -386,7 +380,7 @@ func (t *tableBuilder) store() error {
 func (t *tableBuilder) finish() (tag [sumSize]byte, err error) {
 	if len(t.spans) > 0 || len(t.next.chunks) == 0 {
 		if len(t.spans) == 0 {
-			t.spans = []*keyRange{{}}
+			t.spans = []keyRange{{}}
 		}
 		if err := t.store(); err != nil {
 			return tag, err

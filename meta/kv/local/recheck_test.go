@@ -69,7 +69,7 @@ func TestMergedWithBadRow(t *testing.T) {
 				t.Errorf("%s: row %d: %v", what, i, err)
 			}
 		}
-		if gone > 2 || what == "value" && gone > 0 { // a key out of order hides its neighbour
+		if gone > 9 || what == "value" && gone > 0 { // a key out of order hides those up to where it would be, if a search comes by it
 			t.Errorf("%s: %d rows are gone", what, gone)
 		}
 		if err := s.Close(); err != nil {
