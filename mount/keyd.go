@@ -57,7 +57,8 @@ func startKeydBy(ctx context.Context, keyStore string, held *heldSecret) (starte
 	keys := dialKeys(keyStore)
 	defer keys.Close()
 	held.kind, held.selfUnlocking = cfg.Unlock.Kind, cfg.Unlock.Unattended()
-	deadline := time.Now().Add(keydWait)
+	limit, cancel := awake.WithTimeout(ctx, keydWait)
+	defer cancel()
 	for {
 		st, err := keydStatus(ctx, keys)
 		switch {
@@ -75,7 +76,7 @@ func startKeydBy(ctx context.Context, keyStore string, held *heldSecret) (starte
 		if ClassOf(err) != ClassInUse {
 			return false, err
 		}
-		if time.Now().After(deadline) {
+		if limit.Err() != nil && ctx.Err() == nil {
 			return false, advise(fmt.Errorf("%w: the key daemon of %s runs, but does not answer", keymgr.ErrKeyUnavailable, keyStore), "try again; its log is %s", filepath.Join(keyStore, keydLogName))
 		}
 		select { // another one is starting, or ending
@@ -196,12 +197,14 @@ const idleWait = 2 * time.Second
 func idleKeyd(ctx context.Context, keyStore string) (keymgr.Status, error) {
 	keys := dialKeys(keyStore)
 	defer keys.Close()
-	for deadline := time.Now().Add(idleWait); ; {
+	limit, cancel := awake.WithTimeout(ctx, idleWait)
+	defer cancel()
+	for {
 		st, err := keydStatus(ctx, keys)
 		if err != nil || len(st.Volumes) == 0 {
 			return st, err
 		}
-		if time.Now().After(deadline) {
+		if limit.Err() != nil && ctx.Err() == nil {
 			return st, advise(fmt.Errorf("%w: %d of the key store's volumes are mounted: %s", ErrInUse, len(st.Volumes), strings.Join(st.Volumes, ", ")), "kmsfs status shows where; kmsfs umount ends each")
 		}
 		select {

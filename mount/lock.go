@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kmsfs/kmsfs/hsm/awake"
 )
 
 const (
@@ -30,7 +32,8 @@ func lockVolume(ctx context.Context, volumeDir string, giveUp func() error) (*vo
 	if err != nil {
 		return nil, fmt.Errorf("lock volume %s: %w", volumeDir, err)
 	}
-	deadline := time.Now().Add(lockWait)
+	limit, cancel := awake.WithTimeout(ctx, lockWait)
+	defer cancel()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -43,7 +46,7 @@ func lockVolume(ctx context.Context, volumeDir string, giveUp func() error) (*vo
 			f.Close()
 			return nil, fmt.Errorf("lock volume %s: %w", volumeDir, err)
 		}
-		if err := waitOrGiveUp(ctx, f, deadline, giveUp); err != nil {
+		if err := waitOrGiveUp(ctx, limit, f, giveUp); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("%w: %s: %w", ErrInUse, volumeDir, err)
 		}
@@ -68,11 +71,11 @@ func openLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-func waitOrGiveUp(ctx context.Context, f *os.File, deadline time.Time, giveUp func() error) error {
+func waitOrGiveUp(ctx, limit context.Context, f *os.File, giveUp func() error) error {
 	if err := giveUp(); err != nil {
 		return err
 	}
-	if time.Now().After(deadline) {
+	if limit.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("process %s still has it after %v", readPID(f), lockWait)
 	}
 	select {

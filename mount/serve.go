@@ -12,6 +12,7 @@ import (
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs"
 	"github.com/kmsfs/kmsfs/fs/content"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/mount/control"
 	"github.com/kmsfs/kmsfs/mount/jobs"
 	"github.com/kmsfs/kmsfs/mount/metrics"
@@ -231,7 +232,7 @@ func (d *daemon) leave() error {
 // unmount unmounts as long as nobody uses the mount. ErrBusy if somebody does, also in a mount namespace that has a copy of it: then it is gone from
 // this one, and goes on to be served in the other.
 func (d *daemon) unmount() error {
-	ctx, cancel := context.WithTimeout(context.Background(), namespaceWait)
+	ctx, cancel := awake.WithTimeout(context.Background(), namespaceWait)
 	defer cancel()
 	d.inside.Lock()
 	err := d.server.Unmount(ctx)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/mount/control"
 )
 
@@ -61,7 +62,7 @@ func unmountUnknown(m mountEntry) error {
 
 // awaitExit waits, bounded, for a daemon that has closed its volume to be gone.
 func awaitExit(ctx context.Context, pid int) error {
-	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	ctx, cancel := awake.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	for aliveAt(pid) {
 		select {

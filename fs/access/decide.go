@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsfs/kmsfs/fs/identity"
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/audit"
 	"github.com/kmsfs/kmsfs/keymgr/policy"
@@ -374,7 +375,7 @@ func (g *Guard) Closed(by Requester, id meta.ZoneID, ino meta.Ino, read, written
 	if z == nil || g.cfg.Recorder == nil || g.level(z) != audit.LevelFull {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	ctx, cancel := awake.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	e := audit.Event{Class: audit.Access, Durable: true, Source: audit.Files, Name: audit.Close, ReadOnly: written == 0, Decision: audit.Allow, BytesRead: read, BytesWritten: written}
 	e.Identity = audit.Identity{Principal: g.cfg.Identity.Named(by.UID).ARN, UID: int(by.UID), GID: int(by.GID), PID: int(by.PID)}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kmsfs/kmsfs/hsm/awake"
 	"github.com/kmsfs/kmsfs/keymgr"
 	"github.com/kmsfs/kmsfs/keymgr/wire"
 )
@@ -61,7 +62,7 @@ func (s *server) proveFrontEnd(ctx context.Context, sess *session, by keymgr.Cal
 
 // holdVolume makes the connection one of the process that serves its volume. There is one such process: another has to be gone, whatever it could prove.
 func (s *server) holdVolume(ctx context.Context, sess *session) error {
-	ctx, cancel := context.WithTimeout(ctx, frontEndWait)
+	ctx, cancel := awake.WithTimeout(ctx, frontEndWait)
 	defer cancel()
 	for {
 		holder := s.tryHold(sess)
