@@ -56,7 +56,7 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 	if s.device, err = deviceAt(mountPoint); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount on %s: %w: %w", mountPoint, ErrMount, err), unix.Close(device))
 	}
-	s.transport, err = transport.New(kind, device, metered(f, o.Meter), o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Log: f.log})
+	s.transport, err = transport.New(kind, device, metered(f, o.Meter), o.serverOptions(f.log, f.fatal), transport.Options{MaxPoll: o.MaxPoll, Idle: o.Idle, Log: f.log})
 	if err != nil { // the device is closed
 		return nil, errors.Join(err, s.Detach())
 	}
@@ -115,6 +115,9 @@ func (s *Server) serve() {
 
 // Transport says how requests arrive.
 func (s *Server) Transport() transport.Kind { return s.transport.Kind() }
+
+// Idle says what idle processors do while requests follow each other quickly.
+func (s *Server) Idle() transport.Idle { return s.transport.Idle() }
 
 // MountPoint returns the absolute path of the mount, free of symbolic links.
 func (s *Server) MountPoint() string { return s.mountPoint }

@@ -37,6 +37,8 @@ type MountOptions struct {
 	Writethrough bool
 	// MaxPoll is how long a reader of requests polls before it sleeps, at most; 0: the transport's default; negative: never.
 	MaxPoll time.Duration
+	// Idle is what idle processors of the machine do while requests follow each other quickly; the zero value: poll where that pays.
+	Idle transport.Idle
 	// Transport is how requests are to arrive; the zero value: io_uring where the kernel has it switched on, else the device.
 	Transport transport.Kind
 	// Meter is told of every request; nil: nothing is measured.

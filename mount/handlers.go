@@ -104,7 +104,7 @@ func (d *daemon) state() MountStatus {
 	record, _, version := v.wraps.get()
 	st := MountStatus{
 		Volume: v.Dir, ID: v.ID.String(), MountPoint: d.server.MountPoint(), State: StateServing, PID: os.Getpid(), Started: v.Started,
-		Version: d.cfg.Version, Options: d.cfg.Options, Log: d.cfg.Log, Transport: string(d.server.Transport()),
+		Version: d.cfg.Version, Options: d.cfg.Options, Log: d.cfg.Log, Transport: string(d.server.Transport()), Idle: string(d.server.Idle()),
 		Keys: KeyStatus{KeyStore: d.cfg.KeyStore, Key: record.CMK, Version: version},
 	}
 	s := v.kv.Stats()

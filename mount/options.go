@@ -17,16 +17,17 @@ type Options struct {
 	NoAtime    bool           `json:"noatime,omitempty"`
 	FSName     string         `json:"fsname,omitempty"`    // the source column of /proc/mounts; empty: the volume's path
 	Transport  transport.Kind `json:"transport,omitempty"` // of requests: device, io_uring; empty: io_uring where the kernel has it switched on
+	Idle       transport.Idle `json:"idle,omitempty"`      // what idle processors do while requests come quickly: poll, halt; empty: poll where that is known to pay
 }
 
 // optionHelp is what an unknown option is answered with.
-const optionHelp = "known are ro, rw, allow_other, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, default_permissions, fsname=NAME, transport=auto|device|io_uring"
+const optionHelp = "known are ro, rw, allow_other, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, default_permissions, fsname=NAME, transport=auto|device|io_uring, idle=auto|poll|halt"
 
 // ParseOptions adds a comma-separated list, as mount(8) takes it, to o. Later words win. ErrUsage names an unknown one.
 func (o *Options) ParseOptions(list string) error {
 	for word := range strings.SplitSeq(list, ",") {
 		key, value, hasValue := strings.Cut(word, "=")
-		if hasValue != (key == "fsname" || key == "transport") {
+		if hasValue != (key == "fsname" || key == "transport" || key == "idle") {
 			return fmt.Errorf("%w: mount option %q: %s", ErrUsage, word, optionHelp)
 		}
 		switch key {
@@ -65,6 +66,12 @@ func (o *Options) ParseOptions(list string) error {
 				return fmt.Errorf("%w: mount option %w", ErrUsage, err)
 			}
 			o.Transport = kind
+		case "idle":
+			idle, err := transport.ParseIdle(value)
+			if err != nil {
+				return fmt.Errorf("%w: mount option %w", ErrUsage, err)
+			}
+			o.Idle = idle
 		default:
 			return fmt.Errorf("%w: unknown mount option %q: %s", ErrUsage, word, optionHelp)
 		}

@@ -149,7 +149,7 @@ func (d *daemon) mount(mountPoint string) (err error) {
 	}
 	d.server, err = fs.Mount(mountPoint, d.fs, fs.MountOptions{
 		FsName: source, ReadOnly: o.ReadOnly, AllowOther: o.AllowOther, Suid: o.Suid, Dev: o.Dev, NoExec: o.NoExec, NoAtime: o.NoAtime,
-		Transport: o.Transport, Meter: d.meter(),
+		Transport: o.Transport, Idle: o.Idle, Meter: d.meter(),
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", v.Dir, err)

@@ -40,6 +40,7 @@ type MountStatus struct {
 	Options    Options       `json:"options"`
 	Log        string        `json:"log,omitempty"`
 	Transport  string        `json:"transport,omitempty"` // how requests arrive: device or io_uring
+	Idle       string        `json:"idle,omitempty"`      // what idle processors do while requests come quickly: poll or halt
 	Journal    JournalStatus `json:"journal"`
 	Keys       KeyStatus     `json:"keys"`
 	Zones      []ZoneStatus  `json:"zones,omitempty"`   // that learn, are locked or have lost their keys

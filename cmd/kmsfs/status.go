@@ -53,6 +53,7 @@ func printMount(w *tabwriter.Writer, m mount.MountStatus) {
 		return
 	}
 	line(w, "transport", m.Transport)
+	line(w, "idle processors", m.Idle)
 	line(w, "journal", fmt.Sprintf("%s waiting, record %d, durable to %d, checkpoint at %d, anchored at %d",
 		size(uint64(m.Journal.Bytes)), m.Journal.Records, m.Journal.Durable, m.Journal.Checkpoint, m.Journal.Anchored))
 	line(w, "key", fmt.Sprintf("%s version %d, %s", m.Keys.Key, m.Keys.Version, m.Keys.State))

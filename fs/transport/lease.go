@@ -21,44 +21,63 @@ func (s *lease) begin() uint64 {
 	s.number++
 	token := s.number
 	s.state.Store(token)
+	s.rouse()
+	return token
+}
+
+// rouse ends the rest of the watch.
+func (s *lease) rouse() {
 	if s.resting.Load() && s.resting.CompareAndSwap(true, false) {
 		s.wake <- struct{}{}
 	}
-	return token
 }
 
 // finish ends the request. False: the lead was taken away meanwhile.
 func (s *lease) finish(token uint64) bool { return s.state.CompareAndSwap(token, 0) }
 
 // watch takes the lead from a reader that has had one request for longer than patience. It looks twice, patience apart, and rests when nothing
-// happens, so that an idle mount costs nothing.
+// happens, so that an idle mount costs nothing. It also tells idle processors to poll or to halt.
 func (l *Loop) watch() {
 	defer l.readers.Done()
+	defer l.idling.close()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	quiet, last := 0, uint64(0)
+	quiet, last, seen := 0, uint64(0), uint64(0)
+	l.idling.begin(time.Now(), 0)
 	for {
 		select {
 		case <-l.ended:
 			return
 		case <-timer.C:
 		}
+		requests := l.stats.requests.Load()
+		l.pace(requests)
 		current := l.lease.state.Load()
 		if current != 0 && current == last && l.lease.state.CompareAndSwap(current, 0) {
 			l.stats.stolen.Add(1)
 			l.handOver()
 			current = 0
 		}
-		if current == 0 && last == 0 {
+		if current == 0 && last == 0 && requests == seen {
 			quiet++
 		} else {
 			quiet = 0
 		}
-		last = current
-		if quiet >= restAfter && !l.rest() {
-			return
+		last, seen = current, requests
+		if quiet >= restAfter {
+			if !l.rest() {
+				return
+			}
+			l.idling.begin(time.Now(), requests)
 		}
 		timer.Reset(patience)
+	}
+}
+
+// pace has idle processors do what fits the number of requests so far.
+func (l *Loop) pace(requests uint64) {
+	if err := l.idling.look(time.Now(), requests); err != nil {
+		l.log.Error("idle processors", "error", err)
 	}
 }
 

@@ -24,6 +24,7 @@ type Options struct {
 	// MaxPoll is the longest time that the leader polls before it sleeps; 0 means 50 µs. Negative: never. Polling is off where the process has one
 	// processor: it would keep the very program from running that is waited for.
 	MaxPoll time.Duration
+	Idle    Idle         // what idle processors do meanwhile
 	Log     *slog.Logger // nil: silent
 }
 
@@ -34,6 +35,10 @@ type Stats struct {
 	Slept     uint64 // times that the leader slept
 	Handovers uint64 // times that the lead was handed over before a long request
 	Stolen    uint64 // times that the lead was taken from a reader that had been too long
+
+	IdlePolls  uint64        // times that idle processors were asked to poll
+	IdleHalts  uint64        // times that they were let go
+	IdlePolled time.Duration // for how long they were to poll, in all
 }
 
 // Loop serves one FUSE connection over its device. Serve runs it; the notification methods are safe for concurrent use while it runs.
@@ -53,6 +58,8 @@ type Loop struct {
 	active   requests
 	lease    lease
 	poll     pollWindow // used by the leader only
+	giveWay  giveWay    // likewise
+	idling   *idlePolling
 	syncs    syncPolicy
 	batches  WriteBacker // nil: the filesystem takes one write at a time
 	panicked func(reason any) fuse.Status
@@ -66,6 +73,11 @@ func NewLoop(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o 
 		unix.Close(fd)
 		return nil, fmt.Errorf("set up /dev/fuse: %w", err)
 	}
+	idling, err := openIdle(o.Idle)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
 	l := &Loop{
 		fd:    fd,
 		proto: fuse.NewProtocolServer(filesystem, mount),
@@ -74,6 +86,8 @@ func NewLoop(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o 
 		lead:  make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		poll:  newPollWindow(o.MaxPoll, runtime.GOMAXPROCS(0)),
+
+		idling: idling,
 	}
 	l.batches, _ = filesystem.(WriteBacker)
 	l.panicked = mount.PanicHandler
@@ -108,12 +122,17 @@ func (l *Loop) serve() error {
 // Kind implements Transport.
 func (l *Loop) Kind() Kind { return Device }
 
+// Idle implements Transport.
+func (l *Loop) Idle() Idle { return l.idling.mode() }
+
 // Stats returns the counters.
 func (l *Loop) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Requests: l.stats.requests.Load(), Polled: l.stats.polled.Load(), Slept: l.stats.slept.Load(),
 		Handovers: l.stats.handovers.Load(), Stolen: l.stats.stolen.Load(),
 	}
+	l.idling.addTo(&s)
+	return s
 }
 
 // end marks the connection as over. err is nil for an unmount.

@@ -135,6 +135,7 @@ func (r *reader) step() bool {
 func (r *reader) receive() (int, bool) {
 	l := r.loop
 	window, slept := l.poll.window, false
+	gives := window > 0 && l.giveWay.next()
 	for {
 		n, err := readDevice(l.fd, r.in)
 		switch {
@@ -145,7 +146,12 @@ func (r *reader) receive() (int, bool) {
 			}
 			return n, true
 		case err == unix.EAGAIN:
-			if window > 0 && time.Since(r.answered) < window {
+			waited := time.Since(r.answered)
+			if waited < window {
+				if gives {
+					yield()
+					gives = l.giveWay.took(time.Since(r.answered) - waited)
+				}
 				continue
 			}
 			window, slept = 0, true

@@ -14,6 +14,8 @@ type Transport interface {
 	Serve() error
 	// Kind is Device or Uring.
 	Kind() Kind
+	// Idle is what idle processors do while requests come quickly: IdlePoll or IdleHalt.
+	Idle() Idle
 	Stats() Stats
 	InodeNotify(node uint64, off, length int64) fuse.Status
 	EntryNotify(parent uint64, name string) fuse.Status

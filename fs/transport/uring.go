@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,6 +36,7 @@ func NewRing(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o 
 	}
 	r := &Ring{loop: loop, kind: Uring}
 	if err := unix.SchedGetaffinity(0, &r.anywhere); err != nil {
+		loop.idling.close()
 		unix.Close(fd)
 		return nil, fmt.Errorf("processors of this process: %w", err)
 	}
@@ -53,6 +51,7 @@ func NewRing(fd int, filesystem fuse.RawFileSystem, mount *fuse.MountOptions, o 
 		err = r.register()
 	}
 	if err != nil {
+		loop.idling.close()
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrNoUring, err), unix.Close(fd)) // which ends the mount
 	}
 	return r, nil
@@ -72,10 +71,14 @@ func (l *Loop) handshake() (bool, error) {
 
 // register gives the kernel an entry for each possible processor. It holds back all requests until it has them.
 func (r *Ring) register() error {
-	n, err := possibleProcessors()
+	highest, err := highestProcessor("/sys/devices/system/cpu/possible") // the kernel has a queue for each
+	if err == nil && highest >= len(unix.CPUSet{})*64 {
+		err = fmt.Errorf("processor %d is more than there can be", highest)
+	}
 	if err != nil {
 		return err
 	}
+	n := highest + 1
 	started := make(chan error, n*(reserve+1))
 	for cpu := range n {
 		q := &queue{ring: r, cpu: cpu}
@@ -87,22 +90,6 @@ func (r *Ring) register() error {
 		err = errors.Join(err, <-started)
 	}
 	return err
-}
-
-// possibleProcessors returns how many processors the machine may ever have; the kernel has a queue for each.
-func possibleProcessors() (int, error) {
-	const path = "/sys/devices/system/cpu/possible"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	list := strings.TrimSpace(string(b)) // a list of ranges, the last number is the highest
-	last := list[strings.LastIndexAny(list, "-,")+1:]
-	highest, err := strconv.Atoi(last)
-	if err != nil || highest < 0 || highest >= len(unix.CPUSet{})*64 {
-		return 0, fmt.Errorf("%s: %q", path, list)
-	}
-	return highest + 1, nil
 }
 
 // Serve implements Transport.
@@ -119,6 +106,9 @@ func (r *Ring) Serve() error {
 
 // Kind is Uring, or Device where the kernel did not offer it.
 func (r *Ring) Kind() Kind { return r.kind }
+
+// Idle implements Transport.
+func (r *Ring) Idle() Idle { return r.loop.Idle() }
 
 // Stats returns the counters. Those of polling and handing over count what came over the device.
 func (r *Ring) Stats() Stats { return r.loop.Stats() }

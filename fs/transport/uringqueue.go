@@ -210,6 +210,9 @@ func computes(opcode uint32, arg []byte, payload int) bool {
 func (w *worker) handle() {
 	e, l := w.entry, w.queue.ring.loop
 	l.stats.requests.Add(1)
+	if l.idling != nil {
+		l.lease.rouse()
+	}
 	large := e.payloadSize() >= longPayload
 	w.place(computes(e.opcode(), e.arg(), e.payloadSize()))
 	in, out := e.place()
