@@ -192,7 +192,22 @@ func mountWith(t *testing.T, f fuse.RawFileSystem, kind transport.Kind, o transp
 	}
 	go func() { m.served <- m.Serve() }()
 	t.Cleanup(func() { _ = unix.Unmount(m.dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
+	m.refusePoll(t)
 	return m
+}
+
+// refusePoll makes the kernel learn that files of the mount are not polled, from a file that go-fuse answers itself. The first os.File of the mount would be, by
+// Go's runtime, whose epoll then waits for an answer that this process gives, and with it what waits for the device by the same epoll.
+func (m *mounted) refusePoll(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Open(filepath.Join(m.dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ends waits until Serve has returned.
