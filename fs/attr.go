@@ -83,16 +83,16 @@ func (fs *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Attr
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
 	if err := fs.beforeWrite(ctx, in); err != nil {
-		return fs.status("write", in.NodeId, err)
+		return fs.status(ctx, "write", in.NodeId, err)
 	}
 	if in.Flags()&fuse.FUSE_GETATTR_FH == 0 { // else it is open, which was decided
 		if err := fs.maySee(ctx, &in.InHeader, ino); err != nil {
-			return fs.status("getattr", in.NodeId, err)
+			return fs.status(ctx, "getattr", in.NodeId, err)
 		}
 	}
 	a, err := fs.attr(ctx, ino)
 	if err != nil {
-		return fs.status("getattr", in.NodeId, err)
+		return fs.status(ctx, "getattr", in.NodeId, err)
 	}
 	fs.doubt(ino)
 	fillAttr(a, &out.Attr)
@@ -108,11 +108,11 @@ func (fs *FS) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut
 	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	if err := fs.maySee(ctx, &in.InHeader, meta.Ino(in.NodeId)); err != nil {
-		return fs.status("statx", in.NodeId, err)
+		return fs.status(ctx, "statx", in.NodeId, err)
 	}
 	a, err := fs.attr(ctx, meta.Ino(in.NodeId))
 	if err != nil {
-		return fs.status("statx", in.NodeId, err)
+		return fs.status(ctx, "statx", in.NodeId, err)
 	}
 	fillStatx(a, &out.Statx)
 	out.AttrValid = uint64(cacheFor / time.Second)

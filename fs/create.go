@@ -56,11 +56,11 @@ func (fs *FS) make(cancel <-chan struct{}, op string, in *fuse.InHeader, name st
 		err = fs.space.admit(ctx)
 	}
 	if err != nil {
-		return fs.status(op, in.NodeId, err)
+		return fs.status(ctx, op, in.NodeId, err)
 	}
 	a, err := fs.meta.Create(inNameOf(ctx, in), meta.Ino(in.NodeId), []byte(name), n)
 	if err != nil {
-		return fs.status(op, in.NodeId, err)
+		return fs.status(ctx, op, in.NodeId, err)
 	}
 	fs.reply(a, out)
 	return fuse.OK
@@ -99,7 +99,7 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		err = fs.space.admit(ctx)
 	}
 	if err != nil {
-		return fs.status("create", in.NodeId, err)
+		return fs.status(ctx, "create", in.NodeId, err)
 	}
 	a, err := fs.meta.Create(inNameOf(ctx, &in.InHeader), parent, []byte(name), newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask))
 	o := opening{caller: &in.InHeader, flags: in.Flags &^ syscall.O_TRUNC, fuseFlags: in.OpenFlags, created: true} // a new file is empty
@@ -115,7 +115,7 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		err = fs.opened(ctx, o, &out.OpenOut)
 	}
 	if err != nil {
-		return fs.status("create", in.NodeId, err)
+		return fs.status(ctx, "create", in.NodeId, err)
 	}
 	fs.reply(a, &out.EntryOut)
 	return fuse.OK
@@ -130,19 +130,19 @@ func (fs *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Creat
 		err = fs.space.admit(ctx)
 	}
 	if err != nil {
-		return fs.status("tmpfile", in.NodeId, err)
+		return fs.status(ctx, "tmpfile", in.NodeId, err)
 	}
 	n := newNode(&in.InHeader, in.Mode&^meta.ModeType|meta.ModeRegular, in.Umask)
 	a, err := fs.meta.Tmpfile(inNameOf(ctx, &in.InHeader), meta.Ino(in.NodeId), n)
 	if err != nil {
-		return fs.status("tmpfile", in.NodeId, err)
+		return fs.status(ctx, "tmpfile", in.NodeId, err)
 	}
 	fs.reply(a, &out.EntryOut)
 	fs.nodes.orphaned(a.Ino) // in use: it was looked up just now
 	o := opening{caller: &in.InHeader, ino: a.Ino, flags: in.Flags &^ syscall.O_TRUNC, created: true}
 	if err := fs.opened(ctx, o, &out.OpenOut); err != nil {
 		fs.Forget(uint64(a.Ino), 1)
-		return fs.status("tmpfile", in.NodeId, err)
+		return fs.status(ctx, "tmpfile", in.NodeId, err)
 	}
 	return fuse.OK
 }

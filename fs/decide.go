@@ -26,6 +26,8 @@ type Decider interface {
 	Closed(by access.Requester, zone meta.ZoneID, ino meta.Ino, read, written uint64) error
 	// Renamed says that inodes, as they are now, have got or lost a name. It is called before the request that did it is answered.
 	Renamed(inodes ...*meta.Attr)
+	// Refused says that keys may not be had or used for a request, whether that was decided or found out.
+	Refused(by access.Requester, operation string, ino meta.Ino, err error)
 	// Settings says how open files of a zone use the kernel's caches.
 	Settings(zone meta.ZoneID) access.Settings
 }
@@ -240,5 +242,5 @@ func (fs *FS) recordClose(h *handle) {
 	if h.zone == 0 || !fs.deciding() {
 		return
 	}
-	fs.status("close", uint64(h.ino), fs.access.Closed(h.by, h.zone, h.ino, h.got.Load(), h.put.Load()))
+	fs.failed("close", uint64(h.ino), fs.access.Closed(h.by, h.zone, h.ino, h.got.Load(), h.put.Load()))
 }

@@ -27,15 +27,15 @@ func (fs *FS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
 	a, err := fs.meta.Getattr(ctx, ino)
-	if err == nil {
-		err = fs.keyed(ctx, a)
-	}
 	h := newHandle(ino, nil, in.Flags)
 	if err == nil {
 		h.passes, err = fs.mayOpen(ctx, &in.InHeader, a, syscall.O_RDONLY)
 	}
+	if err == nil {
+		err = fs.keyed(ctx, a)
+	}
 	if err != nil {
-		return fs.status("opendir", in.NodeId, stale(err))
+		return fs.status(ctx, "opendir", in.NodeId, stale(err))
 	}
 	fs.nodes.opened(ino, false)
 	out.Fh = fs.handles.add(h)
@@ -63,15 +63,15 @@ func (fs *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	defer ctx.finish()
 	dir := meta.Ino(in.NodeId)
 	if err := fs.handles.check(ctx, in.Fh); err != nil {
-		return fs.status("readdir", in.NodeId, err)
+		return fs.status(ctx, "readdir", in.NodeId, err)
 	}
 	more, err := fs.dots(ctx, dir, in.Offset, out.AddDirEntry)
 	if err != nil || !more {
-		return fs.status("readdir", in.NodeId, stale(err))
+		return fs.status(ctx, "readdir", in.NodeId, stale(err))
 	}
 	entries, err := fs.meta.ReadDir(ctx, dir, in.Offset, limit(in.Size, entryBytes))
 	if err != nil {
-		return fs.status("readdir", in.NodeId, stale(err))
+		return fs.status(ctx, "readdir", in.NodeId, stale(err))
 	}
 	for i := range entries {
 		if !out.AddDirEntry(direntry(&entries[i])) {
@@ -89,15 +89,15 @@ func (fs *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Dir
 	dir := meta.Ino(in.NodeId)
 	add := func(e fuse.DirEntry) bool { return out.AddDirLookupEntry(e) != nil } // node 0: no lookup
 	if err := fs.handles.check(ctx, in.Fh); err != nil {
-		return fs.status("readdirplus", in.NodeId, err)
+		return fs.status(ctx, "readdirplus", in.NodeId, err)
 	}
 	more, err := fs.dots(ctx, dir, in.Offset, add)
 	if err != nil || !more {
-		return fs.status("readdirplus", in.NodeId, stale(err))
+		return fs.status(ctx, "readdirplus", in.NodeId, stale(err))
 	}
 	entries, err := fs.meta.ReadDirPlus(ctx, dir, in.Offset, limit(in.Size, entryPlusBytes))
 	if err != nil {
-		return fs.status("readdirplus", in.NodeId, stale(err))
+		return fs.status(ctx, "readdirplus", in.NodeId, stale(err))
 	}
 	given := 0
 	for i := range entries {
@@ -144,11 +144,11 @@ func (fs *FS) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
 	if err := fs.atimes.flush(ctx); err != nil {
-		return fs.status("fsyncdir", in.NodeId, err)
+		return fs.status(ctx, "fsyncdir", in.NodeId, err)
 	}
 	sync := fs.syncNames
 	if meta.Ino(in.NodeId) == meta.RootIno {
 		sync = fs.content.SyncAll
 	}
-	return fs.status("fsyncdir", in.NodeId, sync(ctx))
+	return fs.status(ctx, "fsyncdir", in.NodeId, sync(ctx))
 }

@@ -75,8 +75,22 @@ func stale(err error) error {
 // errDetail keeps the text of an error and hides what it matches.
 type errDetail struct{ error }
 
-// status reports err to the kernel as the outcome of op on inode ino, and logs the cause if it is one that an administrator has to know.
-func (fs *FS) status(op string, ino uint64, err error) fuse.Status {
+// status reports err to the kernel as the outcome of a request, op on inode ino, and has a refusal by keys noted for who asked.
+func (fs *FS) status(ctx *requestContext, op string, ino uint64, err error) fuse.Status {
+	if err != nil && fs.access != nil && aboutKeys(err) {
+		fs.access.Refused(ctx.by, op, meta.Ino(ino), err)
+	}
+	return fs.failed(op, ino, err)
+}
+
+// aboutKeys says whether an error is that keys may not be had or used.
+func aboutKeys(err error) bool {
+	errno := Errno(err)
+	return errno == syscall.ENOKEY || errno == syscall.EKEYREVOKED || errno == syscall.EACCES
+}
+
+// failed is status for what nobody asked for: it gives an error its errno, and logs the cause if it is one that an administrator has to know.
+func (fs *FS) failed(op string, ino uint64, err error) fuse.Status {
 	if err == nil {
 		return fuse.OK
 	}

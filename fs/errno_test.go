@@ -161,7 +161,7 @@ func TestStatusLogsCausesInodesAndNoStorm(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	fs := &FS{log: log, damage: newDamageLog(nil, nil, log)}
 	defer fs.damage.close()
-	if got := fs.status("read", 42, fmt.Errorf("read block 7: %w", content.ErrDamaged)); got != fuse.EIO {
+	if got := fs.failed("read", 42, fmt.Errorf("read block 7: %w", content.ErrDamaged)); got != fuse.EIO {
 		t.Errorf("status %v", got)
 	}
 	line := out.String()
@@ -171,12 +171,12 @@ func TestStatusLogsCausesInodesAndNoStorm(t *testing.T) {
 		}
 	}
 	out.Reset()
-	fs.status("lookup", 42, meta.ErrNotFound)
+	fs.failed("lookup", 42, meta.ErrNotFound)
 	if out.Len() != 0 {
 		t.Errorf("an everyday refusal was logged: %s", out.String())
 	}
 	for range 10 * faultsPerWindow {
-		fs.status("read", 42, content.ErrDamaged)
+		fs.failed("read", 42, content.ErrDamaged)
 	}
 	if lines := strings.Count(out.String(), "\n"); lines > faultsPerWindow {
 		t.Errorf("%d lines for one fault", lines)

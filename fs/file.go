@@ -16,7 +16,7 @@ import (
 func (fs *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	ctx := request(cancel, &in.InHeader)
 	defer ctx.finish()
-	return fs.status("open", in.NodeId, stale(fs.opened(ctx, opening{caller: &in.InHeader, ino: meta.Ino(in.NodeId), flags: in.Flags, fuseFlags: in.Mode}, out)))
+	return fs.status(ctx, "open", in.NodeId, stale(fs.opened(ctx, opening{caller: &in.InHeader, ino: meta.Ino(in.NodeId), flags: in.Flags, fuseFlags: in.Mode}, out)))
 }
 
 // opening is what an open asks for.
@@ -48,17 +48,17 @@ func (fs *FS) opened(ctx *requestContext, o opening, out *fuse.OpenOut) error {
 	return nil
 }
 
-// prepare does what an open does besides: checks the key and the caller's right, truncates. A full disk is no reason to refuse it: O_TRUNC comes as a request of its own
+// prepare does what an open does besides: checks the caller's right, which is recorded, and the key, truncates. A full disk is no reason to refuse it: O_TRUNC comes as a request of its own
 // afterwards, and makes room.
 func (fs *FS) prepare(ctx *requestContext, h *handle, o opening, out *fuse.OpenOut) error {
 	a, err := h.file.Attr(ctx)
 	if err != nil {
 		return err
 	}
-	if err := fs.keyed(ctx, a); err != nil {
+	if err := fs.admit(ctx, h, a, o, out); err != nil {
 		return err
 	}
-	if err := fs.admit(ctx, h, a, o, out); err != nil {
+	if err := fs.keyed(ctx, a); err != nil {
 		return err
 	}
 	h.dir, h.place = a.Parent, a.Cookie()
@@ -101,14 +101,14 @@ func (fs *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Re
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
-		return nil, fs.status("read", in.NodeId, err)
+		return nil, fs.status(ctx, "read", in.NodeId, err)
 	}
 	if err := h.check(ctx); err != nil {
-		return nil, fs.status("read", in.NodeId, err)
+		return nil, fs.status(ctx, "read", in.NodeId, err)
 	}
 	n, err := h.file.ReadAt(ctx, buf, in.Offset)
 	if err != nil {
-		return nil, fs.status("read", in.NodeId, err)
+		return nil, fs.status(ctx, "read", in.NodeId, err)
 	}
 	h.got.Add(uint64(n))
 	if h.read {
@@ -127,13 +127,13 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
-		return 0, fs.status("write", in.NodeId, err)
+		return 0, fs.status(ctx, "write", in.NodeId, err)
 	}
 	if err := h.check(ctx); err != nil {
-		return 0, fs.status("write", in.NodeId, err)
+		return 0, fs.status(ctx, "write", in.NodeId, err)
 	}
 	if err := fs.room(ctx, in); err != nil {
-		return 0, fs.status("write", in.NodeId, err)
+		return 0, fs.status(ctx, "write", in.NodeId, err)
 	}
 	n, err := h.file.WriteAt(ctx, data, in.Offset, content.WriteOpts{
 		KillSUID: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0, KeepTimes: in.WriteFlags&fuse.WRITE_CACHE != 0,
@@ -141,7 +141,7 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	h.put.Add(uint64(n))
 	if err != nil && (n == 0 || in.WriteFlags&fuse.WRITE_CACHE != 0) {
 		fs.noteLoss(in, err)
-		return 0, fs.status("write", in.NodeId, err)
+		return 0, fs.status(ctx, "write", in.NodeId, err)
 	}
 	return uint32(n), fuse.OK
 }
@@ -169,7 +169,7 @@ func (fs *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err == nil {
 		err = h.file.Sync(ctx)
 	}
-	return fs.status("fsync", in.NodeId, err)
+	return fs.status(ctx, "fsync", in.NodeId, err)
 }
 
 // Release ends a handle, after its last descriptor and mapping.
@@ -183,7 +183,7 @@ func (fs *FS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		fs.upkeep.outdated(h.ino)
 	}
 	if err := h.file.Close(); err != nil {
-		fs.status("release", in.NodeId, err)
+		fs.failed("release", in.NodeId, err)
 	}
 	if fs.nodes.closed(h.ino, h.write) {
 		fs.upkeep.release(h.ino)

@@ -15,7 +15,7 @@ func (fs *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out
 	defer ctx.finish()
 	kept, err := fs.maySeeName(ctx, in, name)
 	if err != nil {
-		return fs.status("lookup", in.NodeId, err)
+		return fs.status(ctx, "lookup", in.NodeId, err)
 	}
 	a, err := fs.meta.Lookup(ctx, meta.Ino(in.NodeId), []byte(name))
 	if errors.Is(err, meta.ErrNotFound) {
@@ -23,7 +23,7 @@ func (fs *FS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out
 		return fuse.OK
 	}
 	if err != nil {
-		return fs.status("lookup", in.NodeId, err)
+		return fs.status(ctx, "lookup", in.NodeId, err)
 	}
 	fs.reply(a, out)
 	return fuse.OK
@@ -53,11 +53,11 @@ func (fs *FS) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.
 	defer ctx.finish()
 	ino := meta.Ino(in.NodeId)
 	if err := fs.maySee(ctx, in, ino); err != nil {
-		return nil, fs.status("readlink", in.NodeId, err)
+		return nil, fs.status(ctx, "readlink", in.NodeId, err)
 	}
 	target, err := fs.meta.Readlink(ctx, ino)
 	if err != nil {
-		return nil, fs.status("readlink", in.NodeId, stale(err))
+		return nil, fs.status(ctx, "readlink", in.NodeId, stale(err))
 	}
 	fs.touch(ctx, ino)
 	return target, fuse.OK

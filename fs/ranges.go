@@ -19,7 +19,7 @@ func (fs *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut
 	defer ctx.finish()
 	h, err := fs.handles.file(in.Fh)
 	if err != nil {
-		return fs.status("lseek", in.NodeId, err)
+		return fs.status(ctx, "lseek", in.NodeId, err)
 	}
 	if fs.nodes.written(h.ino) {
 		fs.invalidate(h.ino, true)
@@ -32,7 +32,7 @@ func (fs *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut
 	default:
 		err = fmt.Errorf("whence %d: %w", in.Whence, meta.ErrInvalid)
 	}
-	return fs.status("lseek", in.NodeId, err)
+	return fs.status(ctx, "lseek", in.NodeId, err)
 }
 
 // Fallocate is fallocate(2): reserve nothing but the size, punch, zero. The kernel does not say whether the caller may keep set-user-id bits, so only root does.
@@ -50,7 +50,7 @@ func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 		err = h.file.Fallocate(ctx, in.Mode, in.Offset, in.Length, content.WriteOpts{KillSUID: in.Uid != 0})
 		fs.upkeep.shrunk()
 	}
-	return fs.status("fallocate", in.NodeId, err)
+	return fs.status(ctx, "fallocate", in.NodeId, err)
 }
 
 // copyChunk is how much copy_file_range(2) copies at a time, in bytes, and copyMax how much in one request: the caller cannot be interrupted meanwhile.
@@ -65,22 +65,22 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 	defer ctx.finish()
 	src, err := fs.handles.file(in.FhIn)
 	if err != nil {
-		return 0, fs.status("copy_file_range", in.NodeId, err)
+		return 0, fs.status(ctx, "copy_file_range", in.NodeId, err)
 	}
 	dst, err := fs.handles.file(in.FhOut)
 	if err != nil {
-		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
+		return 0, fs.status(ctx, "copy_file_range", in.NodeIdOut, err)
 	}
 	if err := errors.Join(src.check(ctx), dst.check(ctx)); err != nil {
-		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
+		return 0, fs.status(ctx, "copy_file_range", in.NodeIdOut, err)
 	}
 	if err := fs.space.admit(ctx); err != nil {
-		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
+		return 0, fs.status(ctx, "copy_file_range", in.NodeIdOut, err)
 	}
 	c := copier{src: src.file, dst: dst.file, opts: content.WriteOpts{KillSUID: in.Uid != 0}}
 	n, err := c.copy(ctx, in.OffIn, in.OffOut, min(in.Len, copyMax))
 	if err != nil && n == 0 {
-		return 0, fs.status("copy_file_range", in.NodeIdOut, err)
+		return 0, fs.status(ctx, "copy_file_range", in.NodeIdOut, err)
 	}
 	return uint32(n), fuse.OK
 }

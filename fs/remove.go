@@ -41,7 +41,7 @@ func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fus
 	ctx := request(cancel, in)
 	defer ctx.finish()
 	if err := fs.mayName(ctx, in, access.Delete, meta.Ino(in.NodeId), name); err != nil {
-		return fs.status("unlink", in.NodeId, err)
+		return fs.status(ctx, "unlink", in.NodeId, err)
 	}
 	r := fs.removal()
 	defer r.done()
@@ -51,7 +51,7 @@ func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fus
 		fs.orphan(victim)
 		fs.upkeep.shrunk()
 	}
-	return fs.status("unlink", in.NodeId, err)
+	return fs.status(ctx, "unlink", in.NodeId, err)
 }
 
 // Rmdir removes an empty directory.
@@ -59,7 +59,7 @@ func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse
 	ctx := request(cancel, in)
 	defer ctx.finish()
 	if err := fs.mayRmdir(ctx, in, name); err != nil {
-		return fs.status("rmdir", in.NodeId, err)
+		return fs.status(ctx, "rmdir", in.NodeId, err)
 	}
 	r := fs.removal()
 	defer r.done()
@@ -69,5 +69,5 @@ func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse
 		fs.orphan(victim)
 		fs.upkeep.shrunk()
 	}
-	return fs.status("rmdir", in.NodeId, err)
+	return fs.status(ctx, "rmdir", in.NodeId, err)
 }

@@ -15,10 +15,10 @@ func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName
 	defer ctx.finish()
 	const known = uint32(meta.RenameNoReplace | meta.RenameExchange | meta.RenameWhiteout)
 	if in.Flags&^known != 0 {
-		return fs.status("rename", in.NodeId, fmt.Errorf("flags %#x: %w", in.Flags, meta.ErrInvalid))
+		return fs.status(ctx, "rename", in.NodeId, fmt.Errorf("flags %#x: %w", in.Flags, meta.ErrInvalid))
 	}
 	from, to := place{meta.Ino(in.NodeId), []byte(oldName)}, place{meta.Ino(in.Newdir), []byte(newName)}
-	return fs.status("rename", in.NodeId, fs.rename(ctx, &in.InHeader, from, to, meta.RenameFlags(in.Flags)))
+	return fs.status(ctx, "rename", in.NodeId, fs.rename(ctx, &in.InHeader, from, to, meta.RenameFlags(in.Flags)))
 }
 
 // place is a name in a directory.
@@ -95,11 +95,11 @@ func (fs *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fu
 		err = fs.space.admit(ctx)
 	}
 	if err != nil {
-		return fs.status("link", in.Oldnodeid, err)
+		return fs.status(ctx, "link", in.Oldnodeid, err)
 	}
 	a, err := fs.meta.Link(inNameOf(ctx, &in.InHeader), meta.Ino(in.Oldnodeid), meta.Ino(in.NodeId), []byte(name))
 	if err != nil {
-		return fs.status("link", in.Oldnodeid, err)
+		return fs.status(ctx, "link", in.Oldnodeid, err)
 	}
 	fs.nodes.named(a.Ino)
 	fs.renamed(a)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/kmsfs/kmsfs/fs/access"
 	"github.com/kmsfs/kmsfs/keymgr"
 )
 
@@ -19,8 +20,8 @@ const patience = time.Second
 // nothing until somebody waits on it. finish must be called when the request ends.
 type requestContext struct {
 	context.Context
-	cancel <-chan struct{} // closed by the kernel's interrupt
-	uid    uint32          // whose request it is
+	cancel <-chan struct{}  // closed by the kernel's interrupt
+	by     access.Requester // whose request it is
 
 	mu       sync.Mutex
 	done     chan struct{} // made by the first Done
@@ -30,13 +31,13 @@ type requestContext struct {
 
 // request returns the context of the request that cancel and in belong to.
 func request(cancel <-chan struct{}, in *fuse.InHeader) *requestContext {
-	return &requestContext{Context: context.Background(), cancel: cancel, uid: in.Uid}
+	return &requestContext{Context: context.Background(), cancel: cancel, by: requester(in)}
 }
 
 // Value knows whose request it is (keymgr.OnBehalf).
 func (c *requestContext) Value(key any) any {
 	if key == (keymgr.OnBehalf{}) {
-		return c.uid
+		return c.by.UID
 	}
 	return c.Context.Value(key)
 }

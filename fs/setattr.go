@@ -22,7 +22,7 @@ func (fs *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Attr
 		a, err = fs.setAttr(ctx, in)
 	}
 	if err != nil {
-		return fs.status("setattr", in.NodeId, stale(err))
+		return fs.status(ctx, "setattr", in.NodeId, stale(err))
 	}
 	fs.atimes.overlay(a)
 	fillAttr(a, &out.Attr)

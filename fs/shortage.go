@@ -62,7 +62,7 @@ func (u *upkeep) freed(ctx context.Context) bool {
 	}
 	space.relieve(ctx)
 	if _, err := space.look(); err != nil {
-		u.fs.status("statfs", 0, err)
+		u.fs.failed("statfs", 0, err)
 	}
 	return true
 }

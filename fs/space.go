@@ -202,5 +202,5 @@ func (s *space) fill(out *fuse.StatfsOut) error {
 
 // StatFs is statfs(2).
 func (fs *FS) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	return fs.status("statfs", in.NodeId, fs.space.fill(out))
+	return fs.failed("statfs", in.NodeId, fs.space.fill(out))
 }

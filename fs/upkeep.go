@@ -124,10 +124,10 @@ func (u *upkeep) run() {
 			u.drain(ctx)
 		case <-tick.C:
 			if err := u.fs.atimes.flush(ctx); err != nil {
-				u.fs.status("write access times", 0, err)
+				u.fs.failed("write access times", 0, err)
 			}
 			if _, err := u.fs.space.look(); err != nil {
-				u.fs.status("statfs", 0, err)
+				u.fs.failed("statfs", 0, err)
 			}
 			u.drain(ctx)
 		}
@@ -165,7 +165,7 @@ func (u *upkeep) unlinked(ctx context.Context, orphans []meta.Ino) {
 	}
 	for _, ino := range orphans {
 		if err := u.fs.content.Unlinked(ctx, ino); err != nil { // the next mount tries again
-			u.fs.status("release", uint64(ino), err)
+			u.fs.failed("release", uint64(ino), err)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, d
 		return fs.getAttribute(in, name, dest, err)
 	}
 	if err := fs.maySee(ctx, in, meta.Ino(in.NodeId)); err != nil {
-		return 0, fs.status("getxattr", in.NodeId, err)
+		return 0, fs.status(ctx, "getxattr", in.NodeId, err)
 	}
 	if lacks, err := fs.meta.LacksXattr(ctx, meta.Ino(in.NodeId), name); err == nil && lacks {
 		return 0, absent(name)
@@ -58,7 +58,7 @@ func (fs *FS) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, d
 		return 0, absent(name)
 	}
 	if err != nil {
-		return 0, fs.status("getxattr", in.NodeId, stale(err))
+		return 0, fs.status(ctx, "getxattr", in.NodeId, stale(err))
 	}
 	return fit(dest, value)
 }
@@ -68,12 +68,12 @@ func (fs *FS) getAttribute(in *fuse.InHeader, name string, dest []byte, otherwis
 	if fs.attribute != nil && meta.Ino(in.NodeId) == meta.RootIno {
 		if value, ok := fs.attribute(requester(in), name); ok {
 			if value == nil {
-				return 0, fs.status("getxattr", in.NodeId, meta.ErrNoXattr)
+				return 0, fs.failed("getxattr", in.NodeId, meta.ErrNoXattr)
 			}
 			return fit(dest, value)
 		}
 	}
-	return 0, fs.status("getxattr", in.NodeId, otherwise)
+	return 0, fs.failed("getxattr", in.NodeId, otherwise)
 }
 
 // ListXAttr copies the names of all xattrs to dest, each with a NUL behind it. Names under trusted. are root's to see.
@@ -81,11 +81,11 @@ func (fs *FS) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) 
 	ctx := request(cancel, in)
 	defer ctx.finish()
 	if err := fs.maySee(ctx, in, meta.Ino(in.NodeId)); err != nil {
-		return 0, fs.status("listxattr", in.NodeId, err)
+		return 0, fs.status(ctx, "listxattr", in.NodeId, err)
 	}
 	names, err := fs.meta.ListXattr(ctx, meta.Ino(in.NodeId))
 	if err != nil {
-		return 0, fs.status("listxattr", in.NodeId, stale(err))
+		return 0, fs.status(ctx, "listxattr", in.NodeId, stale(err))
 	}
 	var list []byte
 	for _, name := range names {
@@ -118,7 +118,7 @@ func (fs *FS) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string,
 	if err == nil {
 		err = fs.setXattr(ctx, in, name, value)
 	}
-	return fs.status("setxattr", in.NodeId, stale(err))
+	return fs.status(ctx, "setxattr", in.NodeId, stale(err))
 }
 
 func (fs *FS) setXattr(ctx *requestContext, in *fuse.SetXAttrIn, name string, value []byte) error {
@@ -167,7 +167,7 @@ func (fs *FS) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string
 	if name == xattrACLAccess || name == xattrACLDefault { // as ext4: removing an ACL that is not there succeeds
 		err = ignoreNoXattr(err)
 	}
-	return fs.status("removexattr", in.NodeId, stale(err))
+	return fs.status(ctx, "removexattr", in.NodeId, stale(err))
 }
 
 func ignoreNoXattr(err error) error {

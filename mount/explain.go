@@ -114,7 +114,7 @@ func LastDenial(path string) (out access.Denial, err error) {
 	buf := make([]byte, 64<<10)
 	n, err := unix.Lgetxattr(point, lastDenialName, buf)
 	if errors.Is(err, unix.ENODATA) {
-		return out, advise(fmt.Errorf("%w on %s by a policy", ErrNoDenial, point), "kmsfs status says if a key is disabled or a directory locked; permissions and ACLs decide as well; kmsfs explain --action ACTION PATH asks about one request")
+		return out, advise(fmt.Errorf("%w on %s by a policy or for a key", ErrNoDenial, point), "permissions and ACLs decide as well; kmsfs explain --action ACTION PATH asks about one request")
 	}
 	if err != nil {
 		return out, fmt.Errorf("ask the mount %s: %w", point, err)
@@ -133,7 +133,7 @@ func mountPointOf(path string) (string, error) {
 	}
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
 		abs = real
-	} else if !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EKEYREVOKED) {
+	} else if !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EKEYREVOKED) && !errors.Is(err, unix.ENOKEY) {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	table, err := mountTable()

@@ -1,14 +1,20 @@
 package access
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/kmsfs/kmsfs/keymgr"
+	"github.com/kmsfs/kmsfs/meta"
 )
 
 // Denial is the latest refusal of a user.
 type Denial struct {
 	Time   time.Time `json:"time"`
-	Action string    `json:"action"`
+	Action string    `json:"action"` // kmsfs:Read and the like where it was decided; the name of the request ("read", "lookup") where keys failed it
 	Cause  Cause     `json:"cause"`
 	Reason string    `json:"reason"`
 	Path   string    `json:"path,omitempty"`
@@ -24,13 +30,48 @@ type denials struct {
 	last map[uint32]Denial // guarded by mu
 }
 
+// note remembers what was decided.
 func (n *denials) note(who Subject, action Action, d *Decision, at time.Time) {
+	n.put(who.UID, Denial{Time: at.UTC(), Action: "kmsfs:" + action.String(), Cause: d.Denied.Cause, Reason: d.Denied.Reason, Path: d.Path, Zone: uint64(d.Zone)})
+}
+
+func (n *denials) put(uid uint32, d Denial) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.last == nil || len(n.last) >= maxDenials {
 		n.last = map[uint32]Denial{}
 	}
-	n.last[who.UID] = Denial{Time: at.UTC(), Action: "kmsfs:" + action.String(), Cause: d.Denied.Cause, Reason: d.Denied.Reason, Path: d.Path, Zone: uint64(d.Zone)}
+	n.last[uid] = d
+}
+
+// Refused notes for who asked that a request about an inode failed because keys may not be had or used, where that was not decided here, and so not noted. It says nothing of the key manager's
+// answer, which may be about others. Write-back is nobody's request.
+func (g *Guard) Refused(by Requester, operation string, ino meta.Ino, err error) {
+	var decided *Denied
+	if by.PID == 0 || errors.As(err, &decided) {
+		return
+	}
+	why := refusal(err)
+	d := Denial{Time: g.cfg.Now().UTC(), Action: operation}
+	if a, err := g.cfg.Meta.Getattr(context.Background(), ino); err == nil {
+		d.Zone = uint64(a.Zone)
+		if z := g.table.Load().zones[a.Zone]; z != nil {
+			why = cmp.Or(z.closed(), why)
+		}
+	}
+	d.Cause, d.Reason = why.Cause, why.Reason
+	g.denials.put(by.UID, d)
+}
+
+// refusal is what an error of keys means.
+func refusal(err error) *Denied {
+	switch {
+	case errors.Is(err, keymgr.ErrAccessDenied), errors.Is(err, keymgr.ErrNotAuthorized):
+		return denied(CauseKeyPolicy, "the policy and the grants of the directory's key do not allow it")
+	case errors.Is(err, meta.ErrKeyRevoked), errors.Is(err, keymgr.ErrDisabled), errors.Is(err, keymgr.ErrInvalidState):
+		return denied(CauseKeyState, disabledReason)
+	}
+	return denied(CauseKeyAway, "the key manager, or the token behind it, does not answer")
 }
 
 // LastDenial is the latest refusal of a user on this mount.

@@ -29,13 +29,16 @@ type zone struct {
 	settled *settled // by the policy's statements
 }
 
+// disabledReason is the reason of CauseKeyState.
+const disabledReason = "the key of the directory is disabled or being deleted"
+
 // closed is why nobody may use the zone, or nil.
 func (z *zone) closed() *Denied {
 	switch {
 	case z.locked:
 		return denied(CauseLocked, "the directory is locked")
 	case z.dead || z.closing:
-		return denied(CauseKeyState, "the key of the directory is disabled or being deleted")
+		return denied(CauseKeyState, disabledReason)
 	}
 	return nil
 }
