@@ -37,7 +37,7 @@ func (fs *FS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if err != nil {
 		return fs.status(ctx, "opendir", in.NodeId, stale(err))
 	}
-	fs.nodes.opened(ino, false)
+	fs.nodes.opened(ino)
 	out.Fh = fs.handles.add(h)
 	if h.passes != nil {
 		return fuse.OK // read anew each time

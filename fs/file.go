@@ -30,22 +30,49 @@ type opening struct {
 
 // opened opens an inode.
 func (fs *FS) opened(ctx *requestContext, o opening, out *fuse.OpenOut) error {
-	file, err := fs.content.Open(ctx, o.ino)
+	first, err := fs.nodes.enter(ctx, o.ino, o.writes())
 	if err != nil {
 		return err
 	}
-	h := newHandle(o.ino, file, o.flags)
-	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
-	if err := fs.prepare(ctx, h, o, out); err != nil {
-		file.Close()
+	h, err := fs.openHandle(ctx, o, out)
+	if err == nil && first {
+		err = fs.fill(ctx, h, o, out)
+	}
+	if err != nil {
+		fs.abandon(h, o)
 		return err
 	}
-	fs.nodes.opened(o.ino, h.write)
 	if h.write {
 		fs.askBeforeWrites(o.ino)
 	}
 	out.Fh = fs.handles.add(h)
 	return nil
+}
+
+// writes says whether it is for writing.
+func (o *opening) writes() bool { return o.flags&syscall.O_ACCMODE != syscall.O_RDONLY }
+
+// openHandle returns a handle that is ready for use. On error it may return one that is open all the same.
+func (fs *FS) openHandle(ctx *requestContext, o opening, out *fuse.OpenOut) (*handle, error) {
+	file, err := fs.content.Open(ctx, o.ino)
+	if err != nil {
+		return nil, err
+	}
+	h := newHandle(o.ino, file, o.flags)
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	return h, fs.prepare(ctx, h, o, out)
+}
+
+// abandon takes back what a failed open has done.
+func (fs *FS) abandon(h *handle, o opening) {
+	if h != nil {
+		if err := h.file.Close(); err != nil {
+			fs.failed("release", uint64(o.ino), err)
+		}
+	}
+	if fs.nodes.closed(o.ino, o.writes()) {
+		fs.upkeep.release(o.ino)
+	}
 }
 
 // prepare does what an open does besides: checks the caller's right, which is recorded, and the key, truncates. A full disk is no reason to refuse it: O_TRUNC comes as a request of its own
@@ -179,8 +206,11 @@ func (fs *FS) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		return
 	}
 	// Reads from the page cache and of mappings are never seen here. A file that was open for reading while none was seen counts as read.
-	if h.read && !h.seen.Load() && h.file.Size() > 0 && fs.touch(context.Background(), h.ino) {
-		fs.upkeep.outdated(h.ino)
+	if h.read && !h.seen.Load() && h.file.Size() > 0 {
+		h.touched = fs.touch(context.Background(), h.ino)
+	}
+	if h.touched {
+		fs.invalidate(h.ino, false)
 	}
 	if err := h.file.Close(); err != nil {
 		fs.failed("release", in.NodeId, err)

@@ -70,6 +70,7 @@ type FS struct {
 	access    Decider // nil: permissions decide alone
 	syncNames func(context.Context) error
 	readOnly  bool
+	fills     bool // small files are put into the page cache when they are opened
 	log       *slog.Logger
 	fatal     func(reason any, stack []byte)
 
@@ -83,11 +84,13 @@ type FS struct {
 	faults  faultLimiter
 	damage  *damageLog
 	kernel  atomic.Pointer[notifier] // set by connect
+	meter   Meter                    // set before the first request; nil: nothing is measured
 }
 
-// notifier is the way to tell the kernel that something changed that it did not ask for.
+// notifier is the way to tell the kernel something that it did not ask for.
 type notifier interface {
 	InodeNotify(node uint64, off int64, length int64) fuse.Status
+	InodeStore(node uint64, data []byte) fuse.Status
 }
 
 // New returns a filesystem over an open volume. It reads nothing.
@@ -115,6 +118,7 @@ func New(cfg Config) (*FS, error) {
 		attribute:     cfg.Attribute,
 		syncNames:     cfg.SyncNames,
 		readOnly:      cfg.ReadOnly,
+		fills:         kernelFills(),
 		log:           cfg.Log,
 		fatal:         cfg.Fatal,
 		nodes:         newNodeTable(),

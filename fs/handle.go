@@ -14,13 +14,14 @@ import (
 
 // handle is one open file or directory.
 type handle struct {
-	ino   meta.Ino
-	dir   meta.Ino      // where the file's name was when it was opened; 0: not known
-	file  *content.File // nil for a directory
-	place uint64        // the cookie of that name
-	write bool          // opened for writing
-	read  bool          // opened for reading, in a way that counts as access
-	seen  atomic.Bool   // a read reached us, and was counted
+	ino     meta.Ino
+	dir     meta.Ino      // where the file's name was when it was opened; 0: not known
+	file    *content.File // nil for a directory
+	place   uint64        // the cookie of that name
+	write   bool          // opened for writing
+	read    bool          // opened for reading, in a way that counts as access
+	seen    atomic.Bool   // a read reached us, and was counted, or the content was put into the page cache
+	touched bool          // the access time changed, and the kernel has to be told
 
 	by       access.Requester // who opened it, where that is decided or recorded
 	zone     meta.ZoneID      // with by

@@ -44,6 +44,7 @@ func Mount(mountPoint string, f *FS, o MountOptions) (*Server, error) {
 		return nil, fmt.Errorf("mount on %s: %w", mountPoint, err)
 	}
 	s := &Server{fs: f, mountPoint: mountPoint, direct: os.Geteuid() == 0, done: make(chan struct{})}
+	f.meter = o.Meter
 	device := -1
 	if s.direct {
 		device, err = mountDirect(mountPoint, o)

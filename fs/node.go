@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"sync"
 
 	"github.com/kmsfs/kmsfs/meta"
@@ -10,11 +11,20 @@ import (
 //
 // INVARIANT: a node is in the table if and only if handles is not 0, or it is an orphan that something uses.
 type node struct {
-	handles int   // open handles
-	writers int   // those opened for writing
-	lost    error // why something that was written to it is lost, until the last handle is closed
-	orphan  bool  // it has no name left: release it when nothing uses it any more
+	handles int           // users of its content that are there: open handles, and truncations under way
+	uses    int           // users that there were since the first of them
+	writers int           // those for writing
+	filling chan struct{} // not nil while its content is put into the page cache for its only user; closed when that is over
+	lost    error         // why something that was written to it is lost, until the last handle is closed
+	orphan  bool          // it has no name left: release it when nothing uses it any more
 }
+
+// lookups is how many replies gave the kernel an inode, minus what it forgot. The highest bit says that its content has been used since: see enter.
+type lookups uint64
+
+const contentUsed lookups = 1 << 63
+
+func (l lookups) count() uint64 { return uint64(l &^ contentUsed) }
 
 // nodeTable knows which inodes are in use. Its zero value is not ready; safe for concurrent use.
 type nodeTable struct {
@@ -27,14 +37,14 @@ const nodeShards = 64
 // others.
 type nodeShard struct {
 	mu      sync.Mutex
-	lookups map[meta.Ino]uint64 // guarded by mu; not 0: how many replies gave the kernel the inode, minus what it forgot
-	nodes   map[meta.Ino]*node  // guarded by mu
+	lookups map[meta.Ino]lookups // guarded by mu; the count is not 0 but for an inode that is open
+	nodes   map[meta.Ino]*node   // guarded by mu
 }
 
 func newNodeTable() *nodeTable {
 	t := &nodeTable{}
 	for i := range t.shards {
-		t.shards[i].lookups, t.shards[i].nodes = make(map[meta.Ino]uint64), make(map[meta.Ino]*node)
+		t.shards[i].lookups, t.shards[i].nodes = make(map[meta.Ino]lookups), make(map[meta.Ino]*node)
 	}
 	return t
 }
@@ -58,6 +68,9 @@ func (s *nodeShard) with(ino meta.Ino, fn func(*node)) (release bool) {
 
 // drop takes a node out that has become needless. Called with mu held.
 func (s *nodeShard) drop(ino meta.Ino, n *node) (release bool) {
+	if n.handles == 0 && s.lookups[ino].count() == 0 {
+		delete(s.lookups, ino)
+	}
 	release = n.orphan && n.handles == 0 && s.lookups[ino] == 0
 	if release || n.handles == 0 && !n.orphan {
 		delete(s.nodes, ino)
@@ -78,8 +91,8 @@ func (t *nodeTable) forgotten(ino meta.Ino, count uint64) (release bool) {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if had := s.lookups[ino]; had > count {
-		s.lookups[ino] = had - count
+	if had := s.lookups[ino]; had.count() > count {
+		s.lookups[ino] = had - lookups(count)
 		return false
 	}
 	delete(s.lookups, ino)
@@ -87,21 +100,70 @@ func (t *nodeTable) forgotten(ino meta.Ino, count uint64) (release bool) {
 	return n != nil && s.drop(ino, n)
 }
 
-// opened counts a handle, opened for writing or not.
-func (t *nodeTable) opened(ino meta.Ino, write bool) {
-	t.shard(ino).with(ino, func(n *node) {
+// enter counts a user of the inode's content, for writing or not: a handle, from before it is opened, or a truncation. While the content is put into the page cache for
+// somebody else it waits, until ctx is done. first: nobody has used the content since the kernel got to know the inode, so there is nothing of it in the page cache.
+func (t *nodeTable) enter(ctx context.Context, ino meta.Ino, write bool) (first bool, err error) {
+	s := t.shard(ino)
+	for {
+		first, wait := s.enter(ino, write)
+		if wait == nil {
+			return first, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// enter is the table's, but returns what to wait for instead of waiting.
+func (s *nodeShard) enter(ino meta.Ino, write bool) (first bool, wait <-chan struct{}) {
+	s.with(ino, func(n *node) {
+		if n.filling != nil {
+			wait = n.filling
+			return
+		}
 		n.handles++
+		n.uses++
 		if write {
 			n.writers++
 		}
+		known := s.lookups[ino]
+		first = n.handles == 1 && known.count() > 0 && known&contentUsed == 0
+		s.lookups[ino] = known | contentUsed
+	})
+	return first, wait
+}
+
+// fill lets the first user of the inode put its content into the page cache; others wait until it calls filled. false: another one has come meanwhile.
+func (t *nodeTable) fill(ino meta.Ino) (alone bool) {
+	t.shard(ino).with(ino, func(n *node) {
+		if alone = n.uses == 1; alone {
+			n.filling = make(chan struct{})
+		}
+	})
+	return alone
+}
+
+// filled ends fill.
+func (t *nodeTable) filled(ino meta.Ino) {
+	t.shard(ino).with(ino, func(n *node) {
+		close(n.filling)
+		n.filling = nil
 	})
 }
 
-// closed takes back a handle. It returns whether the inode is an orphan that nothing uses any more.
+// opened counts a handle of a directory.
+func (t *nodeTable) opened(ino meta.Ino) {
+	t.shard(ino).with(ino, func(n *node) { n.handles++ })
+}
+
+// closed takes back what enter or opened counted. It returns whether the inode is an orphan that nothing uses any more.
 func (t *nodeTable) closed(ino meta.Ino, write bool) (release bool) {
 	return t.shard(ino).with(ino, func(n *node) {
 		if n.handles--; n.handles == 0 {
-			n.lost = nil
+			n.lost, n.uses = nil, 0
 		}
 		if write {
 			n.writers--

@@ -1,6 +1,16 @@
 package fs
 
-import "testing"
+import (
+	"context"
+	"testing"
+
+	"github.com/kmsfs/kmsfs/meta"
+)
+
+func enter(t *nodeTable, ino meta.Ino, write bool) (first bool) {
+	first, err := t.enter(context.Background(), ino, write)
+	return first && err == nil
+}
 
 func TestOrphanIsReleasedWithTheLastUse(t *testing.T) {
 	for _, c := range []struct {
@@ -16,12 +26,12 @@ func TestOrphanIsReleasedWithTheLastUse(t *testing.T) {
 		}, []bool{false, false, true}},
 		{"closed after forgotten", func(n *nodeTable) []bool {
 			n.lookedUp(7)
-			n.opened(7, true)
+			enter(n, 7, true)
 			return []bool{n.orphaned(7), n.forgotten(7, 1), n.closed(7, true)}
 		}, []bool{false, false, true}},
 		{"forgotten after closed", func(n *nodeTable) []bool {
 			n.lookedUp(7)
-			n.opened(7, true)
+			enter(n, 7, true)
 			return []bool{n.orphaned(7), n.closed(7, true), n.forgotten(7, 1)}
 		}, []bool{false, false, true}},
 		{"linked again", func(n *nodeTable) []bool {
@@ -53,11 +63,11 @@ func TestNodeInUse(t *testing.T) {
 	if n.inUse(7) || n.written(7) {
 		t.Error("an unknown inode is in use")
 	}
-	n.opened(7, false)
+	enter(n, 7, false)
 	if !n.inUse(7) || n.written(7) {
 		t.Error("an inode open for reading is not in use, or written")
 	}
-	n.opened(7, true)
+	enter(n, 7, true)
 	if !n.written(7) {
 		t.Error("an inode open for writing is not")
 	}

@@ -76,7 +76,16 @@ func (fs *FS) truncate(ctx *requestContext, in *fuse.SetAttrIn) error {
 			return truncateTo(ctx, h.file, in)
 		}
 	}
-	file, err := fs.content.Open(ctx, meta.Ino(in.NodeId))
+	ino := meta.Ino(in.NodeId)
+	if _, err := fs.nodes.enter(ctx, ino, false); err != nil {
+		return err
+	}
+	defer func() {
+		if fs.nodes.closed(ino, false) {
+			fs.upkeep.release(ino)
+		}
+	}()
+	file, err := fs.content.Open(ctx, ino)
 	if err != nil {
 		return err
 	}

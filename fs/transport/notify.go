@@ -15,6 +15,7 @@ const outHeaderSize = 16
 const (
 	notifyInvalInode = 2
 	notifyInvalEntry = 3
+	notifyStore      = 4
 	notifyRetrieve   = 5
 	notifyDelete     = 6
 )
@@ -36,6 +37,17 @@ func (l *Loop) InodeNotify(node uint64, off, length int64) fuse.Status {
 	binary.NativeEndian.PutUint64(b[24:], uint64(off))
 	binary.NativeEndian.PutUint64(b[32:], uint64(length))
 	return l.notify(notifyInvalInode, b)
+}
+
+// InodeStore puts data, at most 4 GiB, at the beginning of a regular file in the page cache, over what is there, dirty or not, and makes the file at least as long. It takes the locks of its
+// pages: never call it while one of them waits for the caller. fuse.ENOENT: the kernel does not know the inode.
+func (l *Loop) InodeStore(node uint64, data []byte) fuse.Status {
+	var head [outHeaderSize + 24]byte
+	putHeader(head[:], len(head)+len(data), notifyStore, 0)
+	binary.NativeEndian.PutUint64(head[16:], node) // then the offset, 0
+	binary.NativeEndian.PutUint32(head[32:], uint32(len(data)))
+	_, err := unix.Writev(l.fd, [][]byte{head[:], data})
+	return fuse.ToStatus(err)
 }
 
 // EntryNotify drops a directory entry from the kernel's cache. It takes the directory's lock: never call it from a request on that directory.

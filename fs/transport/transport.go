@@ -18,6 +18,7 @@ type Transport interface {
 	Idle() Idle
 	Stats() Stats
 	InodeNotify(node uint64, off, length int64) fuse.Status
+	InodeStore(node uint64, data []byte) fuse.Status
 	EntryNotify(parent uint64, name string) fuse.Status
 	DeleteNotify(parent, child uint64, name string) fuse.Status
 }

@@ -118,6 +118,9 @@ func (r *Ring) InodeNotify(node uint64, off, length int64) fuse.Status {
 	return r.loop.InodeNotify(node, off, length)
 }
 
+// InodeStore is Loop's.
+func (r *Ring) InodeStore(node uint64, data []byte) fuse.Status { return r.loop.InodeStore(node, data) }
+
 // EntryNotify is Loop's.
 func (r *Ring) EntryNotify(parent uint64, name string) fuse.Status {
 	return r.loop.EntryNotify(parent, name)
