@@ -35,3 +35,16 @@ func TestShredRow(t *testing.T) {
 		}
 	}
 }
+
+// TestJobRowWhy: why a file was skipped has a limit, read as written.
+func TestJobRowWhy(t *testing.T) {
+	row := func(n int) []byte {
+		return encodeJob(&Job{ID: 3, Kind: JobReencrypt, State: JobRunning, Root: 7, Failed: 1, Skipped: []Skipped{{9, strings.Repeat("x", n)}}})
+	}
+	if _, err := decodeJob(3, row(MaxWhy)); err != nil {
+		t.Error(err)
+	}
+	if _, err := decodeJob(3, row(MaxWhy+1)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a longer one: %v", err)
+	}
+}

@@ -66,16 +66,26 @@ func (k *kernel) OpenFile(path string, create bool) (LowerFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := admit(fd); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
-		unix.Close(fd)
-		return nil, fmt.Errorf("mode %o, %d links: %w", st.Mode, st.Nlink, ErrHostile)
-	}
 	return kernelFile(fd), nil
+}
+
+// admit is nil for a regular file of one name, ENOENT for one whose name has been removed since it was opened, else ErrHostile.
+func admit(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
+		return fmt.Errorf("mode %o, %d links: %w", st.Mode, st.Nlink, ErrHostile)
+	}
+	if st.Nlink == 0 {
+		return unix.ENOENT
+	}
+	return nil
 }
 
 func (k *kernel) Mkdir(path string) error {
