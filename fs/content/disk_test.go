@@ -314,6 +314,8 @@ func (d journalDisk) SyncDir() error { return lowerDisk(d).SyncDir("") }
 
 func (d journalDisk) Free() (uint64, error) { return 1 << 40, nil }
 
+func (d journalDisk) Has(uint64) bool { return true }
+
 type journalFile struct{ handle }
 
 func (f journalFile) ReadAt(p []byte, off int64) (int, error) {

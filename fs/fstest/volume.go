@@ -39,7 +39,7 @@ type disk struct {
 }
 
 func (d *disk) options(settler *content.Settler) local.Options {
-	o := local.Options{Dir: d.m.Volume, Key: d.m.journal, Volume: d.id, Log: testLog(d.m.t)}
+	o := local.Options{Dir: d.m.Volume, Key: d.m.journal, Volume: d.id, Log: testLog(d.m.t), Ballast: true, Export: true}
 	if settler != nil {
 		o.Settler = settler
 	}

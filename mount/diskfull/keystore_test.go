@@ -136,8 +136,10 @@ func (r *keyRig) keep(w *worker, name string) {
 // reason, or there is room for it still.
 func (r *keyRig) refuses(w *worker, round int) {
 	r.T.Helper()
+	try := 0
 	r.Eventually("refusing new files", func() error {
-		path := filepath.Join(r.Mnt, fmt.Sprint("refused", round))
+		try++ // of one that was made the removal may be refused
+		path := filepath.Join(r.Mnt, fmt.Sprintf("refused%d-%d", round, try))
 		var err error
 		r.Within("a new file while the key store is full", func() { err = writeSynced(path, w.random(1000)) })
 		_ = os.Remove(path)

@@ -170,6 +170,16 @@ func (d *Disk) Free() int64 {
 	return int64(st.Bavail) * int64(st.Bsize)
 }
 
+// Unused returns how many bytes nobody has, those that are kept for root as well.
+func (d *Disk) Unused() int64 {
+	d.t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.Dir, &st); err != nil {
+		d.t.Fatal(err)
+	}
+	return int64(st.Bfree) * int64(st.Bsize)
+}
+
 // Fill takes all that is left of the disk, for a file of somebody else's, and returns what gives it back.
 func (d *Disk) Fill() (release func()) {
 	d.t.Helper()

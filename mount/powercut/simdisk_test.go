@@ -478,6 +478,7 @@ func (j simJournal) Create(name string) (local.File, error) {
 func (j simJournal) Remove(name string) error { return j.unlink("journal/" + name) }
 func (j simJournal) SyncDir() error           { return j.syncDir("journal") }
 func (j simJournal) Free() (uint64, error)    { return 1 << 40, nil }
+func (j simJournal) Has(uint64) bool          { return true }
 
 type journalFile struct{ *simHandle }
 
@@ -496,7 +497,8 @@ func (f journalFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func (f journalFile) Size() (int64, error) { return f.size(), nil }
+func (f journalFile) Size() (int64, error)      { return f.size(), nil }
+func (f journalFile) Truncate(size int64) error { return f.apply(simTruncate, simChange{off: size}) }
 
 // simObjects is the disk as the object store sees it.
 type simObjects struct{ *simDisk }

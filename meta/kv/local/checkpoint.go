@@ -56,7 +56,7 @@ func (s *Store) checkpoint(ctx context.Context, clean bool) error {
 			return s.mark(s.lastCheckpoint, true)
 		}
 		err := s.bring(ctx, s.pending, clean && !again)
-		s.fillBallast()
+		s.takeBack()
 		if err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
@@ -101,7 +101,7 @@ func (s *Store) bring(ctx context.Context, f frozen, clean bool) error {
 	}
 	s.stamp++
 	f.stamp = s.stamp
-	if err := s.checkRoom(s.journal.uncovered(f.appended)); err != nil {
+	if err := s.checkRoom(s.journal.uncovered(f.appended), s.journal.uncoveredOps(f.ops)); err != nil {
 		return err
 	}
 	steps := []struct {

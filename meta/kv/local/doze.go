@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ func (s *Store) startDozing() {
 	s.doze.timer = time.AfterFunc(dozeAfter, s.sleep)
 }
 
-// sleep puts Badger to sleep, if it has nothing to do; looks again later otherwise.
+// sleep puts Badger to sleep, if there is nothing to do; looks again later otherwise. An export for which there was no room is written as soon as there is some.
 func (s *Store) sleep() {
 	if !s.checkpointing.TryLock() {
 		s.drowse()
@@ -48,7 +49,12 @@ func (s *Store) sleep() {
 	if s.doze.ended || s.doze.asleep != nil || s.failure() != nil {
 		return
 	}
-	if s.merging() || s.ballast != nil && s.leaves(uint64(s.opts.MinFree/2)) != nil {
+	if s.exportLate() {
+		s.exportBehind(context.Background())
+		s.drowse()
+		return
+	}
+	if s.merging() || s.ballast != nil && s.leaves(s.need(0, 0)) != nil {
 		s.drowse()
 		return
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // goroutines lists the functions that Badger, and what it is built on, have set going.
@@ -162,4 +164,36 @@ func TestDozeBusy(t *testing.T) {
 	if got := dump(t, s); len(got) != 60 {
 		t.Errorf("%d rows", len(got))
 	}
+}
+
+// TestLateExport: an export for which there was no room is written by an idle store as soon as there is some, without another checkpoint.
+func TestLateExport(t *testing.T) {
+	opts := create(t)
+	sim := newSimFiles()
+	opts.Files, opts.MinFree, opts.Export = sim, 1<<20, true
+	s := open(t, opts)
+	put(t, s, "a", "1")
+	s.step = func(step string) {
+		if step == "export rows" {
+			sim.free = 0
+		}
+	}
+	checkpointNow(t, s)
+	_, _, behind := s.export.state()
+	if !errors.Is(behind, kv.ErrNoSpace) {
+		t.Fatalf("export on a full disk: %v", behind)
+	}
+	s.sleep()
+	if _, _, now := s.export.state(); now == nil || s.doze.asleep != nil {
+		t.Fatalf("export without room: %v", now)
+	}
+	sim.free = 1 << 30
+	s.sleep()
+	if _, _, now := s.export.state(); now != nil {
+		t.Fatalf("export with room again: %v", now)
+	}
+	if err := s.export.verify(ctx); err != nil {
+		t.Fatal(err)
+	}
+	asleep(t, s)
 }

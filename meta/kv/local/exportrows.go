@@ -2,9 +2,12 @@ package local
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"math"
 	"path/filepath"
+
+	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
 // rowSource leaves journal-only rows out of an overlay.
@@ -57,6 +60,15 @@ func (s *Store) exportBehind(ctx context.Context) {
 			below := s.base.scan(nil, nil)
 			return []source{below}, below.close
 		})
+}
+
+// exportLate tells whether the export is behind because there was no room for it.
+func (s *Store) exportLate() bool {
+	if s.export == nil {
+		return false
+	}
+	_, _, behind := s.export.state()
+	return errors.Is(behind, kv.ErrNoSpace)
 }
 
 func (s *Store) exportHeader(to point) exportHeader {

@@ -182,7 +182,7 @@ func TestNoSpace(t *testing.T) {
 		}
 		return nil
 	})
-	if err := s.journal.supply.wait(ctx); !errors.Is(err, kv.ErrNoSpace) {
+	if err := s.journal.supply.wait(ctx, 0); !errors.Is(err, kv.ErrNoSpace) {
 		t.Fatalf("prepare a segment: %v", err)
 	}
 	sim.setFault(nil)

@@ -16,6 +16,9 @@ type Files interface {
 	SyncDir() error
 	// Free returns how many bytes are free on the disk for this process.
 	Free() (uint64, error)
+	// Has tells whether the disk has so many bytes for this process, by taking them for a moment: more than are free, where some are kept for root. false
+	// where that can't be found out.
+	Has(bytes uint64) bool
 }
 
 // File is one open segment. ReadAt and WriteAt are those of io.ReaderAt and io.WriterAt.
@@ -24,6 +27,8 @@ type File interface {
 	WriteAt(p []byte, off int64) (int, error)
 	// Datasync makes the content durable.
 	Datasync() error
+	// Truncate cuts the file to so many bytes; what is left stays allocated.
+	Truncate(size int64) error
 	// Size returns the length of the file in bytes.
 	Size() (int64, error)
 	Close() error

@@ -21,7 +21,7 @@ type journal struct {
 	key     *blockcrypt.Key // in the store's keyRoom
 	volume  blockcrypt.VolumeID
 	supply  *supply
-	maxLive int // segments that may hold records that no checkpoint covers
+	maxLive int64 // bytes of segments that may hold records that no checkpoint covers
 
 	mu         sync.Mutex // held for moments, never across I/O but the append itself
 	generation uint64
@@ -67,7 +67,7 @@ func (j *journal) append(e *encoder, gen uint64) (p point, seg *segment, recordO
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.current == nil || j.off+int64(e.size()) > j.current.size {
-		if err := j.rotate(); err != nil {
+		if err := j.rotate(segmentFor(e)); err != nil {
 			return p, nil, 0, err
 		}
 	}
@@ -87,6 +87,9 @@ func (j *journal) append(e *encoder, gen uint64) (p point, seg *segment, recordO
 	j.soil(seg)
 	return p, seg, recordOff, nil
 }
+
+// segmentFor returns how large a segment must be that is to hold the record.
+func segmentFor(e *encoder) int64 { return segmentHeaderSize + int64(e.size()) }
 
 // write writes the sealed record, of size bytes, at the end of current. The caller holds j.mu.
 func (j *journal) write(e *encoder, size int64) error {
@@ -108,12 +111,12 @@ func (j *journal) soil(seg *segment) {
 	}
 }
 
-// rotate makes a new current segment. The caller holds j.mu.
-func (j *journal) rotate() error {
-	if j.current != nil && j.live() >= j.maxLive {
+// rotate makes a new current segment of at least so many bytes. The caller holds j.mu.
+func (j *journal) rotate(least int64) error {
+	if j.current != nil && j.live()+j.supply.most > j.maxLive {
 		return errFull
 	}
-	f, ok := j.supply.take()
+	f, ok := j.supply.take(least)
 	if !ok {
 		return errNoSpare
 	}
@@ -121,7 +124,7 @@ func (j *journal) rotate() error {
 	if err != nil {
 		return err
 	}
-	seg := &segment{segmentHeader: h, name: f.name, file: f.file, size: j.supply.size}
+	seg := &segment{segmentHeader: h, name: f.name, file: f.file, size: f.size}
 	if seg.aead, err = segmentAEAD(j.key, j.volume, h); err != nil {
 		return err
 	}
@@ -139,12 +142,14 @@ func (j *journal) rotate() error {
 	return nil
 }
 
-// live counts the segments with records that no checkpoint covers. The caller holds j.mu.
-func (j *journal) live() int {
-	n := 1
+// live returns how many bytes the segments have that may hold records that no checkpoint covers. The caller holds j.mu.
+func (j *journal) live() (n int64) {
+	if j.current != nil {
+		n = j.current.size
+	}
 	for _, seg := range j.sealed {
 		if seg.lastGen > j.doneGen {
-			n++
+			n += seg.size
 		}
 	}
 	return n
@@ -257,7 +262,8 @@ func (j *journal) count() int {
 		n++
 	}
 	j.mu.Unlock()
-	return n + j.supply.count()
+	spare, _ := j.supply.size()
+	return n + spare
 }
 
 // close closes the files. Nobody may use the journal any more.

@@ -13,6 +13,7 @@ const (
 	DefaultMaxJournal  = 256 << 20
 	DefaultMaxOverlay  = 96 << 20
 
+	leastSegment   = 256 << 10 // of a journal that was just made
 	minSegmentSize = 16 << 10
 	maxSegmentSize = 64 << 20
 	minSegments    = 3 // of MaxJournal
@@ -41,8 +42,8 @@ type Options struct {
 	// kv.ErrRollback if the journal's chain does not contain it. The zero Head is not checked.
 	Head Head
 
-	// SegmentSize is the size of a journal segment, 16 KiB to 64 MiB; zero means DefaultSegmentSize. It
-	// bounds a transaction. MaxJournal is how much may wait for a checkpoint before Update blocks, at
+	// SegmentSize is how large a journal segment becomes, 16 KiB to 64 MiB; zero means DefaultSegmentSize. It
+	// bounds a transaction. Those of a new store are smaller. MaxJournal is how much may wait for a checkpoint before Update blocks, at
 	// least three segments; zero means DefaultMaxJournal.
 	SegmentSize int64
 	MaxJournal  int64
@@ -51,13 +52,13 @@ type Options struct {
 	// Update blocks until one has ended. Twice as much is there at most, while a checkpoint runs. Zero means DefaultMaxOverlay.
 	MaxOverlay int64
 
-	// MinFree is how many bytes are kept free on the disk for checkpoints, because Badger dies on a full
-	// one. Half of them, and as many as wait in the journal, must be free for one to begin. Zero means what
-	// Badger needs; negative means unchecked.
+	// MinFree bounds how many bytes are kept free on the disk for checkpoints, because Badger dies on a full
+	// one. Half of them, or twice what there are of rows if that is less, and as many as wait in the journal, must
+	// be free for one to begin. Zero means what Badger needs at most; negative means unchecked.
 	MinFree int64
 
-	// Ballast keeps a file of MinFree bytes in Dir that is emptied when a checkpoint would not fit
-	// otherwise. One that is there is used also without it, but not filled.
+	// Ballast keeps a file of up to MinFree bytes in Dir, as much as the next checkpoint may need, that is emptied when
+	// one would not fit otherwise. One that is there is used also without it, but not filled.
 	Ballast bool
 
 	// Export keeps a second copy of the rows under Dir/export, from which Rebuild makes Badger anew.

@@ -64,6 +64,20 @@ func (d osFiles) SyncDir() error { return beneath.SyncDir(filepath.Dir(d.dir), f
 
 func (d osFiles) Free() (uint64, error) { return freeAt(d.dir) }
 
+func (d osFiles) Has(bytes uint64) bool {
+	dir, err := unix.Open(d.dir, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Fallocate(fd, 0, 0, max(int64(bytes), 1)) == nil
+}
+
 // freeAt returns the free bytes of the filesystem of a directory.
 func freeAt(dir string) (uint64, error) {
 	var st unix.Statfs_t

@@ -183,10 +183,11 @@ func roomToRebuild(opts Options, chain []exportFile) error {
 	if opts.MinFree < 0 {
 		return nil
 	}
-	need := opts.MinFree / 2
+	rows := int64(0)
 	for _, f := range chain {
-		need += 2 * f.size
+		rows += f.size
 	}
+	need := workBeside(opts, 0, rows) + 2*rows
 	free, err := freeAt(opts.Dir)
 	if err == nil && free < uint64(need) {
 		err = fmt.Errorf("%d bytes free, %d needed: %w", free, need, kv.ErrNoSpace)
@@ -277,7 +278,7 @@ func continueAt(opts Options, last exportFile) error {
 	if err != nil {
 		return err
 	}
-	number, files := uint64(1), &supply{files: opts.Files, size: opts.SegmentSize}
+	number, files := uint64(1), &supply{files: opts.Files}
 	for _, name := range names {
 		files.avoid(name)
 		h, ok, err := segmentNumber(opts, name)
@@ -288,7 +289,7 @@ func continueAt(opts Options, last exportFile) error {
 			number = max(number, h.number+1)
 		}
 	}
-	f, err := files.make(fmt.Sprintf("%08d%s", files.nextName, segmentSuffix))
+	f, err := files.make(fmt.Sprintf("%08d%s", files.nextName, segmentSuffix), firstSegment(opts))
 	if err != nil {
 		return err
 	}

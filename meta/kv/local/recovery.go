@@ -93,6 +93,7 @@ func (r *recovery) inspect(name string) error {
 	if err != nil {
 		return err
 	}
+	r.store.journal.supply.count(size)
 	if size < segmentHeaderSize || size > maxSegmentSize {
 		r.unused = append(r.unused, segmentFile{name, f, size})
 		return nil

@@ -1,124 +1,53 @@
 package local
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/kmsfs/kmsfs/meta/kv"
 )
 
-// ballastName is the file beside meta/ and journal/ that keeps room for a checkpoint (docs/FORMAT.md 1). Its bytes mean nothing.
-const ballastName = "ballast"
+// What a checkpoint takes, and everything else that Badger does, beside the bytes of the journal that it brings in:
+//
+//	work = 3/2 of what meta/ takes + 2 x the rows brought in + workFloor, at most half of MinFree
+//
+// Rows are written to Badger's log and once more to a table. Tables are written anew before those go that they are merged of, each by one merge at a time, and those
+// that a reader is in stay a while longer. Badger merges a bounded number of bounded tables at a time: that is MinFree.
+const workFloor = 2 << 20 // bytes: lists, first pages of files, and what the filesystem below takes for its own
 
-// minFree returns how much room is kept for checkpoints beyond what they bring: tables being made and merged, whose size goes by that of Badger's
-// table in memory.
+// minFree returns the default of Options.MinFree: tables being made and merged, whose size goes by that of Badger's table in memory.
 func minFree(memTable int64) int64 { return 10 * memTable }
 
-// ballast is a file that holds room on the disk: it is emptied when a checkpoint would not fit otherwise, and filled again when there is plenty.
-type ballast struct {
-	want int64 // size to keep, in bytes
-
-	mu   sync.Mutex
-	file *os.File // guarded by mu; nil: there is none
-	have int64    // guarded by mu; bytes that it holds on the disk
+// work returns the room in bytes that Badger needs to bring in so many bytes of rows.
+func work(opts Options, rows int64) int64 {
+	return workBeside(opts, used(metaDir(opts), opts.MinFree/2), rows)
 }
 
-// openBallast takes the file that is there. Where it can't be had the room is kept by accounts alone: Owed counts it.
-func openBallast(dir string, want int64, create bool) (*ballast, error) {
-	b := &ballast{want: want}
-	path := filepath.Join(dir, ballastName)
-	flags := openFlags
-	if create {
-		flags |= os.O_CREATE
-	}
-	f, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, fs.ErrNotExist) && !create {
-		return b, nil
-	}
+// workBeside is work where meta/ takes so many bytes.
+func workBeside(opts Options, meta, rows int64) int64 {
+	return min(opts.MinFree/2, workFloor+meta+meta/2+2*rows)
+}
+
+// used returns how many bytes the files of a directory take on the disk; where that is more than limit, any such number.
+func used(dir string, limit int64) (n int64) {
+	d, err := os.Open(dir)
 	if err != nil {
-		return b, fmt.Errorf("open %s: %w", path, err)
+		return 0 // whoever needs it says so
 	}
-	st, err := f.Stat()
-	if err != nil || !isPlain(st) {
-		f.Close()
-		return b, errors.Join(err, notPlain(ballastName))
-	}
-	var raw unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &raw); err != nil {
-		f.Close()
-		return b, os.NewSyscallError("fstat", err)
-	}
-	b.file, b.have = f, min(raw.Blocks*512, want)
-	return b, nil
-}
-
-// missing returns how many bytes of the room it does not hold.
-func (b *ballast) missing() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.want - b.have
-}
-
-// empty gives its room back to the disk. false if it has none.
-func (b *ballast) empty() (bool, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.have == 0 {
-		return false, nil
-	}
-	if err := b.file.Truncate(0); err != nil {
-		return false, fmt.Errorf("empty the ballast: %w", err)
-	}
-	b.have = 0
-	return true, nil
-}
-
-// shrink gives back what it holds beyond so many bytes.
-func (b *ballast) shrink(left int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.file == nil || b.have <= left {
-		return nil
-	}
-	if err := b.file.Truncate(left); err != nil {
-		return fmt.Errorf("shrink the ballast: %w", err)
-	}
-	b.have = left
-	return nil
-}
-
-// fill takes its room from the disk, all or nothing. A filesystem that cannot preallocate leaves it empty.
-func (b *ballast) fill() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.file == nil || b.have == b.want {
-		return nil
-	}
-	err := unix.Fallocate(int(b.file.Fd()), 0, 0, b.want)
-	if err == nil {
-		b.have = b.want
-		return nil
-	}
-	b.have = 0
-	return errors.Join(os.NewSyscallError("fill the ballast: fallocate", noSpace(err)), b.file.Truncate(0))
-}
-
-// close lets go of it. A nil ballast has nothing to let go of.
-func (b *ballast) close() {
-	if b == nil {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.file != nil {
-		b.file.Close()
-		b.file = nil
+	defer d.Close()
+	for {
+		names, err := d.Readdirnames(256)
+		for _, name := range names {
+			var st unix.Stat_t
+			if unix.Fstatat(int(d.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+				n += st.Blocks * 512
+			}
+		}
+		if err != nil || n > limit {
+			return n
+		}
 	}
 }
 
@@ -127,18 +56,18 @@ func openRoom(opts Options) (b *ballast, err error) {
 	if opts.MinFree < 0 || opts.ReadOnly {
 		return nil, nil
 	}
-	if b, err = openBallast(opts.Dir, opts.MinFree, opts.Ballast); err != nil {
+	if b, err = openBallast(opts.Dir, opts.Ballast); err != nil {
 		opts.Log.Warn("no ballast: the room for checkpoints is kept by accounts alone", "cause", err)
 	}
-	if err := makeRoom(opts, b, uint64(opts.MinFree/2)); err != nil {
+	if err := makeRoom(opts, b, uint64(work(opts, 0)), true); err != nil {
 		b.close()
 		return nil, err
 	}
 	return b, nil
 }
 
-// makeRoom empties the ballast if less than need is free otherwise.
-func makeRoom(opts Options, b *ballast, need uint64) error {
+// makeRoom empties the ballast if less than need is free otherwise. Where nobody else takes room meanwhile, which would fail (quiet), the disk is asked for it, whatever it says is free.
+func makeRoom(opts Options, b *ballast, need uint64, quiet bool) error {
 	free, err := opts.Files.Free()
 	if err != nil || free >= need {
 		return err
@@ -153,7 +82,7 @@ func makeRoom(opts Options, b *ballast, need uint64) error {
 			return err
 		}
 	}
-	if free < need {
+	if free < need && !(quiet && opts.Files.Has(need)) {
 		return fmt.Errorf("%d bytes free, %d needed: %w", free, need, kv.ErrNoSpace)
 	}
 	return nil
@@ -164,50 +93,84 @@ func roomToCreate(opts Options) error {
 	if opts.MinFree < 0 {
 		return nil
 	}
+	need := work(opts, 0)
 	free, err := freeAt(opts.Dir)
-	if err != nil || free >= uint64(opts.MinFree/2) {
+	if err != nil || free >= uint64(need) {
 		return nil
 	}
-	return fmt.Errorf("create a store in %s: %d bytes free, %d needed: %w", opts.Dir, free, opts.MinFree/2, kv.ErrNoSpace)
+	return fmt.Errorf("create a store in %s: %d bytes free, %d needed: %w", opts.Dir, free, need, kv.ErrNoSpace)
 }
 
-// fillBallast fills it again as soon as that is possible: nobody else shall have its room.
+// want returns how large the ballast is while the journal's files have so many bytes: with it all that they can hold is brought in on a disk that others have
+// filled, up to MinFree. An eighth is for what Badger has grown by when it is needed.
+func (s *Store) want(journal int64) int64 {
+	need := int64(s.need(journal, journal))
+	return min(s.opts.MinFree, need+need/8)
+}
+
+// fillBallast has the ballast hold what it should, as soon as that is possible: nobody else shall have its room.
 func (s *Store) fillBallast() {
-	if s.ballast == nil || !s.opts.Ballast {
+	if s.ballast == nil {
 		return
 	}
-	missing := s.ballast.missing()
-	if missing == 0 {
-		return
-	}
-	free, err := s.opts.Files.Free()
-	if err == nil && free > uint64(missing) {
-		err = s.ballast.fill()
-	}
-	if err != nil {
+	_, journal := s.journal.supply.size()
+	if err := s.ballast.resize(s.want(journal), s.opts.Files.Free); err != nil {
 		s.log.Warn("ballast not filled", "cause", err)
 	}
+}
+
+// takeBack ends what checkRoom began.
+func (s *Store) takeBack() {
+	if s.ballast == nil {
+		return
+	}
+	s.ballast.back()
+	s.fillBallast()
 }
 
 // restSegments is how many spare segments a store keeps while it is closed: with them it can be written to on a disk that others have filled meanwhile.
 const restSegments = minSegments - 1
 
-// rest gives back the room that a store does not need while it is closed. What is left suffices to open it on a full disk, to delete, and for the checkpoint that makes deleting give room.
-func (s *Store) rest() {
-	if err := s.journal.supply.trim(restSegments); err != nil {
-		s.log.Warn("spare journal segments are left", "cause", err)
-	}
-	if s.ballast == nil || !s.opts.Ballast {
+// restBallast gives back the room that a closed store does not need, when all else is closed. What is left suffices to open it on a full disk, to delete, and for the checkpoint that
+// makes deleting give room.
+func (s *Store) restBallast() {
+	if s.ballast == nil || s.opts.ReadOnly || s.failure() != nil {
 		return
 	}
-	if err := s.ballast.shrink(int64(s.need(minSegments * s.opts.SegmentSize))); err != nil {
+	_, journal := s.journal.supply.size()
+	if err := s.ballast.shrink(s.want(journal)); err != nil {
 		s.log.Warn("the ballast keeps its size", "cause", err)
 	}
 }
 
-// need returns the room in bytes without which a checkpoint of so many bytes of journal does not begin. Where nobody else fills the disk it finds
-// more (Owed); where the ballast is all that is left, it must do.
-func (s *Store) need(journal int64) uint64 { return uint64(s.opts.MinFree/2 + journal) }
+// restJournal gives back the room that the journal of a closed store does not need: it leaves a few segments of the least size. A current one that is larger is not cut: the chain goes on in a new one, and it is recycled.
+func (s *Store) restJournal() error {
+	j := s.journal
+	if err := j.supply.trim(restSegments + 1); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	seg := j.current
+	if seg == nil || seg.size <= j.supply.least || !j.supply.has(0) {
+		j.mu.Unlock()
+		return j.supply.trim(restSegments)
+	}
+	err := j.rotate(0)
+	seg = j.current
+	j.mu.Unlock()
+	if err == nil {
+		err = j.settleHeader(seg)
+	}
+	if err != nil {
+		return err
+	}
+	s.reclaim()
+	return j.supply.trim(restSegments)
+}
+
+// need returns the room in bytes without which a checkpoint of so many bytes of journal, with so many of rows among them, does not begin. Where nobody else fills
+// the disk it finds more (Owed); where the ballast is all that is left, it must do.
+func (s *Store) need(journal, rows int64) uint64 { return uint64(work(s.opts, rows) + journal) }
 
 // Owed returns how many of the bytes that are free on the disk have been promised already: what a checkpoint takes to settle and write what waits
 // in the journal, beyond the room that the ballast holds for it. Whoever puts anything else on the disk must leave as much.
@@ -222,12 +185,13 @@ func (s *Store) Owed() uint64 {
 	return uint64(owed)
 }
 
-// checkRoom refuses a checkpoint of so many bytes of journal on a disk that is nearly full. The ballast makes room, until fillBallast.
-func (s *Store) checkRoom(journal int64) error {
+// checkRoom refuses a checkpoint of so many bytes of journal, with so many of rows among them, on a disk that is nearly full. The ballast makes room, until takeBack.
+func (s *Store) checkRoom(journal, rows int64) error {
 	if s.ballast == nil {
 		return nil
 	}
-	return makeRoom(s.opts, s.ballast, s.need(journal))
+	s.ballast.lend()
+	return makeRoom(s.opts, s.ballast, s.need(journal, rows), !s.merging())
 }
 
 // exportRoom refuses so many bytes of export where they would take the room of the checkpoint that writes them.
@@ -235,7 +199,7 @@ func (s *Store) exportRoom(size int64) error {
 	if s.ballast == nil {
 		return nil
 	}
-	return s.leaves(uint64(size) + s.need(s.journal.pending()))
+	return s.leaves(uint64(size) + s.need(s.journal.pending(), s.journal.opsPending()))
 }
 
 // exportSpare refuses so many bytes that can wait unless there is plenty of room.
@@ -243,7 +207,7 @@ func (s *Store) exportSpare(size int64) error {
 	if s.ballast == nil {
 		return nil
 	}
-	return s.leaves(4*uint64(size) + s.need(int64(s.Owed())))
+	return s.leaves(4*uint64(size) + s.need(int64(s.Owed()), s.journal.opsPending()))
 }
 
 // leaves refuses what needs so much free room where there is less.
@@ -255,10 +219,13 @@ func (s *Store) leaves(need uint64) error {
 	return err
 }
 
-// segmentRoom refuses a further journal segment where it would take the room of a checkpoint; the first few are made wherever they fit.
-func (s *Store) segmentRoom() error {
+// segmentRoom refuses a further journal segment of so many bytes where it, or what the ballast grows by with it, would take the room of a checkpoint; the first
+// few are made wherever they fit.
+func (s *Store) segmentRoom(size int64) error {
 	if s.ballast == nil || s.journal.count() < minSegments {
 		return nil
 	}
-	return s.leaves(s.Owed() + uint64(s.opts.SegmentSize))
+	_, journal := s.journal.supply.size()
+	growth := s.want(journal+size) - s.want(journal)
+	return s.leaves(s.Owed() + uint64(size+growth))
 }

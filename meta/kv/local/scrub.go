@@ -73,14 +73,14 @@ func (s *Store) renewJournal(ctx context.Context) (uint64, error) {
 	}
 	for {
 		s.journal.mu.Lock()
-		err := s.journal.rotate()
+		err := s.journal.rotate(0)
 		seg := s.journal.current
 		s.journal.mu.Unlock()
 		switch {
 		case err == nil:
 			return seg.number, s.journal.settleHeader(seg)
 		case errors.Is(err, errNoSpare):
-			err = s.journal.supply.wait(ctx)
+			err = s.journal.supply.wait(ctx, 0)
 		case errors.Is(err, errFull):
 			err = s.checkpoint(ctx, false)
 		}

@@ -126,6 +126,11 @@ func (d *simFiles) Free() (uint64, error) {
 	return d.free, nil
 }
 
+func (d *simFiles) Has(bytes uint64) bool {
+	free, _ := d.Free()
+	return free >= bytes
+}
+
 func (f *simFile) ReadAt(p []byte, off int64) (int, error) {
 	f.dir.mu.Lock()
 	defer f.dir.mu.Unlock()
@@ -179,6 +184,23 @@ func (f *simFile) Datasync() error {
 		f.durable = overwrite(f.durable, w.data, w.off)
 	}
 	f.pending = nil
+	return nil
+}
+
+// Truncate cuts the file, as it is after a power cut too.
+func (f *simFile) Truncate(size int64) error {
+	f.dir.mu.Lock()
+	defer f.dir.mu.Unlock()
+	if err := f.dir.step("truncate"); err != nil {
+		return err
+	}
+	f.cache = f.cache[:min(size, int64(len(f.cache)))]
+	f.durable = f.durable[:min(size, int64(len(f.durable)))]
+	f.pending = slices.DeleteFunc(f.pending, func(w simWrite) bool { return w.off >= size })
+	for i := range f.pending {
+		w := &f.pending[i]
+		w.data = w.data[:min(int64(len(w.data)), size-w.off)]
+	}
 	return nil
 }
 

@@ -57,7 +57,7 @@ func (s *Store) HoldCheckpoints() (snap *Snapshot, release func(), err error) {
 func (s *Store) Pressed() bool {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
-	return s.journal.live()*4 >= s.journal.maxLive*3
+	return s.journal.live() >= s.journal.maxLive/4*3
 }
 
 // Release gives the snapshot back.

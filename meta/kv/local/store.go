@@ -113,6 +113,9 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// firstSegment returns the size of a new journal's segments. They grow with it.
+func firstSegment(opts Options) int64 { return min(leastSegment, opts.SegmentSize) }
+
 // capsFor returns the limits under which any transaction fits into a segment: half of it for keys and
 // values, 11/64 at most for the heads of ops, the rest for headers.
 func capsFor(segmentSize int64) kv.Caps {
@@ -237,7 +240,6 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 }
 
 func newStore(opts Options, db *badger.DB, keys *keyRoom) *Store {
-	segments := int(opts.MaxJournal / opts.SegmentSize)
 	s := &Store{
 		opts: opts,
 		caps: capsFor(opts.SegmentSize),
@@ -248,14 +250,14 @@ func newStore(opts Options, db *badger.DB, keys *keyRoom) *Store {
 		journal: &journal{
 			key:     keys.keep(opts.Key),
 			volume:  opts.Volume,
-			maxLive: segments,
-			supply:  &supply{files: opts.Files, size: opts.SegmentSize, max: segments},
+			maxLive: opts.MaxJournal,
+			supply:  &supply{files: opts.Files, least: firstSegment(opts), most: opts.SegmentSize, max: opts.MaxJournal},
 		},
 		active: newGeneration(1),
 		step:   opts.Step,
 	}
 	s.opts.Key = nil
-	s.journal.supply.room = s.segmentRoom
+	s.journal.supply.room, s.journal.supply.grown = s.segmentRoom, s.fillBallast
 	s.generations = []*generation{s.active}
 	s.background.do = func() error { return s.checkpoint(context.Background(), false) }
 	return s
@@ -314,10 +316,10 @@ func (s *Store) openBase(last checkpoint) (err error) {
 func (s *Store) begin(ctx context.Context) error {
 	for {
 		s.journal.mu.Lock()
-		err := s.journal.rotate()
+		err := s.journal.rotate(0)
 		s.journal.mu.Unlock()
 		if errors.Is(err, errNoSpare) {
-			err = s.journal.supply.wait(ctx)
+			err = s.journal.supply.wait(ctx, 0)
 			if err == nil {
 				continue
 			}
@@ -340,7 +342,7 @@ func (s *Store) begin(ctx context.Context) error {
 // reserve has a second segment made now, while there is room: with two, a checkpoint can always free one,
 // also when the disk has become full.
 func (s *Store) reserve(ctx context.Context) error {
-	err := s.journal.supply.wait(ctx)
+	err := s.journal.supply.wait(ctx, 0)
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("no room for a spare journal segment", "error", err)
 		return nil
@@ -457,6 +459,7 @@ func (s *Store) Close() error {
 	s.export.close()
 	s.base.discard()
 	errs = append(errs, closeBadger(s.opts, s.db))
+	s.restBallast()
 	s.journal.close()
 	s.ballast.close()
 	for _, f := range s.opened {
@@ -475,7 +478,9 @@ func (s *Store) finish() error {
 	if err := s.checkpoint(context.Background(), !s.unswept.Load()); err != nil {
 		return err
 	}
-	s.rest()
+	if err := s.restJournal(); err != nil {
+		s.log.Warn("spare journal segments are left", "cause", err)
+	}
 	return nil
 }
 

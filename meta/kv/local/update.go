@@ -109,7 +109,7 @@ func (s *Store) commitTxn(ctx context.Context, t *txn, e *encoder) (rev kv.Rev, 
 			s.signalDue()
 			return kv.Rev(p.seq), true, nil
 		case errors.Is(err, errNoSpare), errors.Is(err, errFull):
-			if err := s.waitRoom(ctx, err); err != nil {
+			if err := s.waitRoom(ctx, err, segmentFor(e)); err != nil {
 				return 0, false, err
 			}
 		default:
@@ -148,20 +148,20 @@ func (w *write) version(seq uint64, blob location) version {
 	return v
 }
 
-// waitRoom waits for a spare segment, or for a checkpoint that frees some. The caller holds s.commit, which
+// waitRoom waits for a spare segment of at least so many bytes, or for a checkpoint that frees some. The caller holds s.commit, which
 // is released meanwhile, so that the checkpoint can freeze the overlay.
-func (s *Store) waitRoom(ctx context.Context, why error) error {
+func (s *Store) waitRoom(ctx context.Context, why error, least int64) error {
 	s.commit.Unlock()
 	defer s.commit.Lock()
 	if !errors.Is(why, errNoSpare) {
 		return s.waitCheckpoint(ctx)
 	}
-	err := s.journal.supply.wait(ctx)
+	err := s.journal.supply.wait(ctx, least)
 	for try := 0; try < 2 && errors.Is(err, kv.ErrNoSpace); try++ { // the first may be one that began too early
 		if failed := s.waitCheckpoint(ctx); failed != nil {
 			return failed
 		}
-		if s.journal.supply.count() > 0 {
+		if s.journal.supply.has(least) {
 			return nil
 		}
 	}
