@@ -369,6 +369,63 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestListBesideRemoval: an object that is removed while it is looked at is not there, and nothing hostile.
+func TestListBesideRemoval(t *testing.T) {
+	s, _ := newStore(t, Options{})
+	var wg sync.WaitGroup
+	for n := range byte(2) {
+		wg.Go(func() {
+			for range 2000 {
+				put(t, s, testID(n), nil)
+				if err := s.Remove(testID(n)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(over)
+	}()
+	for {
+		err := s.List(func(it Item) bool {
+			if it.Err != nil {
+				t.Errorf("%s: %v", it.Name, it.Err)
+			}
+			return !t.Failed()
+		})
+		if err != nil || t.Failed() {
+			t.Error("list: ", err)
+			break
+		}
+		select {
+		case <-over:
+			return
+		default:
+		}
+	}
+	<-over
+}
+
+// TestAdmit: a file without a name any more is missing.
+func TestAdmit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "object")
+	f, err := os.Create(path)
+	must(t, err)
+	defer f.Close()
+	must(t, admit(int(f.Fd())))
+	must(t, os.Link(path, path+"2"))
+	if err := admit(int(f.Fd())); !errors.Is(err, ErrHostile) {
+		t.Errorf("two names: %v", err)
+	}
+	must(t, errors.Join(os.Remove(path), os.Remove(path+"2")))
+	if err := admit(int(f.Fd())); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("no name: %v", err)
+	}
+}
+
 func TestSpace(t *testing.T) {
 	s, dir := newStore(t, Options{})
 	sp, err := s.Space()

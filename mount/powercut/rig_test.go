@@ -119,7 +119,8 @@ func (r *rig) fsck() error {
 func leftoversOnly(out string) bool {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	for _, line := range lines[:len(lines)-1] {
-		if !strings.Contains(line, "object without a file") && !strings.Contains(line, "object is longer than its file") {
+		affected := strings.HasPrefix(line, "    ") // a path that the fault before it is about
+		if !affected && !strings.Contains(line, "object without a file") && !strings.Contains(line, "object is longer than its file") {
 			return false
 		}
 	}
