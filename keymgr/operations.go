@@ -33,7 +33,7 @@ func asks[T any, P interface {
 	return P(new(T))
 }
 
-// operations is the table of operations. It names all that are about a key, with what its state makes of them (docs/KMS.md prints that: tested), and of the others those that are special.
+// operations is the table of operations. It names all that are about a key, with what its state makes of them (docs/API.md prints that: tested), and of the others those that are special.
 var operations = map[string]operation{
 	"Encrypt":                         {states: toUse},
 	"Decrypt":                         {states: toUse},

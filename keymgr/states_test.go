@@ -233,9 +233,9 @@ func TestStateMatrix(t *testing.T) {
 	}
 }
 
-// TestStateTable holds docs/KMS.md to the table.
+// TestStateTable holds docs/API.md to the table.
 func TestStateTable(t *testing.T) {
-	doc, err := os.ReadFile("../docs/KMS.md")
+	doc, err := os.ReadFile("../docs/API.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestStateTable(t *testing.T) {
 			cells = append(cells, cell[r])
 		}
 		if row := fmt.Sprintf("| %s | %s |\n", operation, strings.Join(cells, " | ")); !strings.Contains(string(doc), row) {
-			t.Errorf("docs/KMS.md lacks: %s", row)
+			t.Errorf("docs/API.md lacks: %s", row)
 		}
 	}
 }

@@ -218,7 +218,7 @@ var stateAfter = map[string]string{"EnableKey": keymgr.StateEnabled, "DisableKey
 // readsOnly fits operations after which all is as it was.
 var readsOnly = regexp.MustCompile("^(Get|List|Describe|Encrypt|Decrypt|ReEncrypt|GenerateDataKey)")
 
-// TestStateMatrix compares with the table of docs/KMS.md over the wire: code, message, HTTP status, and the state afterwards.
+// TestStateMatrix compares with the table of docs/API.md over the wire: code, message, HTTP status, and the state afterwards.
 func TestStateMatrix(t *testing.T) {
 	table := stateTable(t)
 	onTokens(t, func(r *rig) {
@@ -262,10 +262,10 @@ func TestStateMatrix(t *testing.T) {
 	})
 }
 
-// stateTable reads the table of docs/KMS.md: what an operation of AWS' gives in each state.
+// stateTable reads the table of docs/API.md: what an operation of AWS' gives in each state.
 func stateTable(t *testing.T) map[string][]string {
 	t.Helper()
-	doc, err := os.ReadFile("../../docs/KMS.md")
+	doc, err := os.ReadFile("../../docs/API.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func stateTable(t *testing.T) map[string][]string {
 		}
 	}
 	if len(out) < 34 {
-		t.Fatalf("the table in docs/KMS.md has %d operations", len(out))
+		t.Fatalf("the table in docs/API.md has %d operations", len(out))
 	}
 	return out
 }

@@ -15,5 +15,5 @@
 // An explicit Deny beats everything. What could not be determined (a group without a name, a program that could not be read) never allows and
 // always denies: an Allow needs every one of its parts to hold, a Deny applies unless one of its parts does not.
 //
-// A Document does not change once it is parsed and may be used by any number of goroutines. docs/KMS.md, section "Key policies", says the same for users.
+// A Document does not change once it is parsed and may be used by any number of goroutines. docs/API.md, section "Key policies", says the same for users.
 package policy

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestDocumentation holds docs/KMS.md to the tables of operators and condition keys, in both directions.
+// TestDocumentation holds docs/API.md to the tables of operators and condition keys, in both directions.
 func TestDocumentation(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/KMS.md")
+	doc, err := os.ReadFile("../../docs/API.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestDocumentation(t *testing.T) {
 	byOperator, byKey, found := strings.Cut(byOperator, "\n### Condition keys\n")
 	byKey, _, _ = strings.Cut(byKey, "\n### ")
 	if !found {
-		t.Fatal("docs/KMS.md has no condition operators or condition keys")
+		t.Fatal("docs/API.md has no condition operators or condition keys")
 	}
 
 	written := map[string]bool{}
@@ -31,11 +31,11 @@ func TestDocumentation(t *testing.T) {
 	}
 	for _, op := range operators {
 		if !written[op.name] {
-			t.Errorf("docs/KMS.md lacks the operator %s", op.name)
+			t.Errorf("docs/API.md lacks the operator %s", op.name)
 		}
 	}
 	if len(written) != len(operators) {
-		t.Errorf("docs/KMS.md has %d operators, there are %d", len(written), len(operators))
+		t.Errorf("docs/API.md has %d operators, there are %d", len(written), len(operators))
 	}
 
 	rows := 0
@@ -43,7 +43,7 @@ func TestDocumentation(t *testing.T) {
 		rows++
 	}
 	if rows != len(keys) {
-		t.Errorf("docs/KMS.md has %d condition keys, there are %d", rows, len(keys))
+		t.Errorf("docs/API.md has %d condition keys, there are %d", rows, len(keys))
 	}
 	for _, k := range keys {
 		name, values := k.name, "one"
@@ -54,14 +54,14 @@ func TestDocumentation(t *testing.T) {
 			values = "several"
 		}
 		if row := fmt.Sprintf("\n| `%s` | %s | %s | ", name, k.typ, values); !strings.Contains(byKey, row) {
-			t.Errorf("docs/KMS.md lacks the row %s", row[1:])
+			t.Errorf("docs/API.md lacks the row %s", row[1:])
 		}
 	}
 }
 
-// TestDocumentedExample: the policy that stands in docs/KMS.md is one.
+// TestDocumentedExample: the policy that stands in docs/API.md is one.
 func TestDocumentedExample(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/KMS.md")
+	doc, err := os.ReadFile("../../docs/API.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestDocumentedExample(t *testing.T) {
 	start := strings.Index(section, "\n    {\n")
 	end := strings.Index(section, "\n    }\n")
 	if start < 0 || end < start {
-		t.Fatal("docs/KMS.md has no example")
+		t.Fatal("docs/API.md has no example")
 	}
 	d, err := Parse([]byte(section[start : end+len("\n    }\n")]))
 	if err != nil || len(d.statements) != 2 {

@@ -16,7 +16,7 @@ const (
 	addrValue
 )
 
-// String gives the type as docs/KMS.md calls it.
+// String gives the type as docs/API.md calls it.
 func (t valueType) String() string {
 	return [...]string{"text", "ARN", "digest", "Boolean", "number", "date", "seconds since 1970", "IP address"}[t]
 }
@@ -47,7 +47,7 @@ type keyInfo struct {
 	family bool   // the name ends in ':' or '/'; filled in by indexKeys
 }
 
-// keys are all condition keys that have a meaning here. docs/KMS.md lists them (tested).
+// keys are all condition keys that have a meaning here. docs/API.md lists them (tested).
 var keys = indexKeys([]keyInfo{
 	{name: "aws:CurrentTime", typ: dateValue, from: fromTime},
 	{name: "aws:EpochTime", typ: epochValue, from: fromTime},

@@ -28,7 +28,7 @@ type operator struct {
 	wants []int
 }
 
-// operators are all condition operators. docs/KMS.md lists them (tested).
+// operators are all condition operators. docs/API.md lists them (tested).
 var operators = []operator{
 	{name: "StringEquals", family: stringEquals},
 	{name: "StringNotEquals", family: stringEquals, negated: true},
