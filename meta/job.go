@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // JobID numbers the long pieces of work on a volume; 0 is none.
@@ -111,6 +112,8 @@ func (j *Job) check() error {
 	case j.ID == 0, j.Root == 0, j.Kind == 0, j.Kind > lastJobKind, j.State < JobRunning, j.State > JobCancelled, j.CPU > 100,
 		(j.File == 0) != (j.Epoch == 0), j.Zone != 0 && j.Kind != JobRewrap, j.Made.Nsec > 999999999, j.Changed.Nsec > 999999999, len(j.Problem) > MaxProblem, len(j.Skipped) > MaxSkipped:
 		return fmt.Errorf("job %d: kind %d, state %d, root %d, cpu %d", j.ID, j.Kind, j.State, j.Root, j.CPU)
+	case slices.ContainsFunc(j.Skipped, func(f Skipped) bool { return len(f.Why) > MaxWhy }):
+		return fmt.Errorf("job %d: why a file was skipped is longer than %d bytes", j.ID, MaxWhy)
 	case (j.Shred != nil) != (j.Kind == JobShred):
 		return fmt.Errorf("job %d: kind %d, shreds: %t", j.ID, j.Kind, j.Shred != nil)
 	case j.Shred != nil:
