@@ -26,3 +26,19 @@ func TestRelatime(t *testing.T) {
 		}
 	}
 }
+
+// TestReleasedInodesKeepNoAccessTime: the access time of a file that is gone is written by nobody. A program that reads, closes and removes a file and syncs the directory
+// would wait for it.
+func TestReleasedInodesKeepNoAccessTime(t *testing.T) {
+	fs := &FS{atimes: newAtimes(nil, false)}
+	fs.upkeep = newUpkeep(fs)
+	for ino := meta.Ino(7); ino < 9; ino++ {
+		if !fs.atimes.accessed(&meta.Attr{Ino: ino}) {
+			t.Fatal("an access time was not noted")
+		}
+	}
+	fs.upkeep.release(7)
+	if batch := fs.atimes.batch(); len(batch) != 1 || batch[8] == (meta.Time{}) {
+		t.Errorf("to be written: %v", batch)
+	}
+}

@@ -61,6 +61,7 @@ func (u *upkeep) stop() {
 
 // release queues an orphan that nothing uses any more.
 func (u *upkeep) release(ino meta.Ino) {
+	u.fs.atimes.drop(ino)
 	u.mu.Lock()
 	u.orphans = append(u.orphans, ino)
 	n := len(u.orphans)

@@ -32,6 +32,8 @@ const (
 type Journal interface {
 	// Sync returns when everything up to rev survives a power cut.
 	Sync(ctx context.Context, rev kv.Rev) error
+	// Hasten has the disk begin with what was committed, without waiting for it, and promises nothing.
+	Hasten()
 	// Checkpoint settles images and makes everything committed before the call part of the checkpointed state.
 	Checkpoint(ctx context.Context) error
 	// CheckpointDue receives when the journal has grown so that a checkpoint should be made.

@@ -19,15 +19,29 @@ const (
 const smallFile = 64 << 10
 
 // syncers remembers directories in which small new files were synced. Safe for concurrent use.
-type syncers struct{ last *lru[meta.Ino, time.Time] }
+type syncers struct{ last *lru[meta.Ino, firstSync] }
 
-func newSyncers() syncers { return syncers{newLRU[meta.Ino, time.Time](expectFiles)} }
+// firstSync is that of a new file.
+type firstSync struct {
+	at     time.Time
+	writes int64 // before it
+}
 
-func (s syncers) synced(dir meta.Ino, now time.Time) { s.last.put(dir, now) }
+func newSyncers() syncers { return syncers{newLRU[meta.Ino, firstSync](expectFiles)} }
 
-func (s syncers) expects(dir meta.Ino, now time.Time) bool {
-	at, ok := s.last.get(dir)
-	return ok && now.Sub(at) < expectFor
+func (s syncers) synced(dir meta.Ino, now time.Time, writes int64) {
+	s.last.put(dir, firstSync{now, writes})
+}
+
+func (s syncers) expects(dir meta.Ino, now time.Time) bool { return s.writes(dir, now) > 0 }
+
+// writes returns how many writes the last new file in the directory had before its sync; 0: none is expected of the next one.
+func (s syncers) writes(dir meta.Ino, now time.Time) int64 {
+	last, ok := s.last.get(dir)
+	if !ok || now.Sub(last.at) >= expectFor {
+		return 0
+	}
+	return last.writes
 }
 
 // expectsSync tells whether the file will probably be synced soon. size is what it is going to have. Called with mu held.
@@ -49,10 +63,38 @@ func (f *File) startsInJournal(size uint64) bool {
 	return waiting < due/2
 }
 
+// wrote is called after writes that have n bytes. With the last of those that came before a sync the last time the disk begins with the journal: it is done with
+// that when the answer is with the program and the sync is here. Once for each sync: if more writes come before it, the disk writes a page again.
+func (f *File) wrote(writes int64, n int) {
+	count := f.unsynced.Add(writes)
+	if n > smallWrite {
+		return
+	}
+	if usual := f.usualWrites(); usual > 0 && count >= usual && count-writes < usual {
+		f.e.cfg.KV.Hasten()
+	}
+}
+
+// usualWrites returns after how many writes a sync is expected; 0: none is.
+func (f *File) usualWrites() int64 {
+	now := time.Now()
+	switch {
+	case f.syncs.Load() == 0 && f.Size() <= smallWrite:
+		return f.e.syncers.writes(f.dir, now)
+	case now.UnixNano()-f.lastSync.Load() < int64(expectFor):
+		return f.usual.Load()
+	}
+	return 0
+}
+
 // noteSync learns from a sync of the file.
 func (f *File) noteSync() {
 	now := time.Now()
 	f.lastSync.Store(now.UnixNano())
+	writes := f.unsynced.Swap(0)
+	if writes > 0 {
+		f.usual.Store(writes)
+	}
 	if f.syncs.Add(1) > 1 || f.Size() > smallWrite {
 		return
 	}
@@ -60,6 +102,6 @@ func (f *File) noteSync() {
 	native := f.native
 	f.mu.RUnlock()
 	if native {
-		f.e.syncers.synced(f.dir, now)
+		f.e.syncers.synced(f.dir, now, max(writes, 1))
 	}
 }

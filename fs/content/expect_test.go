@@ -107,8 +107,56 @@ func TestSmallFilesBeginInTheJournal(t *testing.T) {
 // TestSyncersForget: what was learnt of a directory holds for a while.
 func TestSyncersForget(t *testing.T) {
 	s, now := newSyncers(), time.Now()
-	s.synced(7, now)
+	s.synced(7, now, 1)
 	if !s.expects(7, now.Add(expectFor-1)) || s.expects(7, now.Add(expectFor)) || s.expects(8, now) {
 		t.Error("a sync is expected of the wrong files")
 	}
+}
+
+// TestHasten: the disk begins with the journal when as many writes have come as before the last sync, once for each, and for a new file as many as the last new file in
+// its directory had.
+func TestHasten(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	hastens := &r.kv.(*settling).hastens
+	f := r.file()
+	write := func(f *File, n int, want int64) {
+		t.Helper()
+		before := hastens.Load()
+		mustWrite(t, f, pattern(n, 1), 0)
+		if got := hastens.Load() - before; got != want {
+			t.Errorf("a write of %d bytes: %d times, not %d", n, got, want)
+		}
+	}
+	write(f, 5000, 0) // nothing is known
+	write(f, 5000, 0)
+	must(t, f.Sync(ctx))
+	write(f, 5000, 0) // two are expected
+	write(f, 5000, 1)
+	write(f, 5000, 0)
+	must(t, f.Sync(ctx))
+	must(t, f.Sync(ctx)) // without a write there is nothing to learn
+	for range 2 {
+		write(f, 5000, 0)
+	}
+	write(f, 5000, 1)
+	must(t, f.Sync(ctx))
+	parts := []Part{{0, pattern(4096, 2)}, {8192, pattern(4096, 3)}, {16384, pattern(4096, 4)}, {24576, pattern(4096, 5)}}
+	before := hastens.Load()
+	done, err := f.WriteParts(ctx, parts, WriteOpts{})
+	if err != nil || !done || hastens.Load() != before+1 {
+		t.Errorf("four writes in one transaction: %v, %v, %d times", done, err, hastens.Load()-before)
+	}
+	must(t, f.Sync(ctx))
+	next := r.file()
+	write(next, 5000, 0) // two, as the first file had
+	write(next, 5000, 1)
+	for range 3 {
+		write(f, 5000, 0)
+	}
+	f.lastSync.Store(time.Now().Add(-expectFor).UnixNano())
+	write(f, 5000, 0) // too long ago
+	f.lastSync.Store(time.Now().UnixNano())
+	write(f, smallWrite+1, 0) // not in the journal
+	must(t, f.Close())
+	must(t, next.Close())
 }

@@ -44,6 +44,8 @@ type File struct {
 	rotating sync.Mutex   // one newEpoch at a time
 	syncing  sync.Mutex   // one Datasync at a time
 	syncs    atomic.Int64 // calls of Sync
+	unsynced atomic.Int64 // writes since the last one
+	usual    atomic.Int64 // writes before the last one that had any
 	lastSync atomic.Int64 // UnixNano of the last one
 }
 

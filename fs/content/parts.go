@@ -35,6 +35,9 @@ func (f *File) WriteParts(ctx context.Context, parts []Part, opts WriteOpts) (do
 	if err != nil {
 		return false, fmt.Errorf("write %d parts of inode %d: %w", len(parts), f.ino, err)
 	}
+	if done {
+		f.wrote(int64(len(parts)), total)
+	}
 	return done, nil
 }
 

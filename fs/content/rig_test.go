@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
@@ -343,6 +344,7 @@ type settling struct {
 	*memory.Store
 	settler *Settler
 	mu      sync.Mutex
+	hastens atomic.Int64
 }
 
 func (s *settling) Checkpoint(ctx context.Context) error {
@@ -381,6 +383,8 @@ func (s *settling) Checkpoint(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (s *settling) Hasten() { s.hastens.Add(1) }
 
 func (s *settling) CheckpointDue() <-chan struct{} { return nil }
 

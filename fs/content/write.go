@@ -34,6 +34,7 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off uint64, opts WriteOpts
 		}
 		done += n
 	}
+	f.wrote(1, len(p))
 	return done, nil
 }
 

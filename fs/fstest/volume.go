@@ -68,6 +68,8 @@ type unsettled struct{ *memory.Store }
 
 func (unsettled) Checkpoint(context.Context) error { return nil }
 
+func (unsettled) Hasten() {}
+
 func (unsettled) CheckpointDue() <-chan struct{} { return nil }
 
 func (unsettled) Backlog() (waiting, due int64) { return 0, 1 << 20 }

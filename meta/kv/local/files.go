@@ -27,6 +27,9 @@ type File interface {
 	WriteAt(p []byte, off int64) (int, error)
 	// Datasync makes the content durable.
 	Datasync() error
+	// WriteBack has the disk begin with what was written to n bytes at off, without waiting for it. It promises nothing: Datasync does, and reports what
+	// went wrong.
+	WriteBack(off, n int64)
 	// Truncate cuts the file to so many bytes; what is left stays allocated.
 	Truncate(size int64) error
 	// Size returns the length of the file in bytes.

@@ -27,6 +27,7 @@ type journal struct {
 	generation uint64
 	current    *segment       // nil before the first append if there was no room at Open
 	off        int64          // where the next record goes in current
+	begun      int64          // up to where in current the disk was told to begin writing
 	page       [pageSize]byte // what current holds before off in the page of off
 	sealed     []*segment
 	dirty      []*segment // not flushed since the last append to them
@@ -137,7 +138,7 @@ func (j *journal) rotate(least int64) error {
 	if j.current != nil {
 		j.sealed = append(j.sealed, j.current)
 	}
-	j.current, j.off = seg, segmentHeaderSize
+	j.current, j.off, j.begun = seg, segmentHeaderSize, 0
 	j.soil(seg)
 	return nil
 }
@@ -155,12 +156,24 @@ func (j *journal) live() (n int64) {
 	return n
 }
 
+// begin has the disk begin with what was appended last.
+func (j *journal) begin() {
+	j.mu.Lock()
+	seg, from, to := j.current, j.begun, j.off
+	j.begun = to
+	j.mu.Unlock()
+	if from < to {
+		from &^= pageSize - 1
+		seg.file.WriteBack(from, to-from)
+	}
+}
+
 // flush makes everything appended so far durable and returns up to where. One caller at a time. After an
 // error the state on disk is unknown.
 func (j *journal) flush() (point, error) {
 	j.mu.Lock()
 	target, segs := j.head, j.dirty
-	j.dirty = nil
+	j.dirty, j.begun = nil, j.off
 	for _, seg := range segs {
 		seg.dirty = false
 	}

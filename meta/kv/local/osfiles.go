@@ -112,6 +112,10 @@ func (f osFile) Datasync() error {
 	return nil
 }
 
+func (f osFile) WriteBack(off, n int64) {
+	_ = unix.SyncFileRange(f.fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 func (f osFile) Size() (int64, error) {
 	st, err := f.Stat()
 	if err != nil {

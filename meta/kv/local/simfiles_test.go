@@ -24,6 +24,8 @@ type simFiles struct {
 	// instead of doing it. n counts the operations of all kinds from 1.
 	fault func(op string, n int) error
 	n     int
+
+	told [][2]int64 // by WriteBack, as [from, to)
 }
 
 func newSimFiles() *simFiles {
@@ -171,6 +173,13 @@ func overwrite(b, p []byte, off int64) []byte {
 	}
 	copy(b[off:], p)
 	return b
+}
+
+// WriteBack only takes note: what was written may get to the disk at any time, told or not.
+func (f *simFile) WriteBack(off, n int64) {
+	f.dir.mu.Lock()
+	defer f.dir.mu.Unlock()
+	f.dir.told = append(f.dir.told, [2]int64{off, off + n})
 }
 
 func (f *simFile) Datasync() error {
