@@ -346,6 +346,39 @@ func testSlowSyncsBlockNobody(t *testing.T, kind transport.Kind) {
 	}
 }
 
+// An fsync that took long while nobody else had a request was in nobody's way: the next one is not handed over.
+func TestSlowSyncAlone(t *testing.T) {
+	f := newFlat()
+	f.slowSync = true
+	m := mount(t, f, transport.Device, transport.Options{})
+	m.run(t, "echo y > f")
+	sync := func() *exec.Cmd {
+		cmd := exec.Command("sync", filepath.Join(m.dir, "f"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-f.entered
+		return cmd
+	}
+	slow := sync()
+	for deadline := time.Now().Add(time.Minute); m.Stats().Stolen == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the lead was never taken away")
+		}
+	}
+	close(f.release)
+	if err := slow.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	before := m.Stats().Handovers
+	if err := sync().Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if after := m.Stats().Handovers; after != before {
+		t.Errorf("the lead was handed over %d times", after-before)
+	}
+}
+
 func TestKilledCallerInterruptsItsRequest(t *testing.T) {
 	overBoth(t, testKilledCallerInterruptsItsRequest)
 }

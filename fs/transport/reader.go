@@ -107,7 +107,7 @@ func (r *reader) step() bool {
 		return false
 	}
 	l := r.loop
-	l.stats.requests.Add(1)
+	taken := l.stats.requests.Add(1)
 	if l.batches != nil {
 		if w, ok := writeBack(r.in[:n]); ok {
 			return r.together(w, n)
@@ -122,13 +122,11 @@ func (r *reader) step() bool {
 	}
 	token := l.lease.begin()
 	answer := r.answerTo(n)
-	waiting := sync && l.waiting() // before the answer: what comes after it is not in the way
-	r.reply(answer)
-	leads := l.lease.finish(token)
-	if sync {
-		l.syncs.kept(waiting || !leads)
+	if sync { // before the answer: who comes after it was not kept waiting
+		l.syncs.kept(l.stats.requests.Load() > taken || l.waiting())
 	}
-	return leads
+	r.reply(answer)
+	return l.lease.finish(token)
 }
 
 // receive waits for a request: it polls for as long as that pays, then sleeps. False: the connection is over.

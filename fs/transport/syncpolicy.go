@@ -11,7 +11,7 @@ const keepAgain = 32
 
 // syncPolicy decides whether the leader keeps the lead over a sync. Handing it over costs two task switches, and the reader that slept meanwhile has to be woken for the
 // next request; so it is worth it only where somebody else has requests. That shows: something waits at the device when the sync is done, or the sync took so long that
-// the lead was taken away.
+// the lead was taken away, and who has it since has taken a request. A disk that was slow once is no reason by itself.
 type syncPolicy struct{ handOver atomic.Int32 } // how many of the next ones are handed over
 
 // keep tells whether the next sync is the leader's own. Called by the leader only.
