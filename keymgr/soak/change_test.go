@@ -62,8 +62,9 @@ func (m *mutator) change(ctx context.Context, k *subject, kind string, next fact
 		case err == nil, again && done != nil && errors.Is(err, done):
 			k.history.settle(next)
 			m.counts[kind]++
+			m.s.late.answered()
 			return true
-		case errors.Is(err, keymgr.ErrKeyUnavailable) && m.s.outages.between(mark):
+		case errors.Is(err, keymgr.ErrKeyUnavailable) && (m.s.outages.between(mark) || m.s.late.tolerates(m.s.t, err)):
 			m.s.awaitDaemon(ctx)
 		default:
 			m.s.t.Errorf("seed %d: %s of %s: %v", m.s.seed, kind, k.id, err)

@@ -30,7 +30,7 @@ type plan struct {
 	restarts  int           // of the daemon
 	crashes   int           // of the token's worker, for each restart
 	quiet     int           // changes of each mutator without outages, at the end
-	wantEach  int           // transitions of each kind, at least
+	wantEach  int           // transitions of each kind, outages are two of them, at least
 	atLeast   time.Duration // of the long form
 	maxRounds int           // of restarts and crashes
 }
@@ -42,6 +42,7 @@ type soak struct {
 	d       *daemon
 	users   []keymgr.IdentityKey
 	outages outages
+	late    late
 	probe   string // a key that nobody changes
 
 	mu   sync.Mutex
@@ -52,7 +53,7 @@ type soak struct {
 func TestMix(t *testing.T) {
 	if os.Getenv("KMSFS_LONG") == "1" {
 		t.Run("long", func(t *testing.T) {
-			mix(t, plan{softHSM: true, steps: 8, restarts: 5, crashes: 1, quiet: 500, wantEach: 1000, atLeast: time.Hour, maxRounds: 1000})
+			mix(t, plan{softHSM: true, steps: 4, restarts: 20, crashes: 1, quiet: 500, wantEach: 1000, atLeast: time.Hour, maxRounds: 1000})
 		})
 		return
 	}
@@ -81,7 +82,7 @@ func mix(t *testing.T, p plan) {
 	}
 	counts, codes := map[string]int{}, map[string]int{}
 	begin := time.Now()
-	for round := 0; round < p.maxRounds && (round == 0 || time.Since(begin) < p.atLeast || least(counts) < p.wantEach) && !t.Failed(); round++ {
+	for round := 0; round < p.maxRounds && (round == 0 || time.Since(begin) < p.atLeast || least(s.made(all, counts)) < p.wantEach) && !t.Failed(); round++ {
 		if end, ok := t.Deadline(); ok && time.Until(end) < p.atLeast/12 {
 			t.Log("ended early, the test's time is over")
 			break
@@ -94,13 +95,11 @@ func mix(t *testing.T, p plan) {
 				}
 			}
 		})
-		t.Logf("round %d, %v: transitions %v", round, time.Since(begin).Round(time.Second), counts)
+		t.Logf("round %d, %v: transitions %v; %v", round, time.Since(begin).Round(time.Second), s.made(all, counts), &s.late)
 	}
 	s.leaks(ctx, all, p.quiet, codes)
-	for _, m := range all {
-		addCounts(counts, m.counts)
-	}
-	t.Logf("seed %d: transitions %v; answers %v; standstills %d", s.seed, counts, codes, s.outages.count())
+	counts = s.made(all, counts)
+	t.Logf("seed %d: transitions %v; answers %v; standstills %d; %v", s.seed, counts, codes, s.outages.count(), &s.late)
 	if n := least(counts); n < max(1, p.wantEach) {
 		t.Errorf("a transition was made %d times, want %d: %v", n, p.wantEach, counts)
 	}
@@ -109,6 +108,15 @@ func mix(t *testing.T, p plan) {
 			t.Errorf("answer %q was given %d times: the mix does not try what it should", code, codes[code])
 		}
 	}
+}
+
+// made is all transitions: those that mutators made, and outages.
+func (s *soak) made(all []*mutator, outages map[string]int) map[string]int {
+	sum := maps.Clone(outages)
+	for _, m := range all {
+		addCounts(sum, m.counts)
+	}
+	return sum
 }
 
 // least is the smallest count.

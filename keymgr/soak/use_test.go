@@ -129,7 +129,11 @@ func (u *user) judge(k *subject, from int, operation uint8, broken bool, err err
 	case unavailable && u.s.outages.between(u.mark), code == "KeyUseLogException" && u.s.outages.late(u.mark):
 		u.codes["unavailable"]++
 		return
+	case isLate(code) && u.s.late.tolerates(u.s.t, err):
+		u.codes["late"]++
+		return
 	}
+	u.s.late.answered()
 	var want []string
 	for _, f := range k.history.since(from) {
 		expected := f.expect(u.user, operation)
