@@ -36,7 +36,7 @@ func (m *mutator) step(ctx context.Context) bool {
 	is := k.history.last()
 	next := is
 	next.grants = slices.Clone(is.grants)
-	switch m.rng.IntN(6) {
+	switch m.rng.IntN(8) { // grants end in two ways, and are made only for keys that are enabled
 	case 0:
 		return m.switchState(ctx, k, is, next)
 	case 1:
@@ -45,7 +45,7 @@ func (m *mutator) step(ctx context.Context) bool {
 		return m.rotate(ctx, k, is, next)
 	case 3:
 		return m.policy(ctx, k, next)
-	case 4:
+	case 4, 5:
 		return m.grant(ctx, k, is, next)
 	}
 	return m.retire(ctx, k, next)

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -86,6 +87,12 @@ func (o *outages) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.standstills
+}
+
+func (o *outages) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return fmt.Sprintf("%d outages begun, %d ended, %d standstills", o.begun, o.ended, o.standstills)
 }
 
 // recovered waits until the token answers time and again: calls that were under way in a standstill are over their limit after it, which ends the token's worker.

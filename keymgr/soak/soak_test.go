@@ -53,7 +53,7 @@ type soak struct {
 func TestMix(t *testing.T) {
 	if os.Getenv("KMSFS_LONG") == "1" {
 		t.Run("long", func(t *testing.T) {
-			mix(t, plan{softHSM: true, steps: 4, restarts: 20, crashes: 1, quiet: 500, wantEach: 1000, atLeast: time.Hour, maxRounds: 1000})
+			mix(t, plan{softHSM: true, steps: 2, restarts: 20, crashes: 1, quiet: 500, wantEach: 1000, atLeast: time.Hour, maxRounds: 1000})
 		})
 		return
 	}

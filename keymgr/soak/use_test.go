@@ -25,7 +25,8 @@ type user struct {
 	rng       *rand.Rand
 	sdk       *kms.Client
 	transport *http.Transport
-	mark      int // outages seen so far
+	mark      int       // outages seen so far
+	began     time.Time // the call
 	blobs     []sealed
 	codes     map[string]int // answers; "" are successes
 }
@@ -71,6 +72,7 @@ func (u *user) call(ctx context.Context) {
 		}
 	}
 	from := k.history.now()
+	u.began = time.Now()
 	err := u.run(ctx, operation, k, blob)
 	u.judge(k, from, operation, broken, err)
 }
@@ -129,7 +131,7 @@ func (u *user) judge(k *subject, from int, operation uint8, broken bool, err err
 	case unavailable && u.s.outages.between(u.mark), code == "KeyUseLogException" && u.s.outages.late(u.mark):
 		u.codes["unavailable"]++
 		return
-	case isLate(code) && u.s.late.tolerates(u.s.t, err):
+	case (isLate(code) || !answered && time.Since(u.began) < patience/2) && u.s.late.tolerates(u.s.t, fmt.Errorf("after %v, %v: %w", time.Since(u.began), &u.s.outages, err)):
 		u.codes["late"]++
 		return
 	}
