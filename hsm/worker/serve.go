@@ -33,8 +33,11 @@ func Serve(ctx context.Context, conn net.Conn, open func(context.Context, OpenCo
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer close(s.jobs)
-	for range max(defaultLanes, lanes) {
-		go s.lane(ctx)
+	one, ok := s.token.(hsm.OneByOne)
+	if s.alone = ok && one.OneByOne(); !s.alone {
+		for range max(defaultLanes, lanes) {
+			go s.lane(ctx)
+		}
 	}
 	return s.read(ctx)
 }
@@ -47,6 +50,7 @@ type server struct {
 	in    frames
 	out   replies
 	jobs  chan job // uses of keys; holds as many as there may be under way
+	alone bool     // the token works on one call at a time: who reads requests works on uses of keys, too, and wakes nobody for it
 }
 
 // job is a request with its secret; places are given back when it is answered.
@@ -56,7 +60,7 @@ type job struct {
 	places *semaphore.Weighted
 }
 
-// read reads requests and has them worked on: uses of keys by the lanes, what may take long by goroutines of its own.
+// read reads requests and has them worked on: uses of keys by the lanes, or at once, what may take long by goroutines of its own.
 func (s *server) read(ctx context.Context) error {
 	places := semaphore.NewWeighted(maxInFlight)
 	for {
@@ -72,18 +76,21 @@ func (s *server) read(ctx context.Context) error {
 			return err
 		}
 		j := job{req, secret, places}
-		if req.Op == opEncrypt || req.Op == opDecrypt {
+		switch use := req.Op == opEncrypt || req.Op == opDecrypt; {
+		case use && s.alone:
+			s.handle(ctx, j, s.in.ready)
+		case use:
 			s.jobs <- j
-			continue
+		default:
+			go s.handle(ctx, j, func() bool { return false })
 		}
-		go s.handle(ctx, j, false)
 	}
 }
 
 // lane works on uses of keys, one after the other.
 func (s *server) lane(ctx context.Context) {
 	for j := range s.jobs {
-		s.handle(ctx, j, true)
+		s.handle(ctx, j, func() bool { return len(s.jobs) > 0 })
 	}
 }
 
@@ -118,8 +125,9 @@ func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig
 }
 
 // handle answers one request and wipes its secrets. A reply that cannot be sent
-// is dropped: the connection is then over, which Serve sees. A lane has others to answer.
-func (s *server) handle(ctx context.Context, j job, lane bool) {
+// is dropped: the connection is then over, which Serve sees. more says whether the
+// caller has another use of a key to answer.
+func (s *server) handle(ctx context.Context, j job, more func() bool) {
 	req, secret := j.req, j.secret
 	defer j.places.Release(1)
 	defer clear(secret)
@@ -139,7 +147,7 @@ func (s *server) handle(ctx context.Context, j job, lane bool) {
 		*rep = reply{ID: req.ID}
 		rep.fail(err)
 	}
-	if lane && len(s.jobs) > 0 && time.Since(began) < quickCall {
+	if more() && time.Since(began) < quickCall {
 		s.out.hold(rep, out)
 		return
 	}
