@@ -32,13 +32,21 @@ func newKeyUUID() (keyUUID, error) {
 }
 
 // String gives the 8-4-4-4-12 form, lower case.
-func (u keyUUID) String() string {
-	h := hex.EncodeToString(u[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+func (u keyUUID) String() string { return string(u.append(make([]byte, 0, 64))) }
+
+// append appends the text, 36 bytes.
+func (u keyUUID) append(b []byte) []byte {
+	b = append(hex.AppendEncode(b, u[:4]), '-')
+	b = append(hex.AppendEncode(b, u[4:6]), '-')
+	b = append(hex.AppendEncode(b, u[6:8]), '-')
+	b = append(hex.AppendEncode(b, u[8:10]), '-')
+	return hex.AppendEncode(b, u[10:])
 }
 
 // ARN gives the key's ARN.
-func (u keyUUID) ARN() string { return arnPrefix + "key/" + u.String() }
+func (u keyUUID) ARN() string {
+	return string(u.append(append(make([]byte, 0, 128), arnPrefix+"key/"...)))
+}
 
 func parseKeyUUID(s string) (keyUUID, bool) {
 	var u keyUUID

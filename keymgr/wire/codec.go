@@ -79,13 +79,13 @@ func assignPairs(raw []byte, dst *map[string]string) error {
 	}
 	out := make(map[string]string, len(members))
 	for _, m := range members {
-		if bytes.Equal(m.raw, []byte("null")) {
-			out[m.name] = ""
-			continue
+		text := ""
+		if !bytes.Equal(m.raw, []byte("null")) {
+			if text, err = textOf(m.raw); err != nil {
+				return err
+			}
 		}
-		if out[m.name], err = textOf(m.raw); err != nil {
-			return err
-		}
+		out[string(m.name)] = text
 	}
 	*dst = out
 	return nil
@@ -149,8 +149,8 @@ func secretOf(v reflect.Value) (name string, secret Secret) {
 		return "", nil
 	}
 	for i := range v.NumField() {
-		if s, ok := v.Field(i).Interface().(Secret); ok {
-			return fieldName(v.Type().Field(i)), s
+		if f := v.Field(i); f.Type() == reflect.TypeFor[Secret]() {
+			return fieldName(v.Type().Field(i)), Secret(f.Bytes())
 		}
 	}
 	return "", nil

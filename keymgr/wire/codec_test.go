@@ -220,8 +220,8 @@ func FuzzDecode(f *testing.F) {
 		}
 		for _, m := range members {
 			var a, b any
-			if json.Unmarshal(m.raw, &a) != nil || json.Unmarshal(raw[m.name], &b) != nil || !reflect.DeepEqual(a, b) {
-				t.Fatalf("%q: member %q is %q here, %q there", body, m.name, m.raw, raw[m.name])
+			if json.Unmarshal(m.raw, &a) != nil || json.Unmarshal(raw[string(m.name)], &b) != nil || !reflect.DeepEqual(a, b) {
+				t.Fatalf("%q: member %q is %q here, %q there", body, m.name, m.raw, raw[string(m.name)])
 			}
 		}
 	})

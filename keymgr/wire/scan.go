@@ -19,13 +19,10 @@ var (
 	errDepth     = errors.New("nested too deeply")
 )
 
-// member is one member of an object; raw is its value as it stands in the body.
-type member struct {
-	name string
-	raw  []byte
-}
+// member is one member of an object; raw is its value as it stands in the body. Both may alias it.
+type member struct{ name, raw []byte }
 
-// object returns the members of the one JSON object that body is, in their order, after a check of the whole body. raw values alias body.
+// object returns the members of the one JSON object that body is, in their order, after a check of the whole body. They alias it.
 func object(body []byte) ([]member, error) {
 	if !utf8.Valid(body) {
 		return nil, errText
@@ -127,14 +124,14 @@ func (s *scanner) object() ([]member, error) {
 		}
 		var m member
 		var err error
-		if m.name, err = textOf(s.text()); err != nil {
+		if m.name, err = nameOf(s.text()); err != nil {
 			return nil, errSyntax
 		}
-		if seen = note(seen, members); seen[m.name] || seen == nil && named(members, m.name) != nil {
+		if seen = note(seen, members); seen[string(m.name)] || seen == nil && named(members, string(m.name)) != nil {
 			return nil, fmt.Errorf("%w %.64q", errDuplicate, m.name)
 		}
 		if seen != nil {
-			seen[m.name] = true
+			seen[string(m.name)] = true
 		}
 		s.space()
 		s.rest = s.rest[1:] // the colon
@@ -158,7 +155,7 @@ func note(seen map[string]bool, members []member) map[string]bool {
 	}
 	seen = make(map[string]bool, 4*fewMembers)
 	for _, m := range members {
-		seen[m.name] = true
+		seen[string(m.name)] = true
 	}
 	return seen
 }
@@ -166,11 +163,20 @@ func note(seen map[string]bool, members []member) map[string]bool {
 // named finds a member; nil: there is none.
 func named(members []member, name string) *member {
 	for i := range members {
-		if members[i].name == name {
+		if string(members[i].name) == name {
 			return &members[i]
 		}
 	}
 	return nil
+}
+
+// nameOf is textOf of a member's name, without a copy where nothing is escaped.
+func nameOf(raw []byte) ([]byte, error) {
+	if len(raw) >= 2 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], nil
+	}
+	s, err := textOf(raw)
+	return []byte(s), err
 }
 
 // textOf is what a string of valid JSON says.
