@@ -13,7 +13,7 @@ const (
 )
 
 // late counts the answers that say that something took too long, or is not there, though nobody took it away: on a machine that does other things, the limits of the daemon pass. They allow nothing and deny
-// nothing, so they are not wrong; but they are few, or the daemon hangs. A connection that broke is one of them, a call that was not answered for minutes is not.
+// nothing, so they are not wrong; but they are few, or the daemon hangs. No answer at all is not among them.
 type late struct {
 	mu     sync.Mutex
 	given  int // other answers
