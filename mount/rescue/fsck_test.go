@@ -1,10 +1,10 @@
 package rescue
 
 import (
-	"bufio"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,16 +27,38 @@ func fsck(t *testing.T, r *mounttest.Rig, code int, options ...string) (faults [
 	if res.Code != code {
 		t.Fatalf("want exit %d: %s", code, res)
 	}
-	for lines := bufio.NewScanner(strings.NewReader(res.Out)); lines.Scan(); {
-		var f fault
-		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
-			t.Fatal(err, res)
+	faults = objects[fault](t, res.Out)
+	return slices.DeleteFunc(faults, func(f fault) bool { return f.Where == "" }) // the summary
+}
+
+// objects reads lines of JSON.
+func objects[T any](t *testing.T, out string) (all []T) {
+	t.Helper()
+	for dec := json.NewDecoder(strings.NewReader(out)); dec.More(); {
+		var v T
+		if err := dec.Decode(&v); err != nil {
+			t.Fatal(err, out)
 		}
-		if f.Where != "" {
-			faults = append(faults, f)
-		}
+		all = append(all, v)
 	}
-	return faults
+	return all
+}
+
+// spoil changes bytes of block 5 of the volume's only object.
+func spoil(t *testing.T, r *mounttest.Rig) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(r.Volume, "objects", "*", "*"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	f, err := os.OpenFile(names[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("other bytes"), 5*4096+17)
+	if err := joined(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestFsckNames damages one block: fsck, online and offline, names every path of the file and the bytes that are lost, and all else can be read.
@@ -50,14 +72,7 @@ func TestFsckNames(t *testing.T) {
 	w.check(os.Link(path, filepath.Join(r.Mnt, "other name")))
 	w.check(os.WriteFile(filepath.Join(r.Mnt, "good"), w.bytes(3000), 0o600))
 	r.Umount()
-	objects, err := filepath.Glob(filepath.Join(r.Volume, "objects", "*", "*"))
-	if err != nil || len(objects) != 1 {
-		t.Fatal(objects, err)
-	}
-	f, err := os.OpenFile(objects[0], os.O_RDWR, 0)
-	w.check(err)
-	_, err = f.WriteAt([]byte("other bytes"), 5*4096+17)
-	w.check(joined(err, f.Close()))
+	spoil(t, r)
 
 	check := func(how string) {
 		t.Helper()
@@ -150,17 +165,9 @@ type quarantined struct {
 	Value []byte
 }
 
-func quarantine(t *testing.T, r *mounttest.Rig) (list []quarantined) {
+func quarantine(t *testing.T, r *mounttest.Rig) []quarantined {
 	t.Helper()
-	out := r.Must(secretly(r, "fsck", r.Volume, "--quarantine", "--json")...)
-	for lines := bufio.NewScanner(strings.NewReader(out)); lines.Scan(); {
-		var q quarantined
-		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
-			t.Fatal(err, out)
-		}
-		list = append(list, q)
-	}
-	return list
+	return objects[quarantined](t, r.Must(secretly(r, "fsck", r.Volume, "--quarantine", "--json")...))
 }
 
 // TestQuarantine damages a block: what --repair can't put right is listed with names and bytes, mounted or not, after a restart and after a rename, found once,
@@ -176,14 +183,7 @@ func TestQuarantine(t *testing.T) {
 		t.Fatalf("of a sound volume: %+v", list)
 	}
 	r.Umount()
-	objects, err := filepath.Glob(filepath.Join(r.Volume, "objects", "*", "*"))
-	if err != nil || len(objects) != 1 {
-		t.Fatal(objects, err)
-	}
-	f, err := os.OpenFile(objects[0], os.O_RDWR, 0)
-	w.check(err)
-	_, err = f.WriteAt([]byte("other bytes"), 5*4096+17)
-	w.check(joined(err, f.Close()))
+	spoil(t, r)
 
 	fsck(t, r, 19)
 	if list := quarantine(t, r); len(list) != 0 {
