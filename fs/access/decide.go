@@ -36,6 +36,7 @@ type Decision struct {
 	Cached    bool            // nobody was asked
 
 	statement string // names the statement; "" if it was not needed
+	several   bool   // Path is one of several names, perhaps not the one that was asked for
 }
 
 // Right is a decision of the key manager.
@@ -219,7 +220,7 @@ func (g *Guard) pathsTo(ctx context.Context, z *zone, at Target, c *policy.Conte
 		return err
 	}
 	if len(paths) > 0 {
-		d.Path = paths[0]
+		d.Path, d.several = paths[0], len(paths) > 1
 	}
 	within := make([]string, 0, len(paths))
 	for _, p := range paths {
@@ -360,7 +361,7 @@ func (g *Guard) record(ctx context.Context, z *zone, who Subject, action Action,
 		g.recordMove(ctx, at, e)
 	}
 	if err := g.cfg.Recorder.Record(ctx, e); err != nil {
-		g.denials.note(who, action, &Decision{Zone: z.id, Path: e.Path, Denied: &Denied{Cause: CauseAudit, Reason: err.Error()}}, start)
+		g.denials.note(who, action, &Decision{Zone: z.id, Path: d.Path, several: d.several, Denied: &Denied{Cause: CauseAudit, Reason: err.Error()}}, start)
 		return fmt.Errorf("record %s: %w", e.Name, err)
 	}
 	return nil

@@ -17,7 +17,7 @@ type Denial struct {
 	Action string    `json:"action"` // kmsfs:Read and the like where it was decided; the name of the request ("read", "lookup") where keys failed it
 	Cause  Cause     `json:"cause"`
 	Reason string    `json:"reason"`
-	Path   string    `json:"path,omitempty"`
+	Path   string    `json:"path,omitempty"` // where it was looked for, and is the only one
 	Zone   uint64    `json:"zone"`
 }
 
@@ -32,14 +32,24 @@ type denials struct {
 
 // note remembers what was decided.
 func (n *denials) note(who Subject, action Action, d *Decision, at time.Time) {
-	n.put(who.UID, Denial{Time: at.UTC(), Action: "kmsfs:" + action.String(), Cause: d.Denied.Cause, Reason: d.Denied.Reason, Path: d.Path, Zone: uint64(d.Zone)})
+	out := Denial{Time: at.UTC(), Action: "kmsfs:" + action.String(), Cause: d.Denied.Cause, Reason: d.Denied.Reason, Path: d.Path, Zone: uint64(d.Zone)}
+	if d.several {
+		out.Path = "" // another name may lie where the user may not look
+	}
+	n.put(who.UID, out)
 }
 
 func (n *denials) put(uid uint32, d Denial) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.last == nil || len(n.last) >= maxDenials {
+	if n.last == nil {
 		n.last = map[uint32]Denial{}
+	}
+	if _, known := n.last[uid]; !known && len(n.last) >= maxDenials {
+		for other := range n.last {
+			delete(n.last, other) // any one: who has many uids drives out few
+			break
+		}
 	}
 	n.last[uid] = d
 }
