@@ -149,15 +149,23 @@ func TestStuckMerging(t *testing.T) {
 	if value != 1 || err != nil {
 		t.Errorf("a call that ends: %d, %v", value, err)
 	}
+	stop, ended := make(chan struct{}), make(chan struct{})
 	err = within(t, "merging", func() error {
 		_, err := bound(trouble, func() (int, error) {
+			defer close(ended)
 			for {
-				log.Warningf("While running doCompact: %v", unix.EIO)
-				time.Sleep(time.Millisecond)
+				select {
+				case <-stop:
+					return 0, nil
+				case <-time.After(time.Millisecond):
+					log.Warningf("While running doCompact: %v", unix.EIO)
+				}
 			}
 		})
 		return err
 	})
+	close(stop)
+	<-ended // it writes to the test's output
 	if !errors.Is(err, errStuck) {
 		t.Errorf("merging: %v", err)
 	}
