@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kmsfs/kmsfs/blockcrypt"
 	"github.com/kmsfs/kmsfs/fs/object"
@@ -43,38 +44,56 @@ func (s *sweep) item(ctx context.Context, it object.Item) error {
 		return nil
 	}
 	ino, serial := s.e.namer.Parse(blockcrypt.ObjectID(it.ID))
-	f, err := s.e.Open(ctx, meta.Ino(ino))
+	for {
+		busy, err := s.object(ctx, it, meta.Ino(ino), serial)
+		if !busy || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// busyPause is between two looks at an object of an inode that is not there and in use: somebody else is finding out the former, so it passes.
+const busyPause = time.Millisecond
+
+// object looks at what is named like an object. busy: it has to be looked at again.
+func (s *sweep) object(ctx context.Context, it object.Item, ino meta.Ino, serial uint64) (busy bool, err error) {
+	f, err := s.e.Open(ctx, ino)
 	if isGone(err) || errors.Is(err, ErrNotRegular) {
-		return s.nobodys(ctx, it, meta.Ino(ino), serial)
+		return s.nobodys(ctx, it, ino, serial)
 	}
 	if errors.Is(err, meta.ErrAuth) || errors.Is(err, meta.ErrCorrupt) {
-		return nil // a fault of the inode's row, not of the object, which stays
+		return false, nil // a fault of the inode's row, not of the object, which stays
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = s.owned(ctx, it, f, serial)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	return err
+	return false, err
 }
 
 // nobodys looks at an object whose inode was not there. It may be made meanwhile, since a crash may have taken the number back that the object is named after: so nobody can open it until the object is dealt with.
-func (s *sweep) nobodys(ctx context.Context, it object.Item, ino meta.Ino, serial uint64) error {
+func (s *sweep) nobodys(ctx context.Context, it object.Item, ino meta.Ino, serial uint64) (busy bool, err error) {
 	r := s.e.Removal()
 	defer r.Done()
 	if r.Busy(ino) {
-		return nil // the next sweep sees whose it is
+		return true, nil
 	}
 	a, err := s.e.meta.Getattr(ctx, ino)
 	if err == nil && a.IsRegular() {
-		return nil
+		return true, nil // made meanwhile
 	}
 	if err != nil && !isGone(err) {
-		return err
+		return false, err
 	}
-	return s.homeless(ctx, it, ino, serial)
+	return false, s.homeless(ctx, it, ino, serial)
 }
 
 // owned looks at an object whose inode exists. The File is locked, so that nobody begins to use the object meanwhile.
