@@ -49,10 +49,7 @@ type Token struct {
 	}
 }
 
-var (
-	_ hsm.Token    = (*Token)(nil)
-	_ hsm.OneByOne = (*Token)(nil)
-)
+var _ hsm.Token = (*Token)(nil)
 
 // Pauses between attempts to connect to a token that is away. Calls fail at
 // once meanwhile.
@@ -124,9 +121,6 @@ func (t *Token) open() (err error) {
 	t.mu.conn, t.mu.made = c, 1
 	return nil
 }
-
-// OneByOne implements hsm.OneByOne.
-func (t *Token) OneByOne() bool { return t.width == 1 }
 
 // bounded has run run fn beside the caller and waits for it until ctx is over; the result
 // is then handed to discard when it comes, unless fn failed.

@@ -181,12 +181,6 @@ func (f *frames) peek(n int) ([]byte, error) {
 	return f.buf[f.at : f.at+n], nil
 }
 
-// ready says whether the next frame is there as a whole.
-func (f *frames) ready() bool {
-	b := f.buf[f.at:f.end]
-	return len(b) >= 8 && uint64(len(b)) >= 8+uint64(binary.BigEndian.Uint32(b))+uint64(binary.BigEndian.Uint32(b[4:]))
-}
-
 // makeRoom moves what is not taken to the start of the buffer, or of one in which n bytes have room.
 func (f *frames) makeRoom(n int) {
 	old, buf := f.buf, f.buf

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -201,9 +200,6 @@ func (p *process) send(ctx context.Context, req *request, secret []byte) error {
 	}
 	w.busy = true
 	defer func() { w.busy = false }()
-	w.Unlock()
-	runtime.Gosched() // who is about to ask, too, does so first: one write, and the worker is woken once
-	w.Lock()
 	for len(w.out) > 0 && err == nil {
 		out := w.out
 		w.out = w.spare[:0]

@@ -33,11 +33,8 @@ func Serve(ctx context.Context, conn net.Conn, open func(context.Context, OpenCo
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer close(s.jobs)
-	one, ok := s.token.(hsm.OneByOne)
-	if s.alone = ok && one.OneByOne(); !s.alone {
-		for range max(defaultLanes, lanes) {
-			go s.lane(ctx)
-		}
+	for range max(defaultLanes, lanes) {
+		go s.lane(ctx)
 	}
 	return s.read(ctx)
 }
@@ -50,7 +47,6 @@ type server struct {
 	in    frames
 	out   replies
 	jobs  chan job // uses of keys; holds as many as there may be under way
-	alone bool     // the token works on one call at a time: who reads requests works on uses of keys, too, and wakes nobody for it
 }
 
 // job is a request with its secret; places are given back when it is answered.
@@ -60,7 +56,7 @@ type job struct {
 	places *semaphore.Weighted
 }
 
-// read reads requests and has them worked on: uses of keys by the lanes, or at once, what may take long by goroutines of its own.
+// read reads requests and has them worked on: uses of keys by the lanes, what may take long by goroutines of its own.
 func (s *server) read(ctx context.Context) error {
 	places := semaphore.NewWeighted(maxInFlight)
 	for {
@@ -76,21 +72,18 @@ func (s *server) read(ctx context.Context) error {
 			return err
 		}
 		j := job{req, secret, places}
-		switch use := req.Op == opEncrypt || req.Op == opDecrypt; {
-		case use && s.alone:
-			s.handle(ctx, j, s.in.ready)
-		case use:
+		if req.Op == opEncrypt || req.Op == opDecrypt {
 			s.jobs <- j
-		default:
-			go s.handle(ctx, j, func() bool { return false })
+			continue
 		}
+		go s.handle(ctx, j, false)
 	}
 }
 
 // lane works on uses of keys, one after the other.
 func (s *server) lane(ctx context.Context) {
 	for j := range s.jobs {
-		s.handle(ctx, j, func() bool { return len(s.jobs) > 0 })
+		s.handle(ctx, j, true)
 	}
 }
 
@@ -125,9 +118,8 @@ func (s *server) open(ctx context.Context, open func(context.Context, OpenConfig
 }
 
 // handle answers one request and wipes its secrets. A reply that cannot be sent
-// is dropped: the connection is then over, which Serve sees. more says whether the
-// caller has another use of a key to answer.
-func (s *server) handle(ctx context.Context, j job, more func() bool) {
+// is dropped: the connection is then over, which Serve sees. A lane has others to answer.
+func (s *server) handle(ctx context.Context, j job, lane bool) {
 	req, secret := j.req, j.secret
 	defer j.places.Release(1)
 	defer clear(secret)
@@ -147,7 +139,7 @@ func (s *server) handle(ctx context.Context, j job, more func() bool) {
 		*rep = reply{ID: req.ID}
 		rep.fail(err)
 	}
-	if more() && time.Since(began) < quickCall {
+	if lane && len(s.jobs) > 0 && time.Since(began) < quickCall {
 		s.out.hold(rep, out)
 		return
 	}
