@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
+	"sync/atomic"
 )
 
 const (
@@ -21,11 +22,15 @@ const (
 )
 
 // Sealer is an XAES-256-GCM key (c2sp.org/XAES-256-GCM). Its nonces of 192
-// bits are random: the number of messages need not be counted. It is safe for
+// bits are random, the first half for a run of messages, whose AES-GCM key is
+// derived once: the number of messages need not be counted. It is safe for
 // concurrent use, and holds key material until it is collected.
 type Sealer struct {
 	block cipher.Block // AES-256 under the key
 	k1    [aes.BlockSize]byte
+
+	sealing atomic.Pointer[run]                 // what Seal goes on with
+	opened  [openedRuns]atomic.Pointer[derived] // what Open used, by the first byte of the half nonce
 }
 
 // NewSealer expands k, which is not kept: the caller may wipe it at once.
@@ -51,11 +56,15 @@ func doubleBlock(b *[aes.BlockSize]byte) {
 }
 
 // subkey expands the AES-256-GCM key of a nonce.
-func (s *Sealer) subkey(nonce []byte) (cipher.AEAD, error) {
+func (s *Sealer) subkey(nonce []byte) (*derived, error) {
 	var k Key
 	defer k.Wipe()
 	s.deriveSubkey(&k, nonce)
-	return newGCM(k[:])
+	aead, err := newGCM(k[:])
+	if err != nil {
+		return nil, fmt.Errorf("derive message key: %w", err)
+	}
+	return &derived{half: [halfNonce]byte(nonce), aead: aead}, nil
 }
 
 // deriveSubkey derives k from the nonce's first half: two CMACs of one block
@@ -65,7 +74,7 @@ func (s *Sealer) deriveSubkey(k *Key, nonce []byte) {
 	for i := range 2 {
 		m := k[i*aes.BlockSize : (i+1)*aes.BlockSize]
 		m[1], m[2] = byte(i+1), 'X'
-		copy(m[4:], nonce[:12])
+		copy(m[4:], nonce[:halfNonce])
 		subtle.XORBytes(m, m, s.k1[:])
 		s.block.Encrypt(m, m)
 	}
@@ -75,23 +84,25 @@ func (s *Sealer) deriveSubkey(k *Key, nonce []byte) {
 // slice. The nonce is drawn at random. plaintext and aad are only read; dst's
 // spare capacity must not overlap them.
 func (s *Sealer) Seal(dst, plaintext, aad []byte) ([]byte, error) {
+	d, err := s.current()
+	if err != nil {
+		return nil, err
+	}
 	var nonce [SealNonceSize]byte
-	if _, err := rand.Read(nonce[:]); err != nil {
+	copy(nonce[:], d.half[:])
+	if _, err := rand.Read(nonce[halfNonce:]); err != nil {
 		return nil, fmt.Errorf("draw nonce: %w", err)
 	}
-	return s.seal(dst, &nonce, plaintext, aad)
+	return d.seal(dst, &nonce, plaintext, aad), nil
 }
 
-func (s *Sealer) seal(dst []byte, nonce *[SealNonceSize]byte, plaintext, aad []byte) ([]byte, error) {
-	aead, err := s.subkey(nonce[:])
-	if err != nil {
-		return nil, fmt.Errorf("derive message key: %w", err)
-	}
+// seal is Seal with a nonce that begins with d's half.
+func (d *derived) seal(dst []byte, nonce *[SealNonceSize]byte, plaintext, aad []byte) []byte {
 	if need := len(dst) + len(plaintext) + SealOverhead; cap(dst) < need {
 		dst = append(make([]byte, 0, need), dst...)
 	}
 	dst = append(dst, nonce[:]...)
-	return aead.Seal(dst, nonce[12:], plaintext, aad), nil
+	return d.aead.Seal(dst, nonce[halfNonce:], plaintext, aad)
 }
 
 // Open appends the plaintext of a message made by Seal with the same aad to
@@ -103,11 +114,11 @@ func (s *Sealer) Open(dst, sealed, aad []byte) ([]byte, error) {
 	if len(sealed) < SealOverhead {
 		return nil, fmt.Errorf("sealed message of %d bytes: %w", len(sealed), ErrShort)
 	}
-	aead, err := s.subkey(sealed[:SealNonceSize])
+	d, err := s.known(sealed)
 	if err != nil {
-		return nil, fmt.Errorf("derive message key: %w", err)
+		return nil, err
 	}
-	out, err := aead.Open(dst, sealed[12:SealNonceSize], sealed[SealNonceSize:], aad)
+	out, err := d.aead.Open(dst, sealed[halfNonce:SealNonceSize], sealed[SealNonceSize:], aad)
 	if err != nil {
 		return nil, fmt.Errorf("sealed message: %w", ErrAuth)
 	}

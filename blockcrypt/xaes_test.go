@@ -36,10 +36,7 @@ func TestXAESPublished(t *testing.T) {
 		if got := hex.EncodeToString(subkey[:]); got != v.subkey {
 			t.Errorf("Kx %s, want %s", got, v.subkey)
 		}
-		sealed, err := s.seal(nil, &nonce, []byte("XAES-256-GCM"), []byte(v.aad))
-		if err != nil {
-			t.Fatal(err)
-		}
+		sealed := sealWith(t, s, nonce, []byte("XAES-256-GCM"), []byte(v.aad))
 		if got := hex.EncodeToString(sealed[SealNonceSize:]); got != v.encrypted {
 			t.Errorf("ciphertext %s, want %s", got, v.encrypted)
 		}
@@ -68,10 +65,7 @@ func TestXAESAccumulated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sealed, err := s.seal(nil, &nonce, plain, aad)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sealed := sealWith(t, s, nonce, plain, aad)
 		_, _ = sum.Write(sealed[SealNonceSize:])
 		got, err := s.Open(nil, sealed, aad)
 		if err != nil || !bytes.Equal(got, plain) {
@@ -83,6 +77,16 @@ func TestXAESAccumulated(t *testing.T) {
 	if got := hex.EncodeToString(digest); got != want {
 		t.Errorf("digest of %d ciphertexts %s, want %s", iterations, got, want)
 	}
+}
+
+// sealWith seals with a given nonce.
+func sealWith(t testing.TB, s *Sealer, nonce [SealNonceSize]byte, plain, aad []byte) []byte {
+	t.Helper()
+	d, err := s.subkey(nonce[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.seal(nil, &nonce, plain, aad)
 }
 
 func testSealer(t testing.TB, first byte) *Sealer {
