@@ -19,8 +19,9 @@ const atimeBatch = 256
 // atimes keeps access times by the rules of relatime, gathers them and writes them in batches: reading must not cost a transaction each. A crash may
 // lose those of the last second. Safe for concurrent use.
 type atimes struct {
-	meta *meta.Store
-	off  bool
+	meta    *meta.Store
+	off     bool
+	onFirst func() // called when there is something to write, after there was nothing; must not wait
 
 	flushing sync.Mutex // held while a batch is written, and by a setter of an access time; taken before mu
 	count    atomic.Int64
@@ -30,7 +31,7 @@ type atimes struct {
 }
 
 func newAtimes(store *meta.Store, off bool) *atimes {
-	return &atimes{meta: store, off: off, pending: make(map[meta.Ino]meta.Time)}
+	return &atimes{meta: store, off: off, onFirst: func() {}, pending: make(map[meta.Ino]meta.Time)}
 }
 
 func before(a, b meta.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }
@@ -53,7 +54,9 @@ func (t *atimes) accessed(a *meta.Attr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.pending[a.Ino] = now
-	t.count.Store(int64(len(t.pending)))
+	if t.count.Swap(int64(len(t.pending))) == 0 {
+		t.onFirst()
+	}
 	return true
 }
 

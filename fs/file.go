@@ -43,6 +43,7 @@ func (fs *FS) opened(ctx *requestContext, o opening, out *fuse.OpenOut) error {
 		return err
 	}
 	if h.write {
+		kick(fs.upkeep.soon)
 		fs.askBeforeWrites(o.ino)
 	}
 	out.Fh = fs.handles.add(h)

@@ -135,6 +135,7 @@ func New(cfg Config) (*FS, error) {
 	fs.damage = newDamageLog(fs.meta, cfg.Recorder, fs.log)
 	fs.atimes = newAtimes(fs.meta, cfg.NoAtime || cfg.ReadOnly)
 	fs.upkeep = newUpkeep(fs)
+	fs.atimes.onFirst = func() { kick(fs.upkeep.soon) }
 	fs.ahead = newAhead(fs)
 	fs.space.onShort = fs.upkeep.shortage
 	if !cfg.ReadOnly {

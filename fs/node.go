@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kmsfs/kmsfs/meta"
 )
@@ -28,7 +29,8 @@ func (l lookups) count() uint64 { return uint64(l &^ contentUsed) }
 
 // nodeTable knows which inodes are in use. Its zero value is not ready; safe for concurrent use.
 type nodeTable struct {
-	shards [nodeShards]nodeShard
+	writers atomic.Int64 // users of contents for writing
+	shards  [nodeShards]nodeShard
 }
 
 const nodeShards = 64
@@ -107,6 +109,9 @@ func (t *nodeTable) enter(ctx context.Context, ino meta.Ino, write bool) (first 
 	for {
 		first, wait := s.enter(ino, write)
 		if wait == nil {
+			if write {
+				t.writers.Add(1)
+			}
 			return first, nil
 		}
 		select {
@@ -161,6 +166,9 @@ func (t *nodeTable) opened(ino meta.Ino) {
 
 // closed takes back what enter or opened counted. It returns whether the inode is an orphan that nothing uses any more.
 func (t *nodeTable) closed(ino meta.Ino, write bool) (release bool) {
+	if write {
+		t.writers.Add(-1)
+	}
 	return t.shard(ino).with(ino, func(n *node) {
 		if n.handles--; n.handles == 0 {
 			n.lost, n.uses = nil, 0

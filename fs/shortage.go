@@ -15,6 +15,7 @@ import (
 
 // shortage is called when space becomes short.
 func (u *upkeep) shortage() {
+	kick(u.soon)
 	for _, ino := range u.fs.nodes.writing() {
 		u.outdated(ino)
 	}

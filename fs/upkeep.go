@@ -25,6 +25,7 @@ type upkeep struct {
 	fs   *FS
 	wake chan struct{} // capacity 1
 	late chan struct{} // capacity 1; as wake, but gatherFor is soon enough
+	soon chan struct{} // capacity 1; full when there is something to look after every atimeDelay
 	quit chan struct{}
 	done chan struct{} // closed when run has returned
 
@@ -36,7 +37,7 @@ type upkeep struct {
 }
 
 func newUpkeep(fs *FS) *upkeep {
-	return &upkeep{fs: fs, wake: make(chan struct{}, 1), late: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	return &upkeep{fs: fs, wake: make(chan struct{}, 1), late: make(chan struct{}, 1), soon: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 func (u *upkeep) start() {
@@ -109,8 +110,9 @@ func (u *upkeep) run() {
 		}
 	}()
 	ctx := context.Background()
-	tick := time.NewTicker(atimeDelay)
+	tick := time.NewTimer(atimeDelay)
 	defer tick.Stop()
+	var soon <-chan struct{} // nil while tick runs
 	gather := time.NewTimer(gatherFor)
 	defer gather.Stop()
 	for {
@@ -123,6 +125,9 @@ func (u *upkeep) run() {
 			u.drain(ctx)
 		case <-u.wake:
 			u.drain(ctx)
+		case <-soon:
+			soon = nil
+			tick.Reset(atimeDelay)
 		case <-tick.C:
 			if err := u.fs.atimes.flush(ctx); err != nil {
 				u.fs.failed("write access times", 0, err)
@@ -131,8 +136,19 @@ func (u *upkeep) run() {
 				u.fs.failed("statfs", 0, err)
 			}
 			u.drain(ctx)
+			if u.watches() {
+				tick.Reset(atimeDelay)
+			} else {
+				soon = u.soon
+			}
 		}
 	}
+}
+
+// watches tells that there is something to look after every atimeDelay: access times to be written, and space below, which others use as well, while files are
+// open for writing, of which the page cache takes more without asking, or while it is short.
+func (u *upkeep) watches() bool {
+	return u.fs.atimes.count.Load() > 0 || u.fs.nodes.writers.Load() > 0 || u.fs.space.short.Load()
 }
 
 // drain works off the queues.

@@ -7,7 +7,10 @@ import (
 )
 
 // commitClock keeps the newest revision committed, and how many transactions with changes have begun to commit and were done with it, whatever came of them.
-type commitClock struct{ rev, begun, ended atomic.Uint64 }
+type commitClock struct {
+	rev, begun, ended atomic.Uint64
+	news              chan struct{} // capacity 1; full when something was committed since it was received from
+}
 
 // still runs read and tells whether nothing was being committed meanwhile: then whatever it saw in the cache is of one state of the volume.
 func (c *commitClock) still(read func()) bool {
@@ -22,6 +25,12 @@ func (c *commitClock) still(read func()) bool {
 func (c *commitClock) last() kv.Rev { return kv.Rev(c.rev.Load()) }
 
 func (c *commitClock) advance(rev kv.Rev) {
+	defer func() {
+		select {
+		case c.news <- struct{}{}:
+		default:
+		}
+	}()
 	for {
 		old := c.rev.Load()
 		if uint64(rev) <= old || c.rev.CompareAndSwap(old, uint64(rev)) {

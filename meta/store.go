@@ -64,6 +64,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg.CacheRows = DefaultCacheRows
 	}
 	s.cache = newRowCache(cfg.CacheRows)
+	s.commit.news = make(chan struct{}, 1)
 	return s, nil
 }
 
@@ -72,6 +73,9 @@ func (s *Store) Volume() VolumeID { return s.volume }
 
 // LastRev returns the newest revision that this Store committed, 0 if none: what a sync of the whole namespace has to reach.
 func (s *Store) LastRev() kv.Rev { return s.commit.last() }
+
+// Changed returns a channel that receives after a transaction was committed, once for all since it was received from.
+func (s *Store) Changed() <-chan struct{} { return s.commit.news }
 
 // View runs fn on one consistent snapshot. Writes in it fail with ErrReadOnlyTx. Slices that tx hands out are read-only and valid until fn
 // returns, unless a method says otherwise.

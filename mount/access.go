@@ -51,12 +51,12 @@ func (v *Volume) keyTTL(id meta.ZoneID) time.Duration {
 }
 
 const (
-	watchFor   = 7 * time.Second // one wait for changes
+	watchFor   = 100 * time.Second // one wait for changes
 	watchAgain = 250 * time.Millisecond
 )
 
-// watchKeys learns of changes at the key manager until ctx is done, and revokes what has to be.
-func (d *daemon) watchKeys(ctx context.Context) {
+// watchKeys learns of changes at the key manager until ctx is done, and revokes what has to be. It calls miss when there is no answer, which a connection that ends tells at once.
+func (d *daemon) watchKeys(ctx context.Context, miss func()) {
 	var epoch uint64
 	for ctx.Err() == nil {
 		changes, err := d.volume.keys.Watch(ctx, epoch, nil, watchFor)
@@ -69,6 +69,7 @@ func (d *daemon) watchKeys(ctx context.Context) {
 		}
 		if err != nil { // nobody answers: keys last as long as they may
 			epoch = 0
+			miss()
 			select {
 			case <-ctx.Done():
 			case <-time.After(watchAgain):

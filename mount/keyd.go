@@ -220,18 +220,34 @@ type keydKeeper struct {
 	keyStore string
 	secret   SecretSource
 	log      *slog.Logger
+	missed   chan struct{} // capacity 1; somebody did not get an answer
 }
 
-// keepEvery is how often the key daemon is looked for; nothing but new keys waits for it.
-const keepEvery = time.Second
+// keepAfter is how long after it did not answer the key daemon is looked for; nothing but new keys waits for it.
+const keepAfter = time.Second
 
-// run looks after the key daemon until ctx is done. It asks as the volume's front end, so that a new daemon soon knows who needs it.
+// miss has the key daemon looked for.
+func (k *keydKeeper) miss() {
+	select {
+	case k.missed <- struct{}{}:
+	default:
+	}
+}
+
+// run looks after the key daemon until ctx is done: when somebody did not get an answer, and then until it answers. It asks as the volume's front end, so that a new daemon soon knows who needs it.
 func (k *keydKeeper) run(ctx context.Context, keys *client.Client) {
 	for failures := 0; ; {
+		if failures == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-k.missed:
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(keepEvery * time.Duration(1+min(failures, 30))):
+		case <-time.After(keepAfter * time.Duration(1+min(failures, 30))):
 		}
 		_, err := keydStatus(ctx, keys)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, keymgr.ErrKeyUnavailable) {
@@ -262,7 +278,7 @@ func (k *keydKeeper) restart(ctx context.Context) error {
 
 // keepKeyd returns the keeper of a mount.
 func keepKeyd(cfg daemonConfig, log *slog.Logger) *keydKeeper {
-	return &keydKeeper{keyStore: cfg.KeyStore, secret: SecretSource{KeyFile: cfg.KeyFile, Credential: cfg.Credential}, log: log}
+	return &keydKeeper{keyStore: cfg.KeyStore, secret: SecretSource{KeyFile: cfg.KeyFile, Credential: cfg.Credential}, log: log, missed: make(chan struct{}, 1)}
 }
 
 // KeydConfig is what `kmsfs keyd` was asked for.

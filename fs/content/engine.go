@@ -78,6 +78,7 @@ type Engine struct {
 
 	rows    *lru[rowKey, *meta.MapRow]
 	ciphers *lru[cipherKey, *cipherEntry]
+	keyHeld chan struct{} // capacity 1; full when a cipher came since Run has looked
 
 	syncers syncers
 
@@ -136,6 +137,7 @@ func New(cfg Config) (*Engine, error) {
 		atOnce:   mostStep,
 		rows:     newLRU[rowKey, *meta.MapRow](cachedRows),
 		ciphers:  newLRU[cipherKey, *cipherEntry](cachedCiphers),
+		keyHeld:  make(chan struct{}, 1),
 		syncers:  newSyncers(),
 		files:    map[meta.Ino]*File{},
 		residues: map[meta.Ino]*residue{},

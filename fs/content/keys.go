@@ -174,6 +174,10 @@ func (f *File) fetch(ctx context.Context, zone *meta.ZoneKeys, want sizedEpoch) 
 	}
 	entry.cipher = c
 	f.e.ciphers.put(key, entry)
+	select {
+	case f.e.keyHeld <- struct{}{}:
+	default:
+	}
 	return c, nil
 }
 

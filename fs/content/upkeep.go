@@ -12,14 +12,16 @@ import (
 
 // Run does the upkeep until ctx is done, and returns its error: first a checkpoint, so that what a crash left behind is dealt with; then a sync at
 // least every SyncEvery while anything is dirty, also while a checkpoint runs, a checkpoint when the journal asks for one or every CheckpointEvery,
-// and garbage after each. What fails is logged and tried again.
+// and garbage after each. What fails is logged and tried again. When there is nothing to do it sleeps until something is committed or a file key is used.
 func (e *Engine) Run(ctx context.Context) error {
 	if e.cfg.ReadOnly {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	tick := time.NewTicker(e.cfg.SyncEvery)
+	tick := time.NewTimer(e.cfg.SyncEvery)
 	defer tick.Stop()
+	var changed, held <-chan struct{} // nil while tick runs
+	wake := func() { changed, held = nil, nil; tick.Reset(e.cfg.SyncEvery) }
 	u := upkeep{e: e, ended: make(chan error, 1), failed: map[string]bool{}}
 	u.checkpoint(ctx)
 	for {
@@ -33,7 +35,15 @@ func (e *Engine) Run(ctx context.Context) error {
 			u.due = true
 			u.checkpoint(ctx)
 		case <-tick.C:
-			u.tick(ctx)
+			if u.tick(ctx); u.idle() {
+				changed, held = e.meta.Changed(), e.keyHeld
+			} else {
+				wake()
+			}
+		case <-changed:
+			wake()
+		case <-held:
+			wake()
 		case err := <-u.ended:
 			u.checkpointed(ctx, err)
 		}
@@ -59,6 +69,12 @@ func (u *upkeep) tick(ctx context.Context) {
 	if u.due || !e.tidy.Load() || e.meta.LastRev() > u.rev && time.Since(u.last) >= e.cfg.CheckpointEvery {
 		u.checkpoint(ctx)
 	}
+}
+
+// idle tells that no tick is needed before something changes: all is in a checkpoint, and no key is held whose time will be over.
+func (u *upkeep) idle() bool {
+	e := u.e
+	return !u.running && !u.due && !u.failed["sync"] && e.tidy.Load() && e.meta.LastRev() <= u.rev && e.ciphers.len() == 0
 }
 
 // checkpoint begins a checkpoint, unless one runs.

@@ -15,7 +15,7 @@ func (c *Client) Authorize(ctx context.Context, by keymgr.Caller, in keymgr.Auth
 	return out.Authorization(), err
 }
 
-// Watch as keymgr.Manager.Watch, waiting at most wait (to the millisecond, at most 8 s).
+// Watch as keymgr.Manager.Watch, waiting at most wait (to the millisecond, at most 100 s).
 func (c *Client) Watch(ctx context.Context, after uint64, keys []string, wait time.Duration) (keymgr.Changes, error) {
 	var out wire.WatchResponse
 	in := wire.WatchRequest{After: after, KeyIds: keys, WaitMillis: int(wait / time.Millisecond)}

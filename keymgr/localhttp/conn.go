@@ -32,9 +32,10 @@ type conn struct {
 	readBy    time.Time // deadline that is set
 	writeBy   time.Time
 
-	state atomic.Int32
-	turn  atomic.Uint32 // counts requests
-	seen  uint32        // patrol's: turn when it looked last
+	state  atomic.Int32
+	turn   atomic.Uint32 // counts requests
+	seen   uint32        // patrol's: turn when it looked last
+	hangup bool          // patrol's: it is told when the client goes away
 }
 
 // inputSize is of the buffer that requests are read through: more than the usual one takes.

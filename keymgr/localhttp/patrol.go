@@ -8,17 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patrolEvery is how often connections are looked at whose request takes long: a client that went away is noticed after twice that at most.
+// patrolEvery is how often connections are looked at that have a request: one whose request takes as long is watched for its client going away.
 const patrolEvery = 200 * time.Millisecond
 
-// patrol ends the contexts of connections whose clients went away while they wait for an answer. While no request comes it sleeps.
+// patrol ends the contexts of connections whose clients went away while they wait for an answer. While no request begins it sleeps, also where some wait long.
 func (s *Server) patrol(ctx context.Context) {
+	gone := make(chan struct{}, 1)
+	if h, err := newHangups(); err == nil { // else all that wait are looked at again and again
+		s.hangups = h
+		defer h.close()
+		go h.run(gone)
+	}
 	tick := time.NewTimer(patrolEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-gone:
 		case <-s.requested:
 		}
 		for s.look() || s.off() {
@@ -48,20 +55,24 @@ func (s *Server) watch() {
 	}
 }
 
-// look is one round. It returns whether there were requests since the one before, or are any.
-func (s *Server) look() (requests bool) {
+// look is one round. It returns whether another is needed: requests have begun since the one before, or wait and cannot be watched.
+func (s *Server) look() (again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.mu.conns {
-		waits := c.state.Load() == busy
-		if turn := c.turn.Load(); turn != c.seen {
-			c.seen, requests = turn, true // it has begun since
-		} else if waits && gone(c.net) {
+		turn := c.turn.Load()
+		switch {
+		case turn != c.seen:
+			c.seen, again = turn, true
+		case c.state.Load() != busy:
+		case gone(c.net):
 			c.end()
+		case !c.hangup:
+			c.hangup = s.hangups != nil && s.hangups.add(c.net)
+			again = again || !c.hangup
 		}
-		requests = requests || waits
 	}
-	return requests
+	return again
 }
 
 // gone says whether the other end of a connection is closed, at least for sending.

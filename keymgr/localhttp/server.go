@@ -29,6 +29,7 @@ type Server struct {
 
 	watched   atomic.Bool   // the patrol looks, or is about to
 	requested chan struct{} // wakes it; made by Serve
+	hangups   *hangups      // patrol's; nil: clients that go away are looked for
 
 	mu struct {
 		sync.Mutex

@@ -135,7 +135,7 @@ var kmsfsOperations = map[string]operation{
 	"AcceptAuditLog":  manage(acceptAudit),
 
 	"Authorize":      use(authorize),
-	"Watch":          {run: watch},
+	"Watch":          {run: watch, slow: true},
 	"BackupKeyStore": {run: backupKeyStore, slow: true},
 
 	"ReportViolation": {run: reportViolation},

@@ -8,8 +8,8 @@ import (
 	"github.com/kmsfs/kmsfs/keymgr/wire"
 )
 
-// maxWait is how long a Watch waits at most: less than an operation may take.
-const maxWait = 8 * time.Second
+// maxWait is how long a Watch waits at most: less than a slow operation may take.
+const maxWait = 100 * time.Second
 
 // watch answers when something has changed, or after the time that the caller wants to wait.
 func watch(ctx context.Context, s *server, r *request) (any, error) {
@@ -23,7 +23,7 @@ func watch(ctx context.Context, s *server, r *request) (any, error) {
 	}
 	wait := time.Duration(in.WaitMillis) * time.Millisecond
 	if in.WaitMillis < 0 || wait > maxWait {
-		return nil, validation("WaitMillis is not from 0 to 8000")
+		return nil, validation("WaitMillis is not from 0 to 100000")
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
