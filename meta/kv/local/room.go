@@ -32,7 +32,7 @@ func workBeside(opts Options, meta, rows int64) int64 {
 
 // used returns how many bytes the files of a directory take on the disk; where that is more than limit, any such number.
 func used(dir string, limit int64) (n int64) {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) // a pipe in its place would be waited for
 	if err != nil {
 		return 0 // whoever needs it says so
 	}
