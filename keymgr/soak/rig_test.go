@@ -200,6 +200,11 @@ func (d *daemon) workerPID() int {
 // holdings is what a process holds that may leak.
 type holdings struct{ goroutines, files, rssKiB int }
 
+// within tells whether h is no leak beside what was held before: one of each may be on its way, and one be kept that is made at its first use.
+func (h holdings) within(before holdings) bool {
+	return h.goroutines <= before.goroutines+2 && h.files <= before.files+2
+}
+
 // holds asks the daemon. Files and memory are those of its worker, too.
 func (d *daemon) holds() holdings {
 	d.t.Helper()

@@ -300,7 +300,7 @@ func (s *soak) leaks(ctx context.Context, all []*mutator, steps int, codes map[s
 	s.busy(codes, func() { s.outage(ctx, all, steps, none, "", nil) })
 	after := s.settle(all, &before)
 	s.t.Logf("before %+v, after %+v", before, after)
-	if after.goroutines > before.goroutines+2 || after.files > before.files+2 {
+	if !after.within(before) {
 		s.t.Errorf("held %+v before, %+v after", before, after)
 	}
 	if after.rssKiB > before.rssKiB*3/2+32<<10 {
@@ -308,7 +308,7 @@ func (s *soak) leaks(ctx context.Context, all []*mutator, steps int, codes map[s
 	}
 }
 
-// settle is what the daemon holds while nobody asks it; with a measure, once it has come down to that, or as it is in the end.
+// settle is what the daemon holds while nobody asks it; with a measure, once that is no leak beside it, or as it is in the end.
 func (s *soak) settle(all []*mutator, measure *holdings) holdings {
 	for _, m := range all {
 		_ = m.c.Close()
@@ -318,7 +318,7 @@ func (s *soak) settle(all []*mutator, measure *holdings) holdings {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		last := h
 		h = s.d.holds()
-		if measure == nil && h.goroutines >= last.goroutines && h.files >= last.files || measure != nil && h.goroutines <= measure.goroutines && h.files <= measure.files {
+		if measure == nil && h.goroutines >= last.goroutines && h.files >= last.files || measure != nil && h.within(*measure) {
 			break
 		}
 	}
