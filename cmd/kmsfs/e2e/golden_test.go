@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func goldenFiles() []goldenFile {
 	copy(overwritten[20_000:], goldenNoise("newer", 5_000))
 	return []goldenFile{
 		{path: "empty"}, {path: "small", content: []byte("inline")}, {path: "large", content: noise}, {path: "sparse", content: sparse},
-		{path: "dir/renamed", content: goldenNoise("renamed", 9_000)}, {path: "dir/" + string(bytes.Repeat([]byte("n"), 255)), content: []byte("a long name")},
+		{path: "dir/renamed", content: goldenNoise("renamed", 9_000)}, {path: "dir/" + strings.Repeat("n", 255), content: []byte("a long name")},
 		{path: "zone/text", content: text}, {path: "zone/noise", content: goldenNoise("zone", 100_000)},
 		{path: "reencrypted", content: goldenNoise("reencrypted", 30_000)},
 		{path: "overwritten", content: overwritten}, {path: "late", content: goldenNoise("late", 20_000), late: true},
